@@ -1,0 +1,177 @@
+"""Errors and the recipe: everything that determines a picture, validated in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+ORDERS = ("parallel", "sequential", "independent")
+GRIDS = (1, 2, 4)
+MAX_NEIGHBORS = 16
+MAX_STEPS = 200
+MAX_GUIDANCE_SCALE = 20.0
+MAX_SEED = 2**63 - 1
+
+
+class RissoleError(ValueError):
+    """A mistake the user can mend. Its text is one clear line, shown as it is by CLI and app."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines one picture.
+
+    Attributes:
+        bundle: fingerprint of the weights (autoencoder, denoiser and scheduler).
+        database: fingerprint of the retrieval database.
+        neighbors: database ids that condition every block. A set: order has no effect.
+        block_neighbors: `(row, col, ids)` for blocks with neighbors of their own.
+        order: "parallel", "sequential" or "independent".
+        grid: blocks per side, 1, 2 or 4.
+        num_inference_steps: denoising steps of each block, 1 to 200.
+        guidance_scale: classifier-free guidance on the neighbors; 1 switches it off.
+        seed: the noise of every block is its crop of the canvas noise of this seed.
+        blocks: blocks that were repainted; empty for a whole picture.
+        init: recipe of the picture whose other blocks were kept, when `blocks` is not empty.
+    """
+
+    bundle: str
+    database: str
+    neighbors: tuple[int, ...]
+    block_neighbors: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
+    order: str = "parallel"
+    grid: int = 4
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.5
+    seed: int = 0
+    blocks: tuple[tuple[int, int], ...] = ()
+    init: Recipe | None = None
+
+    @classmethod
+    def validated(cls, **raw: Any) -> Recipe:
+        """Builds a recipe from values that may come from anywhere.
+
+        Args:
+            **raw: one value per attribute. `block_neighbors` may also be a mapping
+                `{(row, col): ids}` or, as JSON has it, `{"row,col": ids}`.
+
+        Raises:
+            RissoleError: with one line that names the value and what is allowed.
+        """
+        unknown = set(raw) - {f.name for f in fields(cls)}
+        if unknown:
+            raise RissoleError(f"unknown setting: {', '.join(sorted(unknown))}")
+        order, grid = raw.get("order", "parallel"), _integer(raw.get("grid", 4), "grid", 1, 4)
+        if order not in ORDERS:
+            raise RissoleError(f"order must be one of {', '.join(ORDERS)}, not {_show(order)}")
+        if grid not in GRIDS:
+            raise RissoleError(f"grid must be 1, 2 or 4, not {grid}")
+        blocks = tuple(sorted({_position(p, grid) for p in _sequence(raw.get("blocks"), "blocks")}))
+        init = raw.get("init")
+        if bool(blocks) != (init is not None):
+            raise RissoleError("blocks and init belong together: give both or neither")
+        if init is not None and not isinstance(init, Recipe):
+            init = cls.from_dict(init)
+        return cls(
+            bundle=str(raw.get("bundle") or ""),
+            database=str(raw.get("database") or ""),
+            neighbors=_ids(raw.get("neighbors"), "neighbors"),
+            block_neighbors=_block_neighbors(raw.get("block_neighbors"), grid),
+            order=order,
+            grid=grid,
+            num_inference_steps=_integer(
+                raw.get("num_inference_steps", 20), "num_inference_steps", 1, MAX_STEPS
+            ),
+            guidance_scale=_real(
+                raw.get("guidance_scale", 1.5), "guidance_scale", 0.0, MAX_GUIDANCE_SCALE
+            ),
+            seed=_integer(raw.get("seed", 0), "seed", 0, MAX_SEED),
+            blocks=blocks,
+            init=init,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON-ready values; `pipe(**recipe)` paints the picture again."""
+        data = asdict(self)
+        data["neighbors"] = list(self.neighbors)
+        data["block_neighbors"] = {f"{r},{c}": list(ids) for r, c, ids in self.block_neighbors}
+        data["blocks"] = [list(p) for p in self.blocks]
+        data["init"] = self.init.to_dict() if self.init else None
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
+        """Inverse of `to_dict`, with the same checks as `validated`."""
+        if not isinstance(data, Mapping):
+            raise RissoleError(f"a recipe must be a mapping of settings, not {_show(data)}")
+        return cls.validated(**{str(k): v for k, v in data.items()})
+
+    @property
+    def all_neighbors(self) -> tuple[int, ...]:
+        """Every neighbor id that any block uses, in the column order of `attention`."""
+        extra = (i for _, _, ids in self.block_neighbors for i in ids)
+        return tuple(dict.fromkeys((*self.neighbors, *extra)))
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _integer(value: Any, name: str, low: int, high: int) -> int:
+    # bool is an int to Python, and 20.0 is what JSON and sliders send for 20
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise RissoleError(f"{name} must be a whole number, not {_show(value)}")
+    value = int(value)
+    if not low <= value <= high:
+        raise RissoleError(f"{name} must be from {low} to {high}, not {value}")
+    return value
+
+
+def _real(value: Any, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RissoleError(f"{name} must be a number, not {_show(value)}")
+    value = float(value)
+    if not low <= value <= high:  # also false for NaN
+        raise RissoleError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+    return value
+
+
+def _sequence(value: Any, name: str) -> Iterable[Any]:
+    if value is None:
+        return ()
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise RissoleError(f"{name} must be a list, not {_show(value)}")
+    return value
+
+
+def _ids(value: Any, name: str) -> tuple[int, ...]:
+    ids = (_integer(v, f"each of {name}", 0, 2**62) for v in _sequence(value, name))
+    unique = tuple(dict.fromkeys(ids))
+    if not 1 <= len(unique) <= MAX_NEIGHBORS:
+        raise RissoleError(f"{name} must name 1 to {MAX_NEIGHBORS} images, not {len(unique)}")
+    return unique
+
+
+def _position(value: Any, grid: int) -> tuple[int, int]:
+    if isinstance(value, str):
+        value = tuple(int(p) if p.strip().isdigit() else p for p in value.split(","))
+    pair = tuple(_sequence(value, "a block position"))
+    if len(pair) != 2:
+        raise RissoleError(f"a block position is (row, column), not {_show(value)}")
+    row, col = (_integer(p, "a block's row and column", 0, grid - 1) for p in pair)
+    return row, col
+
+
+def _block_neighbors(value: Any, grid: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    if isinstance(value, Mapping):
+        items = [(*_position(p, grid), ids) for p, ids in value.items()]
+    else:
+        items = [tuple(_sequence(v, "block_neighbors")) for v in _sequence(value, "block_neighbors")]
+    if any(len(item) != 3 for item in items):
+        raise RissoleError("block_neighbors must map (row, column) to a list of ids")
+    chosen = {_position((r, c), grid): _ids(ids, "a block's neighbors") for r, c, ids in items}
+    return tuple((r, c, chosen[r, c]) for r, c in sorted(chosen))
