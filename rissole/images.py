@@ -51,7 +51,7 @@ def load_image(source: ImageSource) -> Image.Image:
             rgb = _to_rgb(_upright(image))
         # Decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
         except Exception as error:
-            raise RissoleError(f"{name} is damaged and cannot be decoded.") from error
+            raise RissoleError(f"{name} is damaged and cannot be decoded") from error
     rgb.info.clear()  # a kept colour profile or palette entry would end up in saved pictures
     return rgb
 
@@ -82,7 +82,7 @@ def to_pil(tensor: torch.Tensor) -> list[Image.Image]:
     """
     values = tensor.detach().float().cpu()
     if not torch.isfinite(values).all():
-        raise RissoleError("The picture contains values that are not finite (NaN or infinity).")
+        raise RissoleError("the picture contains values that are not finite (NaN or infinity)")
     pixels = values.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
 
@@ -160,7 +160,7 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise RissoleError(f"Cannot write {path}: {error.strerror or error}.") from error
+        raise RissoleError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -170,11 +170,11 @@ def write_atomic(path: Path, data: bytes) -> None:
 def _opened(source: ImageSource) -> Iterator[tuple[Image.Image, str]]:
     """Open the header of `source`; yields the undecoded image and what to call it in messages."""
     if isinstance(source, Image.Image):
-        yield source, "The picture"
+        yield source, "the picture"
         return
     data, name = _read(source)
     if not data:
-        raise RissoleError(f"{name} is empty (0 bytes).")
+        raise RissoleError(f"{name} is empty (0 bytes)")
     with warnings.catch_warnings():
         # Pillow warns of sizes below its own limit and of odd EXIF data; our messages suffice.
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -185,14 +185,14 @@ def _opened(source: ImageSource) -> Iterator[tuple[Image.Image, str]]:
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
     """The bytes of `source`, never more than the limit, and its name without folders."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data, name = bytes(source), "The picture"
+        data, name = bytes(source), "the picture"
     elif isinstance(source, (str, Path)):
         path = Path(source)
         data, name = _read_file(path), path.name
     else:
-        data, name = source.read(MAX_BYTES + 1), "The picture"
+        data, name = source.read(MAX_BYTES + 1), "the picture"
     if len(data) > MAX_BYTES:
-        raise RissoleError(f"{name} is larger than {MAX_BYTES // 2**20} MB.")
+        raise RissoleError(f"{name} is larger than {MAX_BYTES // 2**20} MB")
     return data, name
 
 
@@ -201,13 +201,13 @@ def _read_file(path: Path) -> bytes:
     name = _short(path.name)
     try:
         if not path.exists():
-            raise RissoleError(f"No such file: {name}")
+            raise RissoleError(f"no such file: {name}")
         if not path.is_file():
-            raise RissoleError(f"{name} is not a file.")
+            raise RissoleError(f"{name} is not a file")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise RissoleError(f"Cannot read {name}: {error.strerror or error}.") from error
+        raise RissoleError(f"cannot read {name}: {error.strerror or error}") from error
 
 
 def _open_header(data: bytes, name: str) -> Image.Image:
@@ -215,17 +215,17 @@ def _open_header(data: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise RissoleError(f"{name} is too large: {_limit()}.") from error
+        raise RissoleError(f"{name} is too large: {_limit()}") from error
     # Header parsers raise nearly anything on damaged data, as decoders do.
     except Exception as error:
         known = ", ".join(FORMATS)
-        raise RissoleError(f"{name} is not a picture in a known format ({known}).") from error
+        raise RissoleError(f"{name} is not a picture in a known format ({known})") from error
 
 
 def _check_size(image: Image.Image, name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height} pixels"
-        raise RissoleError(f"{name} is too large: {size}, {_limit()}.")
+        raise RissoleError(f"{name} is too large: {size}, {_limit()}")
 
 
 def _limit() -> str:

@@ -99,11 +99,11 @@ def test_more_bytes_than_the_limit_are_refused(monkeypatch):
 def test_paths_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, words in {
-        tmp_path / "missing.png": "No such file: missing.png",
+        tmp_path / "missing.png": "no such file: missing.png",
         tmp_path: "not a file",
         tmp_path / "pipe": "not a file",
-        tmp_path / ("x" * 300): "Cannot read",
-        tmp_path / "two\nlines.png": r"No such file: two\?lines.png",
+        tmp_path / ("x" * 300): "cannot read",
+        tmp_path / "two\nlines.png": r"no such file: two\?lines.png",
     }.items():
         with pytest.raises(RissoleError, match=words) as error:
             images.load_image(path)
@@ -235,7 +235,7 @@ def test_pictures_without_a_usable_recipe_have_none():
 
 
 def test_saving_where_nothing_can_be_written(tmp_path):
-    with pytest.raises(RissoleError, match="Cannot write") as error:
+    with pytest.raises(RissoleError, match="cannot write") as error:
         images.save_png(noise(), tmp_path / "missing" / "cat.png")
     one_line(error)
 

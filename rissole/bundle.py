@@ -1,0 +1,358 @@
+"""Bundles: folders of weights and data that are found by name and verified before use.
+
+A bundle holds `manifest.json`, `config.json`, `README.md` (the model card) and the folders
+`autoencoder/`, `denoiser/`, `scheduler/` and `database/`. The manifest lists size and SHA-256 of
+every other file. Loaders check it before they open anything, because a flipped bit in a weight or
+index file loads without complaint and merely gives other pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rissole.config import RissoleError
+from rissole.images import write_atomic
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
+HUB_TIMEOUT = 5.0  # seconds to wait for the Hub's first answer
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REPO_ID = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}")
+
+
+def write_manifest(folder: str | Path, name: str, **extra: Any) -> dict[str, Any]:
+    """Describe every file now in `folder` in its `manifest.json`.
+
+    Args:
+        folder: the bundle or database; hidden files are left out.
+        name: the bundle's name: letters, digits, dot, dash and underscore.
+        **extra: further JSON values to keep in the manifest.
+
+    Returns:
+        The manifest: `{"format", "name", "files": {path: {"size", "sha256"}}, **extra}`.
+
+    Raises:
+        RissoleError: if the name or the kind of a file is not allowed, or writing fails.
+    """
+    if not _NAME.fullmatch(name):
+        raise RissoleError(f"{name!r} cannot be a bundle's name (letters, digits and ._- only)")
+    folder = Path(folder)
+    files = {path: _describe(folder / path) for path in _listing(folder)}
+    for path in files:
+        _check_listed_path(path)
+    manifest = {"format": FORMAT, "name": name, "files": files, **extra}
+    text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
+    write_atomic(folder / MANIFEST, (text + "\n").encode())
+    return manifest
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Read and check the form of `manifest.json`; the files themselves are left alone.
+
+    Raises:
+        RissoleError: if it is missing, unreadable, of another format or lists odd paths.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RissoleError(f"{path.parent} is no bundle: it has no readable {MANIFEST}") from error
+    except (ValueError, RecursionError) as error:
+        raise RissoleError(f"{path} is damaged (not JSON)") from error
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not isinstance(manifest.get("name"), str):
+        raise RissoleError(f"{path} is damaged (no name or no list of files)")
+    if manifest.get("format") != FORMAT:
+        raise RissoleError(f"{path} has format {manifest.get('format')!r}, this version reads 1")
+    for listed in files:
+        _check_listed_path(listed)
+    return manifest
+
+
+def verify(folder: str | Path) -> dict[str, Any]:
+    """Check every file of a bundle or database against its manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        RissoleError: names the first file that is missing, short, damaged or not listed.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for path, expected in sorted(manifest["files"].items()):
+        _check_file(folder, path, expected)
+    # A loader that looks for files by name must not find one that nobody vouched for.
+    for path in _listing(folder):
+        if path not in manifest["files"]:
+            raise RissoleError(f"{folder.name}/{path} is not listed in {MANIFEST}")
+    return manifest
+
+
+def fingerprint(manifest: Mapping[str, Any], prefix: str | tuple[str, ...] = "") -> str:
+    """12 hex digits that stand for the contents of all files under `prefix`.
+
+    Args:
+        manifest: as `verify` returns it.
+        prefix: start of the paths that count, such as `"database/"`, or several of them.
+    """
+    files = manifest["files"].items()
+    hashes = sorted(entry["sha256"] for path, entry in files if path.startswith(prefix))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+
+
+def bundled_names() -> list[str]:
+    """Names that `resolve` finds without network, in alphabetical order."""
+    found = (path.parent for root in _roots() for path in root.glob(f"*/{MANIFEST}"))
+    return sorted({folder.name for folder in found if not folder.name.startswith(".")})
+
+
+def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
+    """Find a bundle's folder; its files are not verified unless they come from the Hub.
+
+    Looked for in this order: a local folder, `$RISSOLE_BUNDLES/<name>`, `checkpoints/<name>`
+    beside the package, a model repository on the Hugging Face Hub (its cached copy first).
+
+    Args:
+        name_or_path: folder, bundled name such as `cats-128`, or `owner/name` on the Hub.
+        revision: branch, tag or commit; only for the Hub.
+
+    Raises:
+        RissoleError: if nothing of that name is found, or the Hub cannot be reached.
+    """
+    name = str(name_or_path)
+    shown = repr(name if len(name) <= 80 else name[:77] + "...")
+    if revision is None:
+        folders = _candidates(name)
+        for folder in folders:
+            if (folder / MANIFEST).is_file():
+                return folder
+        if folders:
+            raise RissoleError(f"{name} is no bundle: it has no {MANIFEST}")
+    if _REPO_ID.fullmatch(name):
+        return _from_hub(name, revision)
+    if revision is not None:
+        raise RissoleError(f"a revision needs a Hub repository (owner/name), not {shown}")
+    known = ", ".join(bundled_names()) or "none"
+    raise RissoleError(
+        f"unknown bundle {shown}: no such folder or Hub repository (bundled: {known})"
+    )
+
+
+@contextlib.contextmanager
+def staged(target: str | Path) -> Iterator[Path]:
+    """Build a folder whole or not at all.
+
+    Yields an empty folder beside `target`. When the block ends well, its files are flushed to
+    disk and it takes the place of `target`; when it fails or is killed, `target` stays as it was.
+    An existing `target` is replaced only if it is empty or carries a manifest itself.
+
+    Raises:
+        RissoleError: if `target` holds something else or cannot be written.
+    """
+    target = Path(target).absolute()
+    _check_replaceable(target)
+    stage = target.with_name(f".{target.name}.stage-{os.getpid()}")
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_stale(target)
+        stage.mkdir()
+    try:
+        yield stage
+        with _writing(target):
+            _flush(stage)
+            _publish(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _listing(folder: Path) -> list[str]:
+    """All files below `folder` but the manifest and hidden ones, as sorted POSIX paths."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    shown = (path for path in paths if not any(part.startswith(".") for part in path.parts))
+    return sorted(path.as_posix() for path in shown if path.as_posix() != MANIFEST)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def _check_listed_path(path: str) -> None:
+    """Refuse paths that leave the folder and kinds of files that no loader here may open."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path:
+        raise RissoleError(f"{MANIFEST} lists the path {path!r}, which leaves the bundle")
+    if not path.endswith(SUFFIXES):
+        raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
+
+
+def _check_file(folder: Path, path: str, expected: Any) -> None:
+    name = f"{folder.name}/{path}"
+    if not (folder / path).is_file():
+        raise RissoleError(f"{name} is missing")
+    if not isinstance(expected, dict) or not {"size", "sha256"} <= expected.keys():
+        raise RissoleError(f"{MANIFEST} gives no size and sha256 for {path}")
+    size = (folder / path).stat().st_size
+    if size != expected["size"]:
+        raise RissoleError(f"{name} is damaged: {size} bytes, not {expected['size']}")
+    try:
+        found = _describe(folder / path)["sha256"]
+    except OSError as error:
+        raise RissoleError(f"cannot read {name}: {error.strerror or error}") from error
+    if found != expected["sha256"]:
+        raise RissoleError(f"{name} is damaged: its sha256 differs from the one in {MANIFEST}")
+
+
+def _roots() -> list[Path]:
+    """Folders that hold bundles by name."""
+    configured = os.environ.get("RISSOLE_BUNDLES")
+    roots = [Path(configured)] if configured else []
+    return [*roots, Path(__file__).resolve().parents[1] / "checkpoints"]
+
+
+def _candidates(name: str) -> list[Path]:
+    """Existing folders that `name` may mean, the first one first."""
+    paths = [Path(name)] if name else []
+    if _NAME.fullmatch(name):
+        paths += [root / name for root in _roots()]
+    try:
+        return [path for path in paths if path.is_dir()]
+    except OSError:  # a name longer than the file system allows
+        return []
+
+
+def _from_hub(repo_id: str, revision: str | None) -> Path:
+    """The cached copy if it is whole, else a download, repeated once from scratch if damaged."""
+    fault = None
+    for options in ({"local_files_only": True}, {}, {"force_download": True}):
+        folder = _snapshot(repo_id, revision, **options)
+        if folder is None:
+            continue
+        try:
+            verify(folder)
+        except RissoleError as error:
+            fault = error
+        else:
+            return folder
+    raise RissoleError(f"{repo_id} on the Hugging Face Hub is unusable: {fault}")
+
+
+def _snapshot(repo_id: str, revision: str | None, **options: Any) -> Path | None:
+    """One attempt to get a snapshot; None if it is not in the cache (`local_files_only`)."""
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    patterns = [f"*{suffix}" for suffix in SUFFIXES]
+    try:
+        if not options.get("local_files_only"):
+            # One bounded question first: a download would retry for long when there is no answer.
+            HfApi().model_info(repo_id, revision=revision, timeout=HUB_TIMEOUT)
+        kept = snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options)
+        return Path(kept)
+    except Exception as error:
+        if isinstance(error, errors.LocalEntryNotFoundError) and options.get("local_files_only"):
+            return None
+        raise RissoleError(_hub_fault(repo_id, revision, error)) from error
+
+
+def _hub_fault(repo_id: str, revision: str | None, error: Exception) -> str:
+    """What went wrong with the Hub, in one line."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repo_id} is gated: accept its terms on its page and log in with `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"there is no model {repo_id} on the Hugging Face Hub, or it is private"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repo_id} has no revision {revision!r} on the Hugging Face Hub"
+    if isinstance(error, errors.HFValidationError):
+        return f"{repo_id!r} is no valid name of a model on the Hugging Face Hub"
+    if isinstance(error, errors.HfHubHTTPError):
+        return f"the Hugging Face Hub refused {repo_id} (status {error.response.status_code})"
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"cannot store {repo_id}: {error.strerror}"
+    kind = type(error).__name__
+    return f"{repo_id} is not on this machine and the Hugging Face Hub cannot be reached ({kind})"
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RissoleError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _check_replaceable(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise RissoleError(f"{target} is a file, not a folder")
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise RissoleError(f"{target} is not empty and no bundle: it will not be overwritten")
+
+
+def _clear_stale(target: Path) -> None:
+    """Remove what killed builds of `target` left, and undo a half-finished replacement."""
+    import psutil
+
+    aside = _aside(target)
+    if aside.exists() and not target.exists():
+        aside.replace(target)
+    shutil.rmtree(aside, ignore_errors=True)
+    for stage in target.parent.glob(f".{target.name}.stage-*"):
+        process = stage.name.rpartition("-")[2]
+        if not process.isdigit() or not psutil.pid_exists(int(process)):
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _publish(stage: Path, target: Path) -> None:
+    """Two renames: a folder cannot be renamed over one that is not empty."""
+    aside = _aside(target)
+    if target.exists():
+        target.replace(aside)
+    try:
+        stage.replace(target)
+    except OSError:
+        if aside.exists():
+            aside.replace(target)
+        raise
+    _flush_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
+
+
+def _flush(folder: Path) -> None:
+    """Force all files below `folder`, and the folders' own entries, to disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
+        else:
+            _flush_folder(path)
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    # Folders cannot be opened on Windows; there the rename itself has to do.
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
