@@ -149,6 +149,42 @@ def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
     )
 
 
+def push(folder: str | Path, repo_id: str, private: bool = False, message: str = "") -> str:
+    """Verify a bundle and upload it as a model repository on the Hugging Face Hub.
+
+    Only files that the manifest lists are sent. Needs a token (`hf auth login` or `HF_TOKEN`).
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        RissoleError: if the bundle is damaged, the name is not `owner/name`, or the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    manifest = verify(folder)
+    check_repo_id(repo_id)
+    try:
+        api = HfApi()
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            allow_patterns=[MANIFEST, *manifest["files"]],
+            commit_message=message or f"Upload {manifest['name']} {fingerprint(manifest)}",
+        )
+    # The client raises errors of its HTTP library, which changed twice, beside its own.
+    except Exception as error:
+        raise RissoleError(_hub_fault(repo_id, None, error)) from error
+    return str(commit)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raise RissoleError unless `repo_id` has the form `owner/name`."""
+    if not _REPO_ID.fullmatch(repo_id):
+        raise RissoleError(f"{repo_id!r} is no repository on the Hugging Face Hub (owner/name)")
+
+
 @contextlib.contextmanager
 def staged(target: str | Path) -> Iterator[Path]:
     """Build a folder whole or not at all.
@@ -281,12 +317,14 @@ def _hub_fault(repo_id: str, revision: str | None, error: Exception) -> str:
         return f"{repo_id} has no revision {revision!r} on the Hugging Face Hub"
     if isinstance(error, errors.HFValidationError):
         return f"{repo_id!r} is no valid name of a model on the Hugging Face Hub"
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return "no token for the Hugging Face Hub on this machine: log in with `hf auth login`"
     if isinstance(error, errors.HfHubHTTPError):
         return f"the Hugging Face Hub refused {repo_id} (status {error.response.status_code})"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return f"cannot store {repo_id}: {error.strerror}"
     kind = type(error).__name__
-    return f"{repo_id} is not on this machine and the Hugging Face Hub cannot be reached ({kind})"
+    return f"the Hugging Face Hub cannot be reached for {repo_id} ({kind})"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,419 @@
+"""Command line: `python -m rissole COMMAND`.
+
+Commands only translate options; what they do lives in the modules they import when called, so
+that `--help` answers at once. Wrong input ends with exit code 2 and one line on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import secrets
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rissole.config import RissoleError
+
+if TYPE_CHECKING:
+    from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=(
+        "Small diffusion models that paint a picture block by block, each block guided by the "
+        "matching blocks of similar pictures. Start with: python -m rissole sample"
+    ),
+)
+
+Bundle = Annotated[
+    str, typer.Option(help="Model to use: a bundled name, a folder, or owner/name on the Hub.")
+]
+Database = Annotated[
+    str | None,
+    typer.Option(help="Folder made by `index`, used in place of the bundle's own gallery."),
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="the fastest present")
+]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        help="parallel: all blocks at once. sequential: one after another. "
+        "independent: blocks do not see each other, as first published.",
+        show_default="as shipped",
+    ),
+]
+Grid = Annotated[
+    int | None, typer.Option(help="Blocks per side: 1, 2 or 4.", show_default="as shipped")
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(help="Denoising steps per block, 1 to 200.", show_default="as shipped"),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        help="How strongly the neighbors guide, 0 to 20; 1 is off.", show_default="as shipped"
+    ),
+]
+Neighbors = Annotated[
+    int | None,
+    typer.Option("--k", help="How many neighbors to retrieve, 1 to 16.", show_default="as shipped"),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code: 0, 2 for wrong input, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(
+            args=arguments or ["--help"], prog_name="python -m rissole", standalone_mode=False
+        )
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        return _closed_pipe()
+    except Exception as error:
+        message = _explain(error)
+        if message is None:
+            raise
+        typer.echo(f"error: {message}", err=True)
+        return 2
+    if code == 130:
+        typer.echo("interrupted", err=True)
+    return int(code or 0)
+
+
+def _explain(error: Exception) -> str | None:
+    """One line for errors that the user can mend; None for our own mistakes."""
+    if hasattr(error, "format_message"):  # every usage error of typer
+        text = error.format_message()
+    elif isinstance(error, RissoleError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        name = f" {error.filename}" if error.filename else ""
+        text = f"{error.strerror.lower()}{name}"
+    elif isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("rissole"):
+        text = f"the package {error.name} is missing: pip install -r requirements.txt"
+    else:
+        return None
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _closed_pipe() -> int:
+    """The reader of our output has left (`| head`): end quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+# --- sample -------------------------------------------------------------------------------------
+
+
+@app.command()
+def sample(
+    bundle: Bundle = "cats-128",
+    out: Annotated[
+        Path,
+        typer.Option(help="PNG to write; several become cat-0.png, cat-1.png, ... or cat-%03d.png"),
+    ] = Path("cat.png"),
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Same seed, same picture. Image i uses seed + i.", show_default="random"),
+    ] = None,
+    query: Annotated[
+        Path | None, typer.Option(help="Picture whose nearest neighbors guide the painting.")
+    ] = None,
+    item: Annotated[
+        int | None, typer.Option(help="Use the neighbors of this picture of the database.")
+    ] = None,
+    neighbors: Annotated[
+        str | None, typer.Option(help="Name the neighbors yourself, such as 3,17,5.")
+    ] = None,
+    k: Neighbors = None,
+    order: Order = None,
+    grid: Grid = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    num_images: Annotated[int, typer.Option(help="How many pictures to paint.")] = 1,
+    database: Database = None,
+    device: Device = None,
+) -> None:
+    """Paint pictures and save them as PNG, each with the recipe that paints it again.
+
+    Without --query, --item or --neighbors every picture starts from a random item of the database.
+    """
+    chosen = _one_query(query, item, neighbors)
+    paths = _output_paths(out, num_images)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    settings = {
+        "order": order,
+        "grid": grid,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance_scale,
+    }
+    from rissole.images import save_png
+
+    pipe = _load(bundle, database, device)
+    for index, path in enumerate(paths):
+        start = time.perf_counter()
+        condition = _condition(pipe, chosen, k, seed + index)
+        stream = pipe.stream(**condition, **settings, seed=seed + index)
+        output = _follow(stream, f"{path.name} ({index + 1} of {len(paths)})")
+        save_png(output.images[0], path, output.recipe)
+        ids = ", ".join(map(str, output.recipe["neighbors"]))
+        seconds = time.perf_counter() - start
+        typer.echo(f"{path}  seed {seed + index}  neighbors {ids}  {seconds:.1f} s")
+
+
+def _one_query(query: Path | None, item: int | None, neighbors: str | None) -> dict[str, Any]:
+    """The one way of choosing neighbors that was given, read and checked; empty for none."""
+    given = {"image": query, "item": item, "neighbors": neighbors}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if len(chosen) > 1:
+        raise RissoleError("give only one of --query, --item and --neighbors")
+    if query is not None:
+        from rissole.images import load_image
+
+        chosen["image"] = load_image(query)
+    if neighbors is not None:
+        chosen["neighbors"] = _numbers(neighbors)
+    return chosen
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,18}", part) for part in parts):
+        raise RissoleError(f"--neighbors must be numbers such as 3,17,5, not {text[:60]!r}")
+    return [int(part) for part in parts]
+
+
+def _output_paths(out: Path, count: int) -> list[Path]:
+    """Where each picture goes, with the folder made; checked before any painting starts."""
+    if out.suffix.lower() != ".png":
+        raise RissoleError(f"--out must end in .png, not {out.name!r}")
+    if not 1 <= count <= 10_000:
+        raise RissoleError(f"--num-images must be from 1 to 10000, not {count}")
+    if re.search(r"%0?\d?d", out.name):
+        names = [re.sub(r"%0?\d?d", lambda m, i=i: m[0] % i, out.name) for i in range(count)]
+    elif count > 1:
+        names = [f"{out.stem}-{i}{out.suffix}" for i in range(count)]
+    else:
+        names = [out.name]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return [out.with_name(name) for name in names]
+
+
+def _load(bundle: str, database: str | None, device: str | None) -> RissolePipeline:
+    from rissole.pipeline import RissolePipeline
+
+    return RissolePipeline.from_pretrained(bundle, database=database, device=device)
+
+
+def _condition(
+    pipe: RissolePipeline, chosen: dict[str, Any], k: int | None, seed: int
+) -> dict[str, Any]:
+    """Arguments of `pipe` that carry the neighbors: named ones, or those of the query."""
+    if "neighbors" in chosen:
+        return chosen
+    k = pipe.defaults["k"] if k is None else k
+    return {"hits": pipe.retrieve(**chosen, k=k, seed=seed)}
+
+
+def _follow(stream: Iterator[BlockStep], title: str) -> GenerationOutput:
+    """Run a painting to its end under a progress bar that counts denoising steps."""
+    from tqdm import tqdm
+
+    output = None
+    # disable=None: no bar where stderr is no terminal, so that logs and errors stay one line
+    with closing(stream), tqdm(desc=title, unit="step", leave=False, disable=None) as bar:
+        for step in stream:
+            bar.total = step.num_blocks * step.total_steps
+            if step.num_blocks > 1:
+                bar.set_postfix_str(f"block {step.index} of {step.num_blocks}", refresh=False)
+            bar.update()
+            output = step.output
+    assert output is not None  # the last step of a stream carries it
+    return output
+
+
+# --- benchmark ----------------------------------------------------------------------------------
+
+
+@app.command()
+def benchmark(
+    bundle: Bundle = "cats-128",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object in place of the table.")
+    ] = False,
+    runs: Annotated[int, typer.Option(help="Timed pictures, after one to warm up.")] = 5,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
+    k: Neighbors = None,
+    order: Order = None,
+    grid: Grid = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", show_default="as torch chooses")
+    ] = None,
+    database: Database = None,
+    device: Device = None,
+) -> None:
+    """Measure size, speed and memory on this machine; every figure is measured in this run."""
+    if not 1 <= runs <= 1000:
+        raise RissoleError(f"--runs must be from 1 to 1000, not {runs}")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise RissoleError(f"--threads must be from 1 to 1024, not {threads}")
+    settings = {
+        "order": order,
+        "grid": grid,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance_scale,
+    }
+    report = _measure(bundle, database, device, threads, runs, seed, k, settings)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        width = max(map(len, report))
+        for name, value in report.items():
+            shown = f"{value:,}" if isinstance(value, int) else value
+            typer.echo(f"{name:<{width}}  {shown}")
+
+
+def _measure(
+    bundle: str,
+    database: str | None,
+    device: str | None,
+    threads: int | None,
+    runs: int,
+    seed: int,
+    k: int | None,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Load a bundle, paint `runs` pictures after one to warm up, and report."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    load_seconds, pipe = _timed(lambda: _load(bundle, database, device))
+
+    def paint(number: int) -> GenerationOutput:
+        condition = _condition(pipe, {}, k, number)
+        output = pipe(**condition, **settings, seed=number)
+        _synchronize()
+        return output
+
+    def preview(number: int) -> None:
+        condition = _condition(pipe, {}, k, number)
+        with closing(pipe.stream(**condition, **settings, seed=number)) as stream:
+            next(stream).preview.load()
+
+    output = paint(seed)
+    numbers = range(seed, seed + runs)
+    seconds = [_timed(lambda n=n: paint(n))[0] for n in numbers]
+    previews = [_timed(lambda n=n: preview(n))[0] for n in numbers]
+    parameters = pipe.num_parameters()
+    weights = next(pipe.denoiser.parameters())
+    return {
+        "bundle": bundle,
+        "denoiser_parameters": parameters["denoiser"],
+        "autoencoder_parameters": parameters["autoencoder"],
+        "network_calls": output.network_calls,
+        "seconds_per_image": round(statistics.median(seconds), 4),
+        "seconds_per_image_min": round(min(seconds), 4),
+        "seconds_per_image_max": round(max(seconds), 4),
+        "first_preview_seconds": round(statistics.median(previews), 4),
+        "first_preview_seconds_max": round(max(previews), 4),
+        "load_seconds": round(load_seconds, 4),
+        "peak_rss_mb": round(_peak_rss() / 2**20, 1),
+        "runs": runs,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "device": _device_name(weights.device),
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "settings": {**{name: output.recipe[name] for name in settings}, **_sizes(pipe, output)},
+    }
+
+
+def _sizes(pipe: RissolePipeline, output: GenerationOutput) -> dict[str, int]:
+    return {
+        "k": len(output.recipe["neighbors"]),
+        "image_size": pipe.image_size,
+        "database_items": len(pipe.database),
+    }
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def _synchronize() -> None:
+    """Wait for an accelerator, which otherwise is still at work when the call returns."""
+    import torch
+
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _peak_rss() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would also count the process that started us: Linux keeps its maximum over exec
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    import psutil
+
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return info.peak_wset
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+# --- push ---------------------------------------------------------------------------------------
+
+
+@app.command()
+def push(
+    bundle: Annotated[str, typer.Argument(help="Bundle to upload: a bundled name or a folder.")],
+    repo: Annotated[str, typer.Argument(help="Where to: owner/name on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Verify and list the files, upload nothing.")
+    ] = False,
+) -> None:
+    """Check a bundle and upload it to the Hugging Face Hub as a model."""
+    from rissole.bundle import check_repo_id, push, resolve, verify
+
+    check_repo_id(repo)
+    folder = resolve(bundle)
+    files = verify(folder)["files"]
+    for path, entry in sorted(files.items()):
+        typer.echo(f"{entry['size']:>12,}  {path}")
+    total = sum(entry["size"] for entry in files.values())
+    typer.echo(f"{total:>12,}  bytes in {len(files)} files, all as in the manifest")
+    if dry_run:
+        typer.echo(f"nothing uploaded: without --dry-run this would go to {repo}")
+    else:
+        typer.echo(push(folder, repo, private=private))
