@@ -30,10 +30,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+
+from rissole.config import RissoleError
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 DAMAGES = ("intact", "warped", "foreign pieces", "moved pieces", "blurred", "noisy")
@@ -63,7 +65,7 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         self.config = config or FeatureConfig()
         if self.config.arch not in ARCHITECTURES:
-            raise ValueError(f"unknown architecture {self.config.arch!r}: one of {ARCHITECTURES}")
+            raise RissoleError(f"unknown architecture {self.config.arch!r}: one of {ARCHITECTURES}")
         self.trunk = getattr(torchvision.models, self.config.arch)(weights=None)
         self.dim: int = self.trunk.fc.in_features
         self.trunk.fc = nn.Identity()
@@ -132,15 +134,16 @@ class FeatureNetwork(nn.Module):
         """Read a network written by :meth:`save`, in evaluation mode.
 
         Raises:
-            ValueError: The file is not a feature network.
+            RissoleError: The file is not a feature network.
         """
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if "config" not in metadata:
-            raise ValueError(f"{path} is not a feature network: no config in its metadata")
-        network = cls(FeatureConfig(**json.loads(metadata["config"])))
-        network.load_state_dict(tensors)
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                config = FeatureConfig(**json.loads((file.metadata() or {})["config"]))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            network = cls(config)
+            network.load_state_dict(tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RissoleError(f"{path} is not a feature network of this project") from error
         return network.to(device).eval()
 
 
@@ -365,13 +368,13 @@ def random_view(batch: Tensor, generator: torch.Generator) -> Tensor:
         batch: (B, 3, H, W) in [-1, 1].
         generator: On the device of ``batch``.
     """
-    view = _jitter(_sample(batch, _crop_grid(batch, (0.35, 1.0), generator)), generator)
+    view = jitter_colours(_sample(batch, _crop_grid(batch, (0.35, 1.0), generator)), generator)
     # Seldom: features that ignore blur would measure soft pictures as good ones.
     blur = _chance(len(batch), 0.1, generator).float()[:, None, None, None]
-    return torch.lerp(view, _blurred(view, 1.0), blur)
+    return torch.lerp(view, blurred(view, 1.0), blur)
 
 
-def _jitter(batch: Tensor, generator: torch.Generator) -> Tensor:
+def jitter_colours(batch: Tensor, generator: torch.Generator) -> Tensor:
     """Random hue, saturation, contrast and brightness per photo; one in ten turns grey."""
     n = len(batch)
     turn = _hue_matrix(_uniform(n, -0.3, 0.3, generator))
@@ -393,7 +396,7 @@ def _hue_matrix(angle: Tensor) -> Tensor:
     return cos * torch.eye(3, device=angle.device) + (1 - cos) * third + sin * cross
 
 
-def _blurred(batch: Tensor, sigma: float) -> Tensor:
+def blurred(batch: Tensor, sigma: float) -> Tensor:
     """Gaussian blur (separable, reflected borders) with one sigma in pixels at 128 px."""
     sigma = sigma * batch.shape[-1] / 128
     radius = max(1, math.ceil(2.5 * sigma))
@@ -428,8 +431,8 @@ def random_damage(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Te
     mask = _piece_mask(batch, generator)
     image = torch.lerp(image, _sample(batch.roll(1, dims=0), grid), mask * picked[2])
     image = torch.lerp(image, _sample(batch, grid + _shift(batch, generator)), mask * picked[3])
-    image = _jitter(image, generator)
-    image = torch.lerp(image, _blurred(image, 1.2), picked[4])
+    image = jitter_colours(image, generator)
+    image = torch.lerp(image, blurred(image, 1.2), picked[4])
     noise = torch.empty_like(image).normal_(generator=generator)
     strength = _uniform(n, 0.04, 0.15, generator)[:, None, None, None]
     return image + picked[5] * strength * noise, kinds
