@@ -223,7 +223,9 @@ class Actions:
                     path = self._png(step.output.images[0], step.output.recipe)
                     yield message, recipe.seed, path
 
-    def _checked(self, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any):
+    def _checked(
+        self, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
+    ) -> Recipe:
         return Recipe.validated(
             bundle=self.pipe.fingerprint,
             database=self.pipe.database.fingerprint,
@@ -331,7 +333,9 @@ class Actions:
             raise RissoleError(self.errors["upload"])
         return self.pipe.retrieve(image=self._query_picture(path), k=k)
 
-    def _api_recipe(self, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any):
+    def _api_recipe(
+        self, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
+    ) -> Recipe:
         shipped = self.pipe.defaults
         return self._checked(
             ids,

@@ -3,6 +3,7 @@
 import io
 import shutil
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -369,6 +370,42 @@ def test_stop_keeps_the_picture_so_far(visit):
     visit.set_steps(1)
     page.click("#rs-generate")
     visit.wait_for("done")
+
+
+@pytest.fixture
+def under_way(pipe, monkeypatch):
+    """The paintings under way on the server, one entry each."""
+    stream, entries = pipe.stream, []
+
+    def counted(*args, **options):
+        entries.append(None)
+        try:
+            yield from stream(*args, **options)
+        finally:
+            entries.pop()
+
+    monkeypatch.setattr(pipe, "stream", counted)
+    return entries
+
+
+@pytest.mark.parametrize("leave", ["stop", "reload", "close"])
+def test_leaving_in_mid_run_leaves_nothing_running(visit, under_way, leave):
+    visit.page.get_by_label("One after another").check()
+    visit.set_steps(100)
+    visit.page.click("#rs-generate")
+    visit.wait_for("running")
+    assert len(under_way) == 1
+    if leave == "stop":
+        visit.page.click("#rs-stop")
+    elif leave == "reload":
+        visit.page.reload()
+    else:
+        visit.page.close()
+    visit.troubles.clear()  # the library reports a stream that ends with its page
+    deadline = time.monotonic() + 5
+    while under_way and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not under_way
 
 
 def test_keys_paint_and_move_between_blocks(visit):

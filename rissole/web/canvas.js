@@ -18,6 +18,8 @@ let deadRun = null; // the run that was stopped: late frames of it are dropped
 let muted = false;
 let drawn = 0; // frames are decoded off screen and may finish out of order
 let asked = 0;
+let queued = false; // Generate was pressed a while ago, and no step has come yet
+let patience = null;
 
 // ---- what is on show -------------------------------------------------------------------------
 
@@ -151,6 +153,7 @@ const buildTiles = () => {
   const key = ids().join();
   if (list.dataset.ids === key) return;
   list.dataset.ids = key;
+  list.classList.toggle("rs-many", ids().length > 8);
   list.replaceChildren(...ids().map((id) => {
     const tile = make("li", "rs-tile");
     const crop = make("div", "rs-crop");
@@ -210,7 +213,7 @@ const lowered = (text) => text.charAt(0).toLowerCase() + text.slice(1);
 
 const words = () => {
   if (state === "idle") return texts.idle;
-  if (state === "starting") return texts.starting;
+  if (state === "starting") return queued ? texts.queued : texts.starting;
   if (state === "error") return message?.error || texts.failed;
   if (state === "running") return where();
   if (state === "stopped") {
@@ -281,6 +284,9 @@ const start = () => {
   pinned = null;
   message = null;
   state = "starting";
+  queued = false;
+  clearTimeout(patience);
+  patience = setTimeout(() => { queued = true; render(); }, 3000);
   drawCommon();
   render();
   const { top, bottom } = part(".rs-picture").getBoundingClientRect();

@@ -12,7 +12,7 @@ const addPage = () => {
   const first = list.children.length;
   for (let item = first; item < Math.min(count, first + PAGE); item += 1) {
     const option = make("button", "rs-thumb", {
-      type: "button", role: "option", "aria-selected": "false", "data-item": item,
+      type: "button", role: "option", "aria-selected": String(item === picked), "data-item": item,
       tabindex: item === 0 ? "0" : "-1", "aria-label": fill(texts.pick, { item }),
     });
     const picture = make("img", "", { alt: "", loading: "lazy", width: 128, height: 128 });
@@ -56,7 +56,7 @@ hear("neighbors", ({ query }) => {
 });
 
 // a hint for the file dialog of phones; the server looks at what is in the file
-document.querySelector("#rs-upload input, input#rs-upload")?.setAttribute("accept", "image/*");
+document.querySelector("input[data-testid$='upload-button']")?.setAttribute("accept", "image/*");
 
 addPage();
 tell("listening");
