@@ -150,7 +150,7 @@ class Actions:
     def pick(self, k: int, event: gr.EventData) -> tuple[dict, dict]:
         """A gallery picture as the query."""
         with clear_errors(self.errors):
-            item = event._data.get("item") if isinstance(event._data, dict) else None
+            item = getattr(event, "item", None)
             if isinstance(item, bool) or not isinstance(item, int):
                 raise RissoleError(self.errors["item"])
             return self._found({"item": item}, k)
@@ -576,7 +576,10 @@ def _painting(pipe: "RissolePipeline", words: dict) -> dict[str, Any]:
     with gr.Column(elem_classes="rs-card"):
         _heading(3, said["title"])
         canvas = _component(
-            "canvas", said, "rs-canvas", source=_source(pipe), grid=pipe.defaults["grid"]
+            *("canvas", said, "rs-canvas"),
+            source=_source(pipe),
+            grid=pipe.defaults["grid"],
+            size=pipe.image_size,
         )
         with gr.Row(elem_id="rs-actions"):
             generate = gr.Button(said["generate"], variant="primary", elem_id="rs-generate")

@@ -332,14 +332,15 @@ def test_open_pick_generate_and_download(visit, pipe):
 
 
 def assert_canvas_shows(page, file) -> None:
-    pixels = page.evaluate(
-        """() => [...document.querySelector(".rs-pixels").getContext("2d")
-          .getImageData(0, 0, 128, 128).data]"""
-    )
-    shown = np.asarray(pixels, np.int16).reshape(128, 128, 4)[..., :3]
     with Image.open(file) as image:
-        saved = np.asarray(image.convert("RGB").resize((128, 128)), np.int16)
-    assert np.abs(shown - saved).mean() < 1
+        saved = np.asarray(image.convert("RGB"), np.int16)
+    pixels = page.evaluate(
+        """() => { const canvas = document.querySelector(".rs-pixels");
+          const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return [...all.data]; }"""
+    )
+    shown = np.asarray(pixels, np.int16).reshape(*saved.shape[:2], 4)[..., :3]
+    assert np.abs(shown - saved).max() == 0
 
 
 @pytest.mark.parametrize("visit", [(390, 844)], indirect=True)

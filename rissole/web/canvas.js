@@ -5,6 +5,7 @@ const { fill, make, thumb, arrow, whole, tell, hear, phase } = window.rissole;
 const { texts, source } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
+pixels.width = pixels.height = whole(props.size, 16, 1024);
 const pen = pixels.getContext("2d");
 const cells = part(".rs-cells");
 const LIVE = ["starting", "running"];
