@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,24 @@ EXTRACTORS = {INCEPTION: "2048", "clip-vit-b-32": "clip"}  # network: its layer
 # ------------------------------------------------------------------ distributions of features
 
 
-def frechet_distance(a: Tensor, b: Tensor) -> float:
+class Gaussian(NamedTuple):
+    """Mean (D,) of features and a root R (min(N, D), D) of their covariance ``R^T R``."""
+
+    mean: Tensor
+    root: Tensor
+
+    @classmethod
+    def fit(cls, features: Tensor) -> Gaussian:
+        """Fit to features (N, D), in float64."""
+        if len(features) < 2:
+            raise RissoleError("a Frechet distance needs at least 2 images a side")
+        features = features.double()
+        mean = features.mean(dim=0)
+        root = torch.linalg.qr(features - mean, mode="r").R / (len(features) - 1) ** 0.5
+        return cls(mean, root)
+
+
+def frechet_distance(a: Tensor | Gaussian, b: Tensor | Gaussian) -> float:
     """Frechet distance between Gaussians fitted to two sets of features, in float64.
 
     ``|mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))`` (Dowson and Landau, 1982). With
@@ -48,23 +65,14 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     for few images. Few images bias the distance upwards: compare only equal counts.
 
     Args:
-        a: (N, D) features.
-        b: (M, D) features.
+        a: (N, D) features, or the Gaussian fitted to them.
+        b: (M, D) features, or the Gaussian fitted to them.
     """
-    mean_a, root_a = _mean_and_root(a)
-    mean_b, root_b = _mean_and_root(b)
+    mean_a, root_a = a if isinstance(a, Gaussian) else Gaussian.fit(a)
+    mean_b, root_b = b if isinstance(b, Gaussian) else Gaussian.fit(b)
     cross = torch.linalg.svdvals(root_a @ root_b.T).sum()
     spread = root_a.square().sum() + root_b.square().sum()  # the two traces
     return float(((mean_a - mean_b).square().sum() + spread - 2 * cross).clamp_min(0))
-
-
-def _mean_and_root(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and a root R (min(N, D), D) of the covariance ``R^T R``."""
-    if len(features) < 2:
-        raise RissoleError("a Frechet distance needs at least 2 images a side")
-    features = features.double()
-    mean = features.mean(dim=0)
-    return mean, torch.linalg.qr(features - mean, mode="r").R / (len(features) - 1) ** 0.5
 
 
 def kernel_distance(
@@ -558,9 +566,10 @@ def feature_metrics(
     precision, recall = precision_recall(
         _subset(real, count, generator), _subset(images, count, generator)
     )
-    fd = frechet_distance(images, real)
+    fitted = Gaussian.fit(real)
+    fd = frechet_distance(images, fitted)
     spread = interval(
-        lambda i: frechet_distance(images[i], real), len(images), resamples=resamples, seed=seed
+        lambda i: frechet_distance(images[i], fitted), len(images), resamples=resamples, seed=seed
     )
     result = {"network": name, "n": len(images), "n_reference": len(real), "fd": fd}
     result |= {"fd_ci95": spread, "kd": kd, "kd_std": kd_std}
@@ -644,7 +653,8 @@ def _measure_features(
     floor = feature_metrics(kept, real, network.name, seed=seed)
     count = min(len(made), len(kept))
     generator = torch.Generator().manual_seed(seed)
-    equal = [frechet_distance(_subset(made, count, generator), real) for _ in range(5)]
+    fitted = Gaussian.fit(real)
+    equal = [frechet_distance(_subset(made, count, generator), fitted) for _ in range(5)]
     return result, {"features": floor, "fd_images_at_n": sum(equal) / len(equal)}
 
 
