@@ -7,6 +7,7 @@ that `--help` answers at once. Wrong input ends with exit code 2 and one line on
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -217,6 +218,7 @@ def _output_paths(out: Path, count: int) -> list[Path]:
 def _load(bundle: str, database: str | None, device: str | None) -> RissolePipeline:
     from rissole.pipeline import RissolePipeline
 
+    device = None if device is None else _fastest(device)
     return RissolePipeline.from_pretrained(bundle, database=database, device=device)
 
 
@@ -281,13 +283,7 @@ def benchmark(
         "guidance_scale": guidance_scale,
     }
     report = _measure(bundle, database, device, threads, runs, seed, k, settings)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-    else:
-        width = max(map(len, report))
-        for name, value in report.items():
-            shown = f"{value:,}" if isinstance(value, int) else value
-            typer.echo(f"{name:<{width}}  {shown}")
+    _print_report(report, as_json)
 
 
 def _measure(
@@ -389,6 +385,264 @@ def _peak_rss() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+# --- train --------------------------------------------------------------------------------------
+
+STAGES = ("autoencoder", "features", "latents", "denoiser")
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Option(help=f"What to train: {', '.join(STAGES)}, in this order.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Photos: a folder of pictures, a parquet file, or a folder of such.",
+            show_default="needed for all but the denoiser",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the run; each stage writes, and reads, a part of it.")
+    ] = Path("runs/cats-128"),
+    minutes: Annotated[float, typer.Option(help="Wall time to spend on the stage.")] = 10.0,
+    steps: Annotated[
+        int | None, typer.Option(help="Stop after so many steps, if that is earlier.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
+    config: Annotated[
+        Path | None,
+        typer.Option(help='JSON file with settings of the stage, such as {"batch_size": 64}.'),
+    ] = None,
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="Part of the learning-rate schedule, for a denoiser trained in sessions."
+        ),
+    ] = "0,1",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what the stage wrote before.")
+    ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser; pays after some minutes.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of weights, batches and noise.")] = 0,
+    device: Device = None,
+) -> None:
+    """Train one stage; Ctrl-C keeps what was learned so far.
+
+    autoencoder: pictures to latents and back. features: a network that measures pictures.
+    latents: encode all photos, find who is whose neighbor. denoiser: paint blocks.
+    """
+    if stage not in STAGES:
+        raise RissoleError(f"--stage must be one of {', '.join(STAGES)}, not {stage!r}")
+    if not 0 < minutes < math.inf or (steps is not None and steps < 1):
+        raise RissoleError("--minutes and --steps must be above 0")
+    settings = _stage_settings(config)
+    target = out / (stage if stage != "features" else "features.safetensors")
+    if target.exists() and not resume:
+        raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
+    if stage == "denoiser":
+        settings |= {"schedule": _schedule(schedule), "compiled": compiled}
+    if stage != "latents":
+        settings["seed"] = seed
+    budget = (minutes, steps)
+    try:
+        result = _run_stage(stage, data, out, size, budget, _fastest(device), settings)
+    except TypeError as error:
+        # an unknown or mistyped setting of the file; anything else is a mistake of ours
+        if config is None or "argument" not in str(error):
+            raise
+        raise RissoleError(f"{config.name}: {str(error).rpartition(') ')[2]}") from error
+    for name, value in result.items():
+        typer.echo(f"{name}  {value:.5g}" if isinstance(value, float) else f"{name}  {value}")
+    typer.echo(f"written to {target}")
+
+
+def _stage_settings(path: Path | None) -> dict[str, Any]:
+    """Settings of a stage from a JSON file."""
+    if path is None:
+        return {}
+    try:
+        settings = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise RissoleError(f"{path.name} is not JSON") from error
+    if not isinstance(settings, dict):
+        raise RissoleError(f"{path.name} must hold one JSON object of settings")
+    return settings
+
+
+def _schedule(text: str) -> tuple[float, float]:
+    try:
+        start, end = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise RissoleError(f"--schedule must be two numbers such as 0,0.5, not {text!r}") from error
+    if not 0 <= start < end <= 1:
+        raise RissoleError(f"--schedule must rise within 0 to 1, not {text!r}")
+    return start, end
+
+
+def _run_stage(
+    stage: str,
+    data: Path | None,
+    out: Path,
+    size: int,
+    budget: tuple[float, int | None],
+    device: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Run one stage in the folder of a run and return its figures."""
+    if stage == "denoiser":
+        return _train_denoiser(out, budget, device, settings)
+    if data is None:
+        raise RissoleError(f"--data is needed for the stage {stage}")
+    from rissole.training.photos import load_photos, split
+
+    photos = load_photos(data, size)
+    if stage == "autoencoder":
+        from rissole.training.autoencoder import train_autoencoder
+        from rissole.training.loop import Budget
+
+        return train_autoencoder(
+            photos, out / "autoencoder", Budget(*budget), device=device, **settings
+        )
+    if stage == "features":
+        from rissole.features import train_features
+
+        minutes, steps = budget
+        photos, _ = split(photos)  # what is held out must be new to this network, too
+        network = train_features(photos, minutes, steps=steps, device=device, **settings)
+        out.mkdir(parents=True, exist_ok=True)
+        network.save(out / "features.safetensors")
+        return {"network": network.name}
+    from rissole.training.latents import make_latents
+
+    (out / "latents").mkdir(parents=True, exist_ok=True)
+    made = make_latents(out / "autoencoder", photos, out / "latents", device, **settings)
+    return {name: " x ".join(map(str, tensor.shape)) for name, tensor in made.items()}
+
+
+def _train_denoiser(
+    out: Path, budget: tuple[float, int | None], device: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Train the denoiser on the latents of an earlier stage."""
+    from safetensors.torch import load_file
+
+    from rissole.denoiser import DenoiserConfig
+    from rissole.training.denoiser import DenoiserTraining, train_denoiser
+    from rissole.training.loop import Budget
+
+    path = out / "latents" / "latents.safetensors"
+    if not path.exists():
+        raise RissoleError(f"{path} is missing: run --stage latents first")
+    latents = load_file(path)
+    _, channels, size, _ = latents["latents"].shape
+    own = {name: settings.pop(name) for name in ("seed", "schedule", "compiled")}
+    model = {"latent_channels": channels, "latent_size": size, **settings.pop("model", {})}
+    return train_denoiser(
+        latents,
+        out / "denoiser",
+        Budget(*budget),
+        config=DenoiserConfig(**{name: _tuples(value) for name, value in model.items()}),
+        settings=DenoiserTraining(**{name: _tuples(value) for name, value in settings.items()}),
+        device=device,
+        **own,
+    )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists where settings are tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+# --- evaluate -----------------------------------------------------------------------------------
+
+
+@app.command()
+def evaluate(
+    images: Annotated[str, typer.Argument(help="Folder of painted pictures, as `sample` writes.")],
+    reference: Annotated[
+        str, typer.Option(help="Photos the model was trained on: a folder or parquet file(s).")
+    ],
+    features: Annotated[
+        str | None,
+        typer.Option(
+            help="Network that compares pictures: a file made by `train --stage features`, or "
+            "inception-v3-compat (FID), clip-vit-b-32, dinov2-vit-b-14, which are downloaded.",
+            show_default="needed for features and copies",
+        ),
+    ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Photos not trained on.", show_default="every 20th of the reference"),
+    ] = None,
+    measure: Annotated[
+        str, typer.Option(help="What to measure, separated by commas.")
+    ] = "features,seams,probe,copies",
+    size: Annotated[int, typer.Option(help="Side in pixels at which pictures are compared.")] = 128,
+    grid: Annotated[int, typer.Option(help="Blocks per side whose borders are examined.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random in the measures.")] = 0,
+    device: Device = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object in place of the table.")
+    ] = False,
+) -> None:
+    """Measure painted pictures: likeness to photos, seams, coherence, copies.
+
+    Every figure comes with the same figure of photos that were not trained on.
+    """
+    parts = [part.strip() for part in measure.split(",")]
+    if features is None and {"features", "copies"} & set(parts):
+        raise RissoleError("--features is needed to measure features or copies")
+    from rissole import evaluation
+
+    result = evaluation.evaluate(
+        images,
+        reference,
+        features or "",
+        held_out=held_out,
+        size=size,
+        grid=grid,
+        parts=parts,
+        seed=seed,
+        device=_fastest(device),
+    )
+    _print_report(result, as_json)
+
+
+def _fastest(device: str | None) -> str:
+    """The device asked for, else the accelerator of this machine, else the CPU."""
+    import torch
+
+    try:
+        if device is not None:
+            return str(torch.empty(0, device=device).device)
+    # torch raises RuntimeError, AssertionError or another for devices it does not know or have
+    except Exception as error:
+        raise RissoleError(f"device {device!r} is not available on this machine") from error
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return str(found) if found else "cpu"
+
+
+def _print_report(report: dict[str, Any], as_json: bool) -> None:
+    """One JSON object, or one line per figure."""
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    rows = list(_flat(report))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        shown = f"{value:,}" if isinstance(value, int) else value
+        shown = f"{value:.4g}" if isinstance(value, float) else shown
+        typer.echo(f"{name:<{width}}  {shown}")
+
+
+def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in report.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 # --- push ---------------------------------------------------------------------------------------
