@@ -170,7 +170,9 @@ def _block_neighbors(value: Any, grid: int) -> tuple[tuple[int, int, tuple[int, 
     if isinstance(value, Mapping):
         items = [(*_position(p, grid), ids) for p, ids in value.items()]
     else:
-        items = [tuple(_sequence(v, "block_neighbors")) for v in _sequence(value, "block_neighbors")]
+        items = [
+            tuple(_sequence(v, "block_neighbors")) for v in _sequence(value, "block_neighbors")
+        ]
     if any(len(item) != 3 for item in items):
         raise RissoleError("block_neighbors must map (row, column) to a list of ids")
     chosen = {_position((r, c), grid): _ids(ids, "a block's neighbors") for r, c, ids in items}

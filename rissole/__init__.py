@@ -1,0 +1,17 @@
+"""RISSOLE: compact diffusion models that paint a picture block by block, guided by retrieval."""
+
+__version__ = "0.1.0"
+__all__ = ["RissoleError", "RissolePipeline"]
+
+
+def __getattr__(name: str) -> object:
+    # torch and diffusers load only when they are needed, so that `--help` answers at once
+    if name == "RissolePipeline":
+        from rissole.pipeline import RissolePipeline
+
+        return RissolePipeline
+    if name == "RissoleError":
+        from rissole.config import RissoleError
+
+        return RissoleError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

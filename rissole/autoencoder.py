@@ -1,0 +1,101 @@
+"""The first stage: pixels to latents and back. It alone knows the latent scale.
+
+Any `diffusers` autoencoder serves: `AutoencoderTiny` (ours), `VQModel` (as published) and
+`AutoencoderKL` differ only in what `encode` returns.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
+from torch import Tensor, nn
+
+from rissole.config import RissoleError
+
+CLASSES = {c.__name__: c for c in (AutoencoderTiny, AutoencoderKL, VQModel)}
+
+
+def tiny_autoencoder(
+    channels: int = 64,
+    latent_channels: int = 4,
+    encoder_blocks: tuple[int, ...] = (1, 3, 4),
+    decoder_blocks: tuple[int, ...] = (5, 4, 1),
+) -> AutoencoderTiny:
+    """An untrained autoencoder of TAESD's shape; three stages make it factor 4 (2.1 M weights)."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(channels,) * len(encoder_blocks),
+        decoder_block_out_channels=(channels,) * len(decoder_blocks),
+        num_encoder_blocks=encoder_blocks,
+        num_decoder_blocks=decoder_blocks,
+        latent_channels=latent_channels,
+    )
+
+
+class Codec(nn.Module):
+    """Encodes pictures to unit-variance latents and decodes them.
+
+    Args:
+        model: a `diffusers` autoencoder. Its config's `scaling_factor` and `shift_factor` turn its
+            raw latents to zero mean and unit variance.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        # some classes have no shift, and some store None
+        self.scale = float(model.config.get("scaling_factor") or 1.0)
+        self.shift = float(model.config.get("shift_factor") or 0.0)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Codec:
+        """Loads any supported autoencoder class that `save_pretrained` wrote.
+
+        Raises:
+            RissoleError: when the folder holds no autoencoder of a known class.
+        """
+        try:
+            name = json.loads((Path(folder) / "config.json").read_text())["_class_name"]
+            model = CLASSES[name].from_pretrained(folder, use_safetensors=True)
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise RissoleError(f"no usable autoencoder in {Path(folder).name}/: {error}") from error
+        return cls(model.eval().requires_grad_(False))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes half-precision safetensors and the config."""
+        copy = deepcopy(self.model)
+        for tensor in (*copy.parameters(), *copy.buffers()):
+            tensor.data = tensor.data.half()
+        copy.save_pretrained(folder, safe_serialization=True)
+        # AutoencoderTiny notes a derived value that its own loader then warns about
+        path = Path(folder) / "config.json"
+        config = json.loads(path.read_text())
+        if config["_class_name"] == "AutoencoderTiny":
+            config.pop("block_out_channels", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent."""
+        return self.model.config.latent_channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, along one side."""
+        config = self.model.config
+        stages = config.get("encoder_block_out_channels") or config.get("block_out_channels")
+        return 2 ** (len(stages) - 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (B, C, H/f, W/f) of images (B, 3, H, W) in [-1, 1]."""
+        out = self.model.encode(images.to(next(self.model.parameters()).dtype))
+        latents = out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents
+        return (latents.float() - self.shift) * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] of latents (B, C, H/f, W/f)."""
+        raw = latents / self.scale + self.shift
+        images = self.model.decode(raw.to(next(self.model.parameters()).dtype)).sample
+        return images.float().clamp(-1, 1)

@@ -1,0 +1,236 @@
+"""Painting: from noise to a picture, block by block.
+
+Three orders share one denoiser. `parallel` takes all blocks down the noise levels in step, so that
+each sees the others in its halo and on the canvas. `sequential` finishes a block before it starts
+the next one. `independent`, as published, shows a block nothing but its neighbors' blocks.
+Schedulers come from `diffusers`, made anew for each run (they keep state).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import SchedulerMixin
+from torch import Tensor
+
+from rissole.blocks import blend, crop_blocks, inner, per_cell, stitch
+from rissole.config import RissoleError
+from rissole.denoiser import Denoiser, NeighborFeatures, State
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What guides a run.
+
+    Attributes:
+        features: encoded neighbors of the B pictures.
+        visible: bool (B, g, g, K), which neighbors each block may see.
+        guidance_scale: 1 is unguided; larger values follow the neighbors more closely.
+    """
+
+    features: NeighborFeatures
+    visible: Tensor
+    guidance_scale: float
+
+
+@dataclass(frozen=True)
+class PaintStep:
+    """One denoising step.
+
+    Attributes:
+        position: block being painted, None when all are.
+        index, num_blocks: "block `index` of `num_blocks`".
+        step, total_steps: within the block.
+        estimate: (B, C, S, S), the clean canvas as far as it can be told; on the last step the result.
+        done, active: bool (g, g).
+        attention: (B, K, S/2, S/2), mean share of each neighbor on each cell so far; 0 where
+            nothing is painted yet.
+        network_calls: evaluations of the denoiser so far; guidance takes two a step.
+    """
+
+    position: tuple[int, int] | None
+    index: int
+    num_blocks: int
+    step: int
+    total_steps: int
+    estimate: Tensor
+    done: Tensor
+    active: Tensor
+    attention: Tensor
+    network_calls: int
+
+
+def paint(
+    model: Denoiser,
+    scheduler: SchedulerMixin,
+    noise: Tensor,
+    conditions: Conditions,
+    *,
+    order: str,
+    num_inference_steps: int,
+    init: Tensor | None = None,
+    blocks: Sequence[tuple[int, int]] = (),
+    lock: contextlib.AbstractContextManager | None = None,
+) -> Iterator[PaintStep]:
+    """Paints B pictures at once, or repaints some of their blocks.
+
+    Args:
+        noise: (B, C, S, S), standard normal; a block starts from its crop.
+        order: "parallel", "sequential" or "independent".
+        init: (B, C, S, S) clean canvas whose other blocks are kept.
+        blocks: the blocks to repaint; none means all.
+        lock: held during each evaluation of the network.
+
+    Yields:
+        A step after each evaluation; stop by closing the generator.
+
+    Raises:
+        RissoleError: when the network returns numbers that are not finite.
+    """
+    run = _Run(model, noise, conditions, lock or contextlib.nullcontext())
+    chosen = [r * run.grid + c for r, c in blocks] or list(range(run.grid**2))
+    start = torch.zeros_like(noise) if init is None else init
+    groups = [[b] for b in chosen] if order == "sequential" else [chosen]
+    done = torch.ones(run.grid**2, dtype=torch.bool)
+    done[chosen] = False
+    canvas = start
+    for number, group in enumerate(groups, start=1):
+        steps = run.finish(scheduler, canvas, done, group, num_inference_steps, order)
+        for step, (canvas, estimate) in enumerate(steps, start=1):
+            if step == num_inference_steps:
+                done[group] = True
+            alone = order == "sequential"
+            yield PaintStep(
+                position=divmod(group[0], run.grid) if alone else None,
+                index=number,
+                num_blocks=len(groups),
+                step=step,
+                total_steps=num_inference_steps,
+                estimate=canvas if done[group].all() else estimate,
+                done=done.view(run.grid, run.grid).clone(),
+                active=_mask(group, run.grid),
+                attention=run.attention(),
+                network_calls=run.calls,
+            )
+
+
+class _Run:
+    """State of one run: the model, what guides it, and what has been counted."""
+
+    def __init__(self, model: Denoiser, noise: Tensor, conditions: Conditions, lock):
+        self.model, self.noise, self.conditions, self.lock = model, noise, conditions, lock
+        self.grid = conditions.visible.shape[1]
+        self.dtype = next(model.parameters()).dtype
+        size, neighbors = noise.shape[-1] // 2, conditions.visible.shape[-1]
+        self.listened = torch.zeros(len(noise), neighbors, size, size, device=noise.device)
+        self.times = torch.zeros(size, size, device=noise.device)
+        self.calls = 0
+
+    def finish(
+        self,
+        scheduler: SchedulerMixin,
+        canvas: Tensor,
+        done: Tensor,
+        group: list[int],
+        steps: int,
+        order: str,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Takes one group of blocks from noise to clean; yields (canvas, estimate) per step."""
+        scheduler = type(scheduler).from_config(scheduler.config)
+        scheduler.set_timesteps(steps, device=self.noise.device)
+        active = _cells(group, self.grid, self.noise)
+        present = done | _mask(group, self.grid).flatten()
+        sample = torch.where(active, self.noise, canvas)
+        for i, timestep in enumerate(scheduler.timesteps):
+            level = float(scheduler.sigmas[i])
+            state = self._state(sample, group, present, level, order)
+            velocity = self._velocity(state, group)
+            estimate = torch.where(active, sample - level * velocity, canvas)
+            stepped = scheduler.step(velocity, timestep, sample).prev_sample
+            sample = torch.where(active, stepped, canvas)
+            yield sample, estimate
+
+    def attention(self) -> Tensor:
+        """Mean share of each neighbor per cell."""
+        return self.listened / self.times.clamp(min=1)
+
+    def _state(
+        self, sample: Tensor, group: list[int], present: Tensor, level: float, order: str
+    ) -> State:
+        b, g = len(sample), self.grid
+        levels = torch.ones(g * g)
+        levels[present] = 0.0
+        levels[group] = level
+        context = torch.full((b,), order != "independent", device=sample.device)
+        spread = (t.view(1, g, g).expand(b, -1, -1).to(sample.device) for t in (levels, present))
+        return State(sample.to(self.dtype), *spread, context)
+
+    def _velocity(self, state: State, group: list[int]) -> Tensor:
+        """The guided velocity (B, C, S, S), right on the group's blocks."""
+        index = torch.tensor(group, device=state.canvas.device)
+        with self.lock, torch.inference_mode():
+            windows, share = self._evaluate(state, index.expand(len(state.canvas), -1))
+        self._listen(share, group)
+        if not torch.isfinite(windows).all():
+            raise RissoleError("the network returned numbers that are not finite")
+        if state.context[0]:
+            return blend(windows, index, self.grid, self.model.config.halo)
+        return self._place(inner(windows, self.grid, self.model.config.halo), group)
+
+    def _evaluate(self, state: State, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows (B, n, C, w, w) and attention; two evaluations in one batch when guided."""
+        features, visible = self.conditions.features, self.conditions.visible
+        scale = self.conditions.guidance_scale
+        if scale == 1:
+            self.calls += 1
+            windows, share = self.model(state, features, visible, index, weights=True)
+            return windows.float(), share
+        self.calls += 2
+        twice = State(*(torch.cat([t, t]) for t in state))
+        shown = torch.cat([visible, torch.zeros_like(visible)])
+        windows, share = self.model(
+            twice, features.repeat(2), shown, torch.cat([index, index]), weights=True
+        )
+        with_neighbors, without = windows.float().chunk(2)
+        return without + scale * (with_neighbors - without), share.chunk(2)[0]
+
+    def _listen(self, share: Tensor, group: list[int]) -> None:
+        share = inner(share.float(), self.grid, self.model.config.halo // 2)
+        self.listened += self._place(share, group)
+        self.times += _cells(group, self.grid, self.listened)
+
+    def _place(self, blocks: Tensor, group: list[int]) -> Tensor:
+        """Lays the group's blocks (B, n, ...) on an empty canvas."""
+        b, _, c, m, _ = blocks.shape
+        tiles = blocks.new_zeros(b, self.grid**2, c, m, m)
+        tiles[:, group] = blocks
+        return stitch(tiles, self.grid)
+
+
+def _mask(group: list[int], grid: int) -> Tensor:
+    mask = torch.zeros(grid * grid, dtype=torch.bool)
+    mask[group] = True
+    return mask.view(grid, grid)
+
+
+def _cells(group: list[int], grid: int, like: Tensor) -> Tensor:
+    return per_cell(_mask(group, grid), like.shape[-1]).to(like.device)
+
+
+def block_shares(attention: Tensor, grid: int) -> Tensor:
+    """Attention per block (B, g, g, K), each row of shares adding up to 1.
+
+    Blocks that are not painted yet, or listened to nobody, get zeros.
+    """
+    blocks = crop_blocks(attention, grid).mean((-2, -1))
+    total = blocks.sum(-1, keepdim=True)
+    shares = torch.where(total > 0, blocks / total.clamp(min=1e-12), torch.zeros_like(blocks))
+    return shares.unflatten(1, (grid, grid))
+
+
+def canvas_noise(seed: int, shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal noise (C, S, S) of a seed, the same on every device, order and grid."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,1 @@
+"""Training, stage by stage: autoencoder, latents and neighbors, denoiser, gallery."""

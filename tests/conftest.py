@@ -1,0 +1,69 @@
+"""A tiny real model with a tiny real database, made once per test run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rissole.autoencoder import Codec, tiny_autoencoder
+from rissole.bundle import write_manifest
+from rissole.denoiser import Denoiser, DenoiserConfig
+from rissole.embedding import LatentEmbedding
+from rissole.images import to_tensor
+from rissole.pipeline import RissolePipeline, default_scheduler, write_bundle
+from rissole.retrieval import build_database
+
+SIZE = 128
+
+
+def picture(seed: int) -> Image.Image:
+    """A smooth random picture."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((SIZE, SIZE), Image.BICUBIC)
+
+
+def seeded(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Random weights that are the same on every run, zero-initialised layers among them."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            spread = 1 / parameter[0].numel() ** 0.5
+            parameter.data = torch.randn(parameter.shape, generator=generator) * spread
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle with random weights and 24 pictures."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    codec = Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0))
+    config = DenoiserConfig(channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2,
+                            block_layers=1, head_channels=16)  # fmt: skip
+    pictures = [picture(i) for i in range(24)]
+    latents = torch.cat([codec.encode(to_tensor(p)) for p in pictures])
+    # random weights give latents of any size; the codec owns the scale that makes them standard
+    codec.model.register_to_config(
+        shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item()
+    )
+    codec = Codec(codec.model)
+    latents = torch.cat([codec.encode(to_tensor(p)) for p in pictures])
+    embedding = LatentEmbedding.fit(latents)
+    build_database(folder / "database", pictures, codec, embedding, "colours", latents)
+    defaults = {"order": "parallel", "grid": 4, "num_inference_steps": 4, "guidance_scale": 1.5,
+                "k": 4}  # fmt: skip
+    card = {"name": "tiny", "image_size": SIZE, "defaults": defaults}
+    denoiser = seeded(Denoiser(config), 1)
+    write_bundle(folder, codec, denoiser, default_scheduler(), embedding, card)
+    write_manifest(folder, "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipe(tiny_bundle: Path) -> RissolePipeline:
+    """The tiny pipeline."""
+    return RissolePipeline.from_pretrained(tiny_bundle)
