@@ -11,14 +11,12 @@ from rissole.config import RissoleError
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        description="Paint pictures block by block in the browser.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--bundle", default="cats-128", help="bundled name, folder or Hub id")
-    parser.add_argument("--database", help="folder of another retrieval database")
-    parser.add_argument("--host", help="address to listen on; 0.0.0.0 opens it to the network")
-    parser.add_argument("--port", type=int, help="port to listen on; else the first free from 7860")
+    parser = argparse.ArgumentParser(description="Paint pictures block by block in the browser.")
+    add = parser.add_argument
+    add("--bundle", default="cats-128", help="bundled name, folder or Hub id [cats-128]")
+    add("--database", help="folder of a retrieval database [the bundle's own]")
+    add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
+    add("--port", type=int, help="port to listen on [the first free one from 7860]")
     return parser.parse_args(arguments)
 
 

@@ -11,10 +11,11 @@ import contextlib
 import functools
 import io
 import logging
+import reprlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -26,11 +27,10 @@ from starlette.middleware import Middleware
 
 from rissole.config import GRIDS, MAX_NEIGHBORS, ORDERS, Recipe, RissoleError
 from rissole.images import load_image, save_png, square
+from rissole.pipeline import BlockStep, RissolePipeline
+from rissole.retrieval import Hits
 from rissole.web import asset, texts
 from rissole.web.guard import Guard, thumbnail_route, to_webp
-
-if TYPE_CHECKING:
-    from rissole.pipeline import BlockStep, RissolePipeline
 
 FRAMES_PER_SECOND = 15
 MAX_UPLOAD_MB = 20
@@ -64,7 +64,7 @@ class Throttle:
         return True
 
 
-def frame(step: "BlockStep", grid: int) -> dict[str, Any]:
+def frame(step: BlockStep, grid: int) -> dict[str, Any]:
     """The message for one step: some 5 KB, most of it the picture so far as WebP.
 
     The picture and the attention are one string each, so that an update is one change.
@@ -137,7 +137,7 @@ class Actions:
         words: the texts of the page.
     """
 
-    def __init__(self, pipe: "RissolePipeline", words: dict[str, Any]):
+    def __init__(self, pipe: RissolePipeline, words: dict[str, Any]):
         self.pipe, self.words, self.errors = pipe, words, words["errors"]
 
     # -- retrieval
@@ -150,10 +150,7 @@ class Actions:
     def pick(self, k: int, event: gr.EventData) -> tuple[dict, dict]:
         """A gallery picture as the query."""
         with clear_errors(self.errors):
-            item = getattr(event, "item", None)
-            if isinstance(item, bool) or not isinstance(item, int):
-                raise RissoleError(self.errors["item"])
-            return self._found({"item": item}, k)
+            return self._found({"item": self._item(getattr(event, "item", None))}, k)
 
     def upload(self, path: str | None, k: int) -> tuple[dict, dict]:
         """An uploaded picture as the query."""
@@ -179,6 +176,12 @@ class Actions:
         if not any(row["on"] for row in rows):
             rows = [{**row, "on": True} for row in rows]
         return known, {"query": shown, "hits": rows}
+
+    def _item(self, value: Any) -> int:
+        value = _plain(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise RissoleError(self.errors["item"].format(value=reprlib.repr(value)))
+        return value
 
     def _query_picture(self, path: str) -> Image.Image:
         return square(load_image(path), self.pipe.image_size)
@@ -237,7 +240,7 @@ class Actions:
             seed=seed,
         )
 
-    def _stream(self, recipe: Recipe) -> Iterator["BlockStep"]:
+    def _stream(self, recipe: Recipe) -> Iterator[BlockStep]:
         return self.pipe.stream(
             neighbors=list(recipe.neighbors),
             order=recipe.order,
@@ -322,12 +325,15 @@ class Actions:
                 output = step.output
             return FileData(path=self._png(output.images[0], output.recipe)), output.recipe
 
-    def _api_hits(self, image: Any, item: Any, k: Any, seed: Any) -> Any:
+    def _api_hits(self, image: Any, item: Any, k: Any, seed: Any) -> Hits:
         if image is not None and item is not None:
             raise RissoleError(self.errors["queries"])
         k = self.pipe.defaults["k"] if k is None else _plain(k)
+        if item is not None:
+            return self.pipe.retrieve(item=self._item(item), k=k)
         if image is None:
-            return self.pipe.retrieve(item=_plain(item), k=k, seed=_plain(seed))
+            seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
+            return self.pipe.retrieve(k=k, seed=seed)
         path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
         if not isinstance(path, str):
             raise RissoleError(self.errors["upload"])
@@ -361,7 +367,7 @@ def _plain(value: Any) -> Any:
 # ---- the page ------------------------------------------------------------------------------------
 
 
-def build(pipe: "RissolePipeline") -> gr.Blocks:
+def build(pipe: RissolePipeline) -> gr.Blocks:
     """The page for a pipeline, with the endpoints `/retrieve` and `/generate`.
 
     Serve it with `serve`, which also adds what the page needs around it.
@@ -388,7 +394,7 @@ def build(pipe: "RissolePipeline") -> gr.Blocks:
 
 
 def serve(
-    pipe: "RissolePipeline",
+    pipe: RissolePipeline,
     host: str | None = None,
     port: int | None = None,
     **options: Any,
@@ -419,7 +425,7 @@ def serve(
         raise RissoleError(line) from None
 
 
-def launch_options(pipe: "RissolePipeline") -> dict[str, Any]:
+def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
     errors = texts()["errors"]
     guard = Middleware(
@@ -521,12 +527,12 @@ def _component(name: str, script_words: dict, elem_id: str, **props: Any) -> gr.
     )
 
 
-def _source(pipe: "RissolePipeline") -> dict[str, str]:
+def _source(pipe: RissolePipeline) -> dict[str, str]:
     # relative to the page; the version makes another database another address
     return {"base": "thumbs/", "version": pipe.database.fingerprint}
 
 
-def _header(pipe: "RissolePipeline", words: dict) -> str:
+def _header(pipe: RissolePipeline, words: dict) -> str:
     sizes = {name: f"{count / 1e6:.1f}" for name, count in pipe.num_parameters().items()}
     facts = (fact.format(**sizes, pictures=f"{len(pipe.database):,}") for fact in words["facts"])
     items = "".join(f"<li>{fact}</li>" for fact in facts)
@@ -541,7 +547,7 @@ def _heading(number: int, text: str) -> None:
     gr.HTML(f"<h2><span>{number}</span>{text}</h2>", elem_classes="rs-heading")
 
 
-def _choose(pipe: "RissolePipeline", words: dict) -> dict[str, Any]:
+def _choose(pipe: RissolePipeline, words: dict) -> dict[str, Any]:
     source, said = _source(pipe), words["query"]
     with gr.Column(elem_classes="rs-card"):
         _heading(1, said["title"])
@@ -571,7 +577,7 @@ def _choose(pipe: "RissolePipeline", words: dict) -> dict[str, Any]:
     }
 
 
-def _painting(pipe: "RissolePipeline", words: dict) -> dict[str, Any]:
+def _painting(pipe: RissolePipeline, words: dict) -> dict[str, Any]:
     said = words["canvas"]
     with gr.Column(elem_classes="rs-card"):
         _heading(3, said["title"])
@@ -591,7 +597,7 @@ def _painting(pipe: "RissolePipeline", words: dict) -> dict[str, Any]:
     return {**parts, **settings}
 
 
-def _settings(pipe: "RissolePipeline", said: dict) -> dict[str, Any]:
+def _settings(pipe: RissolePipeline, said: dict) -> dict[str, Any]:
     shipped = pipe.defaults
     with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
         order = gr.Radio(
