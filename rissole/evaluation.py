@@ -607,7 +607,8 @@ def evaluate(
 
     Returns:
         Nested dict, ready for JSON: ``features`` (:func:`feature_metrics`), ``seams``,
-        ``probe`` (:func:`probe_coherence`), ``copies`` (:func:`copies`); ``photos`` holds the same
+        ``probe`` (:func:`probe_coherence`), ``copies`` (:func:`copies`, photos numbered as in
+        the training part of ``reference``); ``photos`` holds the same
         figures for the held-out photos, the floor (``fd_images_at_n``: the images' FD at the
         photos' smaller count, to compare with).
 
@@ -619,6 +620,7 @@ def evaluate(
     training = _load(reference, size)
     training, held = split(training) if held_out is None else (training, _load(held_out, size))
     images = _load(images, size)
+    _check_counts(images, training, held)
     network = load_features(features, device) if {"features", "copies"} & set(parts) else None
     result: dict[str, Any] = {
         "n": len(images),
@@ -642,6 +644,15 @@ def evaluate(
 
 def _load(source: Source, size: int) -> Tensor:
     return source if isinstance(source, Tensor) else load_photos(source, size)
+
+
+def _check_counts(images: Tensor, training: Tensor, held: Tensor) -> None:
+    """The neighbours in several measures set the smallest useful counts."""
+    for what, photos in (("image", images), ("training photo", training), ("held-out photo", held)):
+        if len(photos) < 5:
+            raise RissoleError(
+                f"too few to measure: {len(photos)} {what}(s), at least 5 are needed"
+            )
 
 
 def _measure_features(

@@ -184,7 +184,12 @@ def train_features(
 
     Returns:
         The network in evaluation mode, its features scaled to ``TOTAL_VARIANCE`` on the photos.
+
+    Raises:
+        RissoleError: Too few photos, or an unknown architecture.
     """
+    if min(len(photos), batch_size) < 4:
+        raise RissoleError("a feature network needs at least 4 photos in a batch")
     device = torch.device(device or photos.device)
     photos = photos.to(device)
     network = FeatureNetwork(FeatureConfig(arch=arch, resolution=photos.shape[-1], seed=seed))

@@ -347,8 +347,19 @@ def test_evaluate_measures_only_what_is_asked_for(network):
     assert report["seams"]["seam_ratio"] == report["photos"]["seam_ratio"]
 
 
+@pytest.mark.parametrize(("images", "photos"), [(3, 100), (8, 40), (8, 4)])
+def test_evaluate_refuses_too_few(network, images, photos):
+    with pytest.raises(RissoleError, match="too few"):
+        ev.evaluate(_pictures(images), _pictures(photos), network)
+
+
+def test_feature_training_refuses_too_few():
+    with pytest.raises(RissoleError, match="at least 4"):
+        ft.train_features(_pictures(3), steps=1)
+
+
 def test_evaluate_refuses_what_it_does_not_know(network, tmp_path):
-    pictures = _pictures(40)
+    pictures = _pictures(100)
     with pytest.raises(RissoleError, match="no measure 'beauty'"):
         ev.evaluate(pictures, pictures, network, parts=["beauty"])
     with pytest.raises(RissoleError, match="no feature network 'nonsense'"):
