@@ -23,6 +23,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Loads the bundle and serves the page until interrupted; returns the exit code."""
     options = parse(arguments)
+    print(f"Loading {options.bundle} ...", flush=True)
     try:
         # after the arguments: --help and a typing error should not wait for torch
         from rissole import RissolePipeline

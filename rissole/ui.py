@@ -13,6 +13,7 @@ import io
 import logging
 import reprlib
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -412,16 +413,22 @@ def serve(
         it with `app.get_blocks().close()`.
 
     Raises:
-        RissoleError: if the port is taken.
+        RissoleError: if host or port cannot be listened on.
     """
-    demo = build(pipe)
+    _check_address(host, port)
+    options = {**launch_options(pipe), **options}
+    return build(pipe).launch(server_name=host, server_port=port or None, **options)
+
+
+def _check_address(host: str | None, port: int | None) -> None:
+    # the server itself would try a hundred ports before it gave up on a host that is not ours
+    host, port = host or "127.0.0.1", port or 0
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return demo.launch(
-            **{**launch_options(pipe), **options}, server_name=host, server_port=port
-        )
-    except OSError as error:
-        log.debug("cannot listen", exc_info=error)
-        line = texts()["errors"]["port"].format(port=port, host=host or "this computer")
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "a port is from 0 to 65535"
+        line = texts()["errors"]["address"].format(host=host, port=port, reason=reason)
         raise RissoleError(line) from None
 
 

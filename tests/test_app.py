@@ -14,6 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from rissole.config import RissoleError
 from rissole.images import read_recipe
 from rissole.ui import MAX_UPLOAD_MB, Throttle, serve
 
@@ -233,8 +234,19 @@ def test_an_unknown_bundle_ends_with_one_line_and_code_2(capsys):
 
     assert app.main(["--bundle", "no-such-bundle"]) == 2
     said = capsys.readouterr().err
+    assert "no-such-bundle" in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [(None, None, "in use"), (None, 99_999, "0 to 65535"), ("256.1.1.1", None, "256.1.1.1")],
+)
+def test_an_address_that_cannot_be_had_is_refused(pipe, address, host, port, said):
+    taken = httpx.URL(address).port
+    with pytest.raises(RissoleError, match=said):
+        serve(pipe, host, port if host or port else taken, prevent_thread_lock=True)
 
 
 # ---- the page in a browser -----------------------------------------------------------------------
