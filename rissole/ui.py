@@ -37,6 +37,7 @@ FRAMES_PER_SECOND = 15
 MAX_UPLOAD_MB = 20
 QUEUE_SIZE = 64
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
+QUIET = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
 SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
 SLIDER_GUIDANCE = 6.0
 
@@ -605,38 +606,22 @@ def _painting(pipe: RissolePipeline, words: dict) -> dict[str, Any]:
 
 
 def _settings(pipe: RissolePipeline, said: dict) -> dict[str, Any]:
-    shipped = pipe.defaults
     with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
         order = gr.Radio(
             [(said["orders"][name], name) for name in ORDERS],
-            value=shipped["order"],
+            value=pipe.defaults["order"],
             label=said["order"],
             info=said["orderInfo"],
             elem_id="rs-order",
         )
         grid = gr.Radio(
             [(said["grids"][str(size)], size) for size in GRIDS],
-            value=shipped["grid"],
+            value=pipe.defaults["grid"],
             label=said["grid"],
             elem_id="rs-grid",
         )
         with gr.Row():
-            steps = gr.Slider(
-                *(1, SLIDER_STEPS),
-                value=shipped["num_inference_steps"],
-                step=1,
-                label=said["steps"],
-                info=said["stepsInfo"],
-                elem_id="rs-steps",
-            )
-            guidance = gr.Slider(
-                *(0, SLIDER_GUIDANCE),
-                value=shipped["guidance_scale"],
-                step=0.1,
-                label=said["guidance"],
-                info=said["guidanceInfo"],
-                elem_id="rs-guidance",
-            )
+            steps, guidance = _sliders(pipe.defaults, said)
         with gr.Row():
             seed = gr.Number(
                 value=0, precision=0, label=said["seed"], info=said["seedInfo"], elem_id="rs-seed"
@@ -646,21 +631,46 @@ def _settings(pipe: RissolePipeline, said: dict) -> dict[str, Any]:
     return {**names, "seed": seed, "new_seed": new_seed}
 
 
+def _sliders(shipped: dict, said: dict) -> tuple[gr.Slider, gr.Slider]:
+    steps = gr.Slider(
+        *(1, SLIDER_STEPS),
+        value=shipped["num_inference_steps"],
+        step=1,
+        label=said["steps"],
+        info=said["stepsInfo"],
+        elem_id="rs-steps",
+    )
+    guidance = gr.Slider(
+        *(0, SLIDER_GUIDANCE),
+        value=shipped["guidance_scale"],
+        step=0.1,
+        label=said["guidance"],
+        info=said["guidanceInfo"],
+        elem_id="rs-guidance",
+    )
+    return steps, guidance
+
+
 def _wire(demo: gr.Blocks, actions: Actions, chosen: dict, painting: dict) -> None:
-    query = gr.State({})
-    found = [query, chosen["neighbors"]]
-    quiet = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
-    k = chosen["k"]
+    _wire_retrieval(demo, actions, chosen)
+    _wire_painting(actions, chosen["neighbors"], painting)
+
+
+def _wire_retrieval(demo: gr.Blocks, actions: Actions, chosen: dict) -> None:
+    query, k = gr.State({}), chosen["k"]
+    found, quiet = [query, chosen["neighbors"]], QUIET
     demo.load(actions.surprise, [k], found, **quiet)
     chosen["surprise"].click(actions.surprise, [k], found, **quiet)
     chosen["gallery"].pick(actions.pick, [k], found, **quiet)
     chosen["upload"].upload(actions.upload, [chosen["upload"], k], found, **quiet)
     k.input(actions.again, [*found, k], found, trigger_mode="always_last", **quiet)
 
+
+def _wire_painting(actions: Actions, neighbors: gr.HTML, painting: dict) -> None:
     names = ("order", "grid", "steps", "guidance", "new_seed", "seed")
-    inputs = [chosen["neighbors"], *(painting[name] for name in names)]
+    inputs = [neighbors, *(painting[name] for name in names)]
     outputs = [painting["canvas"], painting["seed"], painting["download"]]
-    run = painting["generate"].click(actions.paint, inputs, outputs, **quiet)
+    run = painting["generate"].click(actions.paint, inputs, outputs, **QUIET)
     run.failure(None, js="() => window.rissole.tell('failed')", api_visibility="private")
     painting["stop"].click(None, cancels=[run], api_visibility="private")
     say_grid = "(grid) => window.rissole.tell('grid', grid)"
