@@ -339,7 +339,7 @@ def _check_replaceable(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise RissoleError(f"{target} is a file, not a folder")
     if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise RissoleError(f"{target} is not empty and no bundle: it will not be overwritten")
+        raise RissoleError(f"{target} is not empty and no bundle: not overwritten")
 
 
 def _clear_stale(target: Path) -> None:

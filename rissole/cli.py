@@ -22,9 +22,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rissole.config import RissoleError
+from rissole.config import MAX_SEED, RissoleError
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
     from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
 
 app = typer.Typer(
@@ -157,6 +160,7 @@ def sample(
     chosen = _one_query(query, item, neighbors)
     paths = _output_paths(out, num_images)
     seed = secrets.randbelow(2**32) if seed is None else seed
+    _check_seeds(seed, num_images)
     settings = {
         "order": order,
         "grid": grid,
@@ -213,6 +217,12 @@ def _output_paths(out: Path, count: int) -> list[Path]:
         names = [out.name]
     out.parent.mkdir(parents=True, exist_ok=True)
     return [out.with_name(name) for name in names]
+
+
+def _check_seeds(first: int, count: int) -> None:
+    """Refuse seeds out of range, the last of several pictures' included, before any work."""
+    if not 0 <= first <= MAX_SEED - (count - 1):
+        raise RissoleError(f"seed must be from 0 to {MAX_SEED - (count - 1)}, not {first}")
 
 
 def _load(bundle: str, database: str | None, device: str | None) -> RissolePipeline:
@@ -276,6 +286,7 @@ def benchmark(
         raise RissoleError(f"--runs must be from 1 to 1000, not {runs}")
     if threads is not None and not 1 <= threads <= 1024:
         raise RissoleError(f"--threads must be from 1 to 1024, not {threads}")
+    _check_seeds(seed, runs)
     settings = {
         "order": order,
         "grid": grid,
@@ -387,9 +398,74 @@ def _peak_rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
+# --- index --------------------------------------------------------------------------------------
+
+
+@app.command()
+def index(
+    source: Annotated[
+        Path, typer.Argument(help="A folder of pictures, a parquet file, or a folder of such.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; give it to --database afterwards.")],
+    bundle: Bundle = "cats-128",
+    label: Annotated[
+        str | None,
+        typer.Option(help="What the pictures are, for people.", show_default="the source's name"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Take only the first pictures.", show_default="all")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Make a retrieval database of your own pictures, to guide the model in place of its gallery.
+
+    It fits the bundle it is made with, and others with the same autoencoder.
+    """
+    if limit is not None and limit < 1:
+        raise RissoleError(f"--limit must be above 0, not {limit}")
+    from rissole.bundle import fingerprint, read_manifest, staged, write_manifest
+    from rissole.retrieval import build_database
+    from rissole.training.photos import load_photos
+
+    pipe = _load(bundle, None, device)
+    with staged(out) as stage:
+        photos = load_photos(source, pipe.image_size, limit)
+        latents = _encode(pipe, photos)
+        images = [_picture(photo) for photo in photos]
+        build_database(stage, images, pipe.codec, pipe.embedding, label or source.stem, latents)
+        encoder = fingerprint(read_manifest(pipe.folder), ("autoencoder/", "embedding/"))
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", out.name).lstrip(".-_") or "database"
+        write_manifest(stage, name, encoder=encoder)
+    typer.echo(f"{len(photos):,} pictures in {out}: use it with --database {out}")
+
+
+def _encode(pipe: RissolePipeline, photos: Tensor, batch: int = 16) -> Tensor:
+    """Latents (N, C, S, S), on the CPU, of uint8 photos (N, 3, H, W)."""
+    import torch
+    from tqdm import tqdm
+
+    parts = []
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(photos), desc="encoding", unit="photo", leave=False, disable=None) as bar,
+    ):
+        for part in photos.split(batch):
+            pixels = part.to(pipe.device).float().div(127.5).sub(1)
+            parts.append(pipe.codec.encode(pixels).float().cpu())
+            bar.update(len(part))
+    return torch.cat(parts)
+
+
+def _picture(photo: Tensor) -> Image.Image:
+    """A uint8 tensor (3, H, W) as a picture."""
+    from PIL import Image
+
+    return Image.fromarray(photo.permute(1, 2, 0).contiguous().numpy())
+
+
 # --- train --------------------------------------------------------------------------------------
 
-STAGES = ("autoencoder", "features", "latents", "denoiser")
+STAGES = ("autoencoder", "features", "latents", "denoiser", "gallery")
 
 
 @app.command()
@@ -433,13 +509,14 @@ def train(
 
     autoencoder: pictures to latents and back. features: a network that measures pictures.
     latents: encode all photos, find who is whose neighbor. denoiser: paint blocks.
+    gallery: paint the pictures to retrieve from, and write the finished model to OUT/bundle.
     """
     if stage not in STAGES:
         raise RissoleError(f"--stage must be one of {', '.join(STAGES)}, not {stage!r}")
     if not 0 < minutes < math.inf or (steps is not None and steps < 1):
         raise RissoleError("--minutes and --steps must be above 0")
     settings = _stage_settings(config)
-    target = out / (stage if stage != "features" else "features.safetensors")
+    target = out / {"features": "features.safetensors", "gallery": "bundle"}.get(stage, stage)
     if target.exists() and not resume:
         raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
     if stage == "denoiser":
@@ -515,6 +592,10 @@ def _run_stage(
         out.mkdir(parents=True, exist_ok=True)
         network.save(out / "features.safetensors")
         return {"network": network.name}
+    if stage == "gallery":
+        from rissole.training.gallery import make_gallery
+
+        return make_gallery(out, photos, out / "bundle", device=device, **settings)
     from rissole.training.latents import make_latents
 
     (out / "latents").mkdir(parents=True, exist_ok=True)
