@@ -25,6 +25,7 @@ import typer
 from rissole.config import MAX_SEED, RissoleError
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from torch import Tensor
 
@@ -110,6 +111,8 @@ def _explain(error: Exception) -> str | None:
         text = f"{error.strerror.lower()}{name}"
     elif isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("rissole"):
         text = f"the package {error.name} is missing: pip install -r requirements.txt"
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        text = "out of memory: another --device may have more"  # torch's class for accelerators
     else:
         return None
     return " ".join(text.split()) or type(error).__name__
@@ -343,6 +346,7 @@ def _measure(
         "first_preview_seconds_max": round(max(previews), 4),
         "load_seconds": round(load_seconds, 4),
         "peak_rss_mb": round(_peak_rss() / 2**20, 1),
+        "peak_gpu_mb": round(_peak_gpu(weights.device) / 2**20, 1),
         "runs": runs,
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
@@ -376,10 +380,17 @@ def _synchronize() -> None:
         torch.accelerator.synchronize()
 
 
-def _device_name(device: Any) -> str:
+def _device_name(device: torch.device) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _peak_gpu(device: torch.device) -> int:
+    """Largest memory that tensors took on a CUDA device, in bytes; 0 elsewhere."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def _peak_rss() -> int:
