@@ -377,9 +377,10 @@ def _aside(target: Path) -> Path:
 
 def _flush(folder: Path) -> None:
     """Force all files below `folder`, and the folders' own entries, to disk."""
+    mode = "r+b" if os.name == "nt" else "rb"  # Windows flushes only what it may write
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("r+b") as file:
+            with path.open(mode) as file:
                 os.fsync(file.fileno())
         else:
             _flush_folder(path)

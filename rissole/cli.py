@@ -231,7 +231,6 @@ def _check_seeds(first: int, count: int) -> None:
 def _load(bundle: str, database: str | None, device: str | None) -> RissolePipeline:
     from rissole.pipeline import RissolePipeline
 
-    device = None if device is None else _fastest(device)
     return RissolePipeline.from_pretrained(bundle, database=database, device=device)
 
 
