@@ -69,11 +69,11 @@ class Codec(nn.Module):
         for tensor in (*copy.parameters(), *copy.buffers()):
             tensor.data = tensor.data.half()
         copy.save_pretrained(folder, safe_serialization=True)
-        # AutoencoderTiny notes a derived value that its own loader then warns about
         path = Path(folder) / "config.json"
         config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)  # a path of this machine
         if config["_class_name"] == "AutoencoderTiny":
-            config.pop("block_out_channels", None)
+            config.pop("block_out_channels", None)  # derived; its own loader warns about it
         path.write_text(json.dumps(config, indent=2) + "\n")
 
     @property

@@ -35,6 +35,29 @@ def crop_windows(canvas: Tensor, grid: int, halo: int) -> Tensor:
     return windows.flatten(-5, -4)
 
 
+def take_windows(maps: Tensor, index: Tensor, grid: int, halo: int) -> Tensor:
+    """Picks the windows of some blocks out of maps whose channels come last.
+
+    Args:
+        maps: (B, S, S, ...).
+        index: (B, n) raster numbers of the blocks.
+
+    Returns:
+        (B * n, w * w, ...).
+    """
+    b, size = maps.shape[:2]
+    if grid == 1:
+        return maps.flatten(1, 2)
+    block, w, padded = size // grid, window_size(size, grid, halo), size + 2 * halo
+    line = torch.arange(w, device=maps.device)
+    cells = line[:, None] * padded + line
+    corner = (index // grid * padded + index % grid) * block
+    corner = corner + torch.arange(b, device=maps.device)[:, None] * padded**2
+    rows = (corner[..., None] + cells.flatten()).flatten()
+    around = F.pad(maps.flatten(3), (0, 0, halo, halo, halo, halo)).flatten(0, 2)
+    return around.index_select(0, rows).view(-1, w * w, *maps.shape[3:])
+
+
 def crop_blocks(canvas: Tensor, grid: int) -> Tensor:
     """Cuts the blocks themselves: (..., C, S, S) to (..., grid * grid, C, m, m)."""
     return crop_windows(canvas, grid, 0)

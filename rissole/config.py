@@ -62,7 +62,7 @@ class Recipe:
         unknown = set(raw) - {f.name for f in fields(cls)}
         if unknown:
             raise RissoleError(f"unknown setting: {', '.join(sorted(unknown))}")
-        order, grid = raw.get("order", "parallel"), _integer(raw.get("grid", 4), "grid", 1, 4)
+        order, grid = raw.get("order", "parallel"), whole_number(raw.get("grid", 4), "grid", 1, 4)
         if order not in ORDERS:
             raise RissoleError(f"order must be one of {', '.join(ORDERS)}, not {_show(order)}")
         if grid not in GRIDS:
@@ -80,13 +80,13 @@ class Recipe:
             block_neighbors=_block_neighbors(raw.get("block_neighbors"), grid),
             order=order,
             grid=grid,
-            num_inference_steps=_integer(
+            num_inference_steps=whole_number(
                 raw.get("num_inference_steps", 20), "num_inference_steps", 1, MAX_STEPS
             ),
             guidance_scale=_real(
                 raw.get("guidance_scale", 1.5), "guidance_scale", 0.0, MAX_GUIDANCE_SCALE
             ),
-            seed=_integer(raw.get("seed", 0), "seed", 0, MAX_SEED),
+            seed=whole_number(raw.get("seed", 0), "seed", 0, MAX_SEED),
             blocks=blocks,
             init=init,
         )
@@ -119,7 +119,12 @@ def _show(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _integer(value: Any, name: str, low: int, high: int) -> int:
+def whole_number(value: Any, name: str, low: int, high: int) -> int:
+    """Checks a whole number that may come from anywhere.
+
+    Raises:
+        RissoleError: names it and its range.
+    """
     # bool is an int to Python, and 20.0 is what JSON and sliders send for 20
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -149,7 +154,7 @@ def _sequence(value: Any, name: str) -> Iterable[Any]:
 
 
 def _ids(value: Any, name: str) -> tuple[int, ...]:
-    ids = (_integer(v, f"each of {name}", 0, 2**62) for v in _sequence(value, name))
+    ids = (whole_number(v, f"each of {name}", 0, 2**62) for v in _sequence(value, name))
     unique = tuple(dict.fromkeys(ids))
     if not 1 <= len(unique) <= MAX_NEIGHBORS:
         raise RissoleError(f"{name} must name 1 to {MAX_NEIGHBORS} images, not {len(unique)}")
@@ -162,7 +167,7 @@ def _position(value: Any, grid: int) -> tuple[int, int]:
     pair = tuple(_sequence(value, "a block position"))
     if len(pair) != 2:
         raise RissoleError(f"a block position is (row, column), not {_show(value)}")
-    row, col = (_integer(p, "a block's row and column", 0, grid - 1) for p in pair)
+    row, col = (whole_number(p, "a block's row and column", 0, grid - 1) for p in pair)
     return row, col
 
 

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rissole.blocks import crop_windows, inner, per_cell
+from rissole.blocks import inner, per_cell, take_windows, window_size
 from rissole.config import RissoleError
 
 
@@ -60,7 +60,7 @@ class State(NamedTuple):
     """What is on the canvas.
 
     Attributes:
-        canvas: (B, C, S, S) latents; each block noisy at its own level, clean, or anything if absent.
+        canvas: (B, C, S, S) latents; a block is noisy at its own level, clean, or absent.
         levels: (B, g, g) noise level of each block, 0 clean to 1 pure noise.
         present: (B, g, g) bool, False where nothing is painted or started yet.
         context: (B,) bool, False for blocks that see neither halo nor canvas ("independent").
@@ -73,10 +73,19 @@ class State(NamedTuple):
 
 
 class NeighborFeatures(NamedTuple):
-    """Encoded neighbors: `fine` (B, K, C1, S/2, S/2) and `coarse` (B, K, C2, S/4, S/4)."""
+    """Encoded neighbors, projected to keys and values for whoever attends to them.
 
-    fine: Tensor
-    coarse: Tensor
+    All of it is independent of the step: it is computed once per picture, and blocks crop it.
+
+    Attributes:
+        aligned: (B, S/2, S/2, K, 2 * C1) for the block network's attention cell by cell.
+        tokens: (B, S/4, S/4, K, 2 * C) for the block network's attention to whole blocks.
+        canvas: (B, layers, S/4 * S/4, K, 2 * C2) for the canvas encoder.
+    """
+
+    aligned: Tensor
+    tokens: Tensor
+    canvas: Tensor
 
     def repeat(self, times: int) -> NeighborFeatures:
         """The same features for a batch `times` as long."""
@@ -98,9 +107,21 @@ def coordinates(size: int) -> Tensor:
     return torch.stack([y, x, *waves])
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalization with groups of 16 channels."""
-    return nn.GroupNorm(channels // 16, channels)
+class GroupNorm(nn.GroupNorm):
+    """Group normalization with groups of 16 channels, in the precision of its input.
+
+    Autocast would return float32 and double the memory traffic of everything behind it; the
+    statistics are summed in float32 either way.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels // 16, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
 class ResBlock(nn.Module):
@@ -111,9 +132,9 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, embedding: int, dropout: float):
         super().__init__()
-        self.norm1, self.conv1 = group_norm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm1, self.conv1 = GroupNorm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
         self.modulate = nn.Linear(embedding, 2 * c_out)
-        self.norm2, self.conv2 = group_norm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.norm2, self.conv2 = GroupNorm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -154,7 +175,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, head_channels: int):
         super().__init__()
         self.heads = channels // head_channels
-        self.norm = group_norm(channels)
+        self.norm = GroupNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         nn.init.zeros_(self.out.weight)
@@ -179,12 +200,16 @@ class NeighborAttention(nn.Module):
     def __init__(self, channels: int, neighbor_channels: int, head_channels: int):
         super().__init__()
         self.heads = channels // head_channels
-        self.norm, self.norm_tokens = group_norm(channels), nn.LayerNorm(neighbor_channels)
+        self.norm, self.norm_tokens = GroupNorm(channels), nn.LayerNorm(neighbor_channels)
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(neighbor_channels, 2 * channels)
         self.null = nn.Parameter(torch.randn(2 * channels) * 0.02)
         self.out = nn.Linear(channels, channels)
         nn.init.zeros_(self.out.weight)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Keys and values (..., 2 * C) of neighbors' tokens (..., C')."""
+        return self.kv(self.norm_tokens(tokens))
 
     def forward(
         self, x: Tensor, tokens: Tensor, visible: Tensor, weights: bool = False
@@ -193,21 +218,21 @@ class NeighborAttention(nn.Module):
 
         Args:
             x: (N, C, h, w).
-            tokens: (N, K, T, C'), T tokens of each neighbor.
+            tokens: (N, T, K, 2 * C), keys and values of T tokens of each neighbor.
             visible: bool (N, Q, K), Q = h * w or 1: the neighbors a cell may look at.
 
         Returns:
             (N, C, h, w), and on request the weight of each neighbor (N, h * w, K).
         """
-        n, k, t, _ = tokens.shape
+        n, t, k, _ = tokens.shape
         q = self._heads(self.q(self.norm(x).flatten(2).transpose(1, 2)))
-        kv = self.kv(self.norm_tokens(tokens)).flatten(1, 2)
-        kv = torch.cat([self.null.to(kv.dtype).expand(n, 1, -1), kv], dim=1)
+        null = self.null.to(tokens.dtype).expand(n, 1, -1)
+        kv = torch.cat([null, tokens.flatten(1, 2)], dim=1)
         key, value = (self._heads(h) for h in kv.chunk(2, dim=-1))
-        seen = F.pad(visible.repeat_interleave(t, -1), (1, 0), value=True)[:, None]
+        seen = F.pad(visible.repeat(1, 1, t), (1, 0), value=True)[:, None]
         mixed, share = attend(q, key, value, seen, weights)
         out = self.out(mixed.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(x.shape)
-        return x + out, None if share is None else share[..., 1:].unflatten(-1, (k, t)).sum(-1)
+        return x + out, None if share is None else share[..., 1:].unflatten(-1, (t, k)).sum(-2)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -218,33 +243,37 @@ class AlignedAttention(nn.Module):
 
     def __init__(self, channels: int, neighbor_channels: int):
         super().__init__()
-        self.norm = group_norm(channels)
-        self.q = nn.Conv2d(channels, neighbor_channels, 1)
-        self.key = nn.Conv2d(neighbor_channels, neighbor_channels, 1)
+        self.norm = GroupNorm(channels)
+        self.q = nn.Linear(channels, neighbor_channels)
+        self.key = nn.Linear(neighbor_channels, neighbor_channels)
         self.null = nn.Parameter(torch.zeros(neighbor_channels))
-        self.out = nn.Conv2d(neighbor_channels, channels, 1)
+        self.out = nn.Linear(neighbor_channels, channels)
         nn.init.zeros_(self.out.weight)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Keys and values (..., 2 * C') of features (..., C'); the values are the features."""
+        return torch.cat([self.key(features), features], dim=-1)
 
     def forward(self, x: Tensor, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Adds the chosen features.
 
         Args:
             x: (N, C, h, w).
-            features: (N, K, C', h, w).
+            features: (N, h * w, K, 2 * C'), from `project`.
             visible: bool (N, K).
 
         Returns:
-            (N, C, h, w) and the weight of each neighbor (N, K, h, w).
+            (N, C, h, w) and the weight of each neighbor (N, h * w, K).
         """
-        q = self.q(self.norm(x))
-        keys = self.key(features.flatten(0, 1)).view_as(features)
-        logits = torch.einsum("nchw,nkchw->nkhw", q, keys).float() / math.sqrt(q.shape[1])
-        logits = logits.masked_fill(~visible[:, :, None, None], -torch.inf)
-        share = F.pad(logits, (0, 0, 0, 0, 1, 0)).softmax(1)[:, 1:]  # the null's logit is 0
-        missing = (1 - share.sum(1, keepdim=True)).to(x.dtype)
-        mixed = torch.einsum("nkhw,nkchw->nchw", share.to(x.dtype), features)
-        mixed = mixed + missing * self.null.to(x.dtype)[:, None, None]
-        return x + self.out(mixed), share
+        q = self.q(self.norm(x).flatten(2).transpose(1, 2))
+        key, value = features.chunk(2, dim=-1)
+        # one query meets K keys: products and sums beat a batch of tiny matrix products
+        logits = (q[:, :, None] * key).sum(-1).float() / math.sqrt(q.shape[-1])
+        logits = logits.masked_fill(~visible[:, None], -torch.inf)
+        share = F.pad(logits, (1, 0)).softmax(-1)  # the null's logit is 0
+        mixed = (share[..., 1:, None].to(value.dtype) * value).sum(2)
+        mixed = mixed + share[..., :1].to(value.dtype) * self.null.to(value.dtype)
+        return x + self.out(mixed).transpose(1, 2).reshape(x.shape), share[..., 1:]
 
 
 class NeighborEncoder(nn.Module):
@@ -259,14 +288,18 @@ class NeighborEncoder(nn.Module):
         self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
         self.coarse = PlainBlock(coarse)
 
-    def forward(self, neighbors: Tensor) -> NeighborFeatures:
-        """Features of neighbors' clean latents (B, K, C, S, S)."""
-        b, k = neighbors.shape[:2]
+    def forward(self, neighbors: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of clean latents (B, K, C, S, S).
+
+        Returns:
+            (B, S/2, S/2, K, C1) and (B, S/4, S/4, K, C2).
+        """
         x = neighbors.flatten(0, 1)
         where = self.where.to(x.dtype).expand(len(x), -1, -1, -1)
         fine = self.fine(self.stem(torch.cat([x, where], dim=1)))
         coarse = self.coarse(self.down(fine))
-        return NeighborFeatures(fine.unflatten(0, (b, k)), coarse.unflatten(0, (b, k)))
+        split = (f.unflatten(0, neighbors.shape[:2]) for f in (fine, coarse))
+        return tuple(f.permute(0, 3, 4, 1, 2) for f in split)
 
 
 class PlainBlock(nn.Module):
@@ -275,8 +308,8 @@ class PlainBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.layers = nn.Sequential(
-            group_norm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
-            group_norm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+            GroupNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+            GroupNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -331,13 +364,12 @@ class CanvasEncoder(nn.Module):
         half = per_cell(on_cells, size // 2).movedim(1, -1)
         quarter = per_cell(on_cells, size // 4).movedim(1, -1)
         seen = per_cell(visible.movedim(-1, 1), size // 4).flatten(2).transpose(1, 2)
-        tokens = features.coarse.flatten(-2).transpose(-2, -1)
         skip = self.enter(self.stem(x), half)
         h = self.down(skip)
         for i, (block, mix) in enumerate(zip(self.blocks, self.mixers, strict=True)):
             h = mix(block(h, quarter))
             if i % 2:  # every second layer listens to the neighbors
-                h, _ = self.listeners[i // 2](h, tokens, seen)
+                h, _ = self.listeners[i // 2](h, features.canvas[:, i // 2], seen)
         h = self.up(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.leave(torch.cat([h, skip], dim=1), half)
 
@@ -352,7 +384,7 @@ class BlockNetwork(nn.Module):
         self.stem = nn.Conv2d(config.latent_channels + 12, fine, 3, padding=1)
         self.fine_down = nn.ModuleList(ResBlock(fine, fine, embedding, drop) for _ in range(layers))
         self.down = nn.Conv2d(fine, coarse, 3, stride=2, padding=1)
-        self.view = nn.Conv2d(c1, coarse, 1)
+        self.view = nn.Linear(c1, coarse)
         self.coarse_down = nn.ModuleList(
             ResBlock(coarse, coarse, embedding, drop) for _ in range(layers)
         )
@@ -366,7 +398,7 @@ class BlockNetwork(nn.Module):
         self.fine_up = nn.ModuleList(
             ResBlock(2 * fine, fine, embedding, drop) for _ in range(layers)
         )
-        self.norm = group_norm(fine)
+        self.norm = GroupNorm(fine)
         self.head = nn.Conv2d(fine, config.latent_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
 
@@ -375,7 +407,8 @@ class BlockNetwork(nn.Module):
         x: Tensor,
         embedding: Tensor,
         view: Tensor,
-        features: NeighborFeatures,
+        aligned: Tensor,
+        tokens: Tensor,
         visible: Tensor,
         weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
@@ -384,8 +417,9 @@ class BlockNetwork(nn.Module):
         Args:
             x: (N, C + 12, w, w): latents, levels, presence and coordinates.
             embedding: (N, E).
-            view: (N, C1, w/2, w/2), the window's crop of the canvas features.
-            features: the window's crops, (N, K, ...).
+            view: (N, w/2 * w/2, C1), the window's crop of the canvas features.
+            aligned: (N, w/2 * w/2, K, 2 * C1), the window's crop of `NeighborFeatures.aligned`.
+            tokens: (N, w/4 * w/4, K, 2 * C), its crop of `NeighborFeatures.tokens`.
             visible: bool (N, K).
             weights: also return how much each cell listened to each neighbor.
 
@@ -396,11 +430,11 @@ class BlockNetwork(nn.Module):
         for block in self.fine_down:
             h = block(h, embedding)
             skips.append(h)
-        h = self.down(h) + self.view(view)
+        h = self.down(h)
+        h = h + self.view(view).transpose(1, 2).reshape(h.shape)
         for block in self.coarse_down:
             h = block(h, embedding)
-        h, share = self.aligned(h, features.fine, visible)
-        tokens = features.coarse.flatten(-2).transpose(-2, -1)
+        h, share = self.aligned(h, aligned, visible)
         h, listened = self.listen(h, tokens, visible[:, None], weights)
         h = self.mix(h)
         for block in self.coarse_up:
@@ -408,10 +442,11 @@ class BlockNetwork(nn.Module):
         h = self.up(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         for block in self.fine_up:
             h = block(torch.cat([h, skips.pop()], dim=1), embedding)
-        if listened is not None:
-            listened = listened.transpose(1, 2).reshape(share.shape)
-            share = (share + listened) / 2
-        return self.head(F.silu(self.norm(h))), share if weights else None
+        velocity = self.head(F.silu(self.norm(h)))
+        if listened is None:
+            return velocity, None
+        share = (share + listened).transpose(1, 2) / 2
+        return velocity, share.unflatten(-1, (x.shape[-2] // 2, x.shape[-1] // 2))
 
 
 class Denoiser(nn.Module):
@@ -430,7 +465,12 @@ class Denoiser(nn.Module):
 
     def encode_neighbors(self, latents: Tensor) -> NeighborFeatures:
         """Encodes neighbors (B, K, C, S, S), once per picture."""
-        return self.neighbors(latents)
+        fine, coarse = self.neighbors(latents)
+        canvas = [listen.project(coarse).flatten(1, 2) for listen in self.canvas.listeners]
+        return NeighborFeatures(
+            self.block.aligned.project(fine), self.block.listen.project(coarse),
+            torch.stack(canvas, dim=1),
+        )  # fmt: skip
 
     def forward(
         self,
@@ -457,20 +497,19 @@ class Denoiser(nn.Module):
         dtype = state.canvas.dtype
         embedding = self._embedding(state.levels, dtype)
         view = self.canvas(state, embedding, features, visible)
-        view = view * state.context[:, None, None, None].to(dtype)
+        view = view * state.context[:, None, None, None].to(view.dtype)
         grid, halo = state.levels.shape[-1], self.config.halo
-
-        def take(canvas: Tensor, scale: int = 1) -> Tensor:
-            return _gather(crop_windows(canvas, grid, halo // scale), index).flatten(0, 1)
-
-        crops = NeighborFeatures(
-            _gather_set(features.fine, grid, halo // 2, index),
-            _gather_set(features.coarse, grid, halo // 4, index),
+        own = embedding.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
+        seen = visible.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
+        velocity, share = self.block(
+            self._window_input(state, index),
+            own,
+            take_windows(view.movedim(1, -1), index, grid, halo // 2),
+            take_windows(features.aligned, index, grid, halo // 2),
+            take_windows(features.tokens, index, grid, halo // 4),
+            seen,
+            weights,
         )
-        own = _gather(embedding.flatten(1, 2), index).flatten(0, 1)
-        seen = _gather(visible.flatten(1, 2), index).flatten(0, 1)
-        x = self._window_input(state, take)
-        velocity, share = self.block(x, own, take(view, 2), crops, seen, weights)
         velocity = velocity.unflatten(0, (b, n))
         return velocity, None if share is None else share.unflatten(0, (b, n))
 
@@ -479,17 +518,21 @@ class Denoiser(nn.Module):
         size = self.extent(fourier(extent, 32, 10.0).to(dtype))
         return F.silu(self.level(fourier(levels, 128).to(dtype)) + size)
 
-    def _window_input(self, state: State, take) -> Tensor:
-        size, grid = state.canvas.shape[-1], state.levels.shape[-1]
+    def _window_input(self, state: State, index: Tensor) -> Tensor:
+        """(B * n, C + 12, w, w): latents, levels, presence and coordinates."""
+        size, grid, halo = state.canvas.shape[-1], state.levels.shape[-1], self.config.halo
         b, dtype = len(state.canvas), state.canvas.dtype
         present = per_cell(state.present, size)[:, None].to(dtype)
         level = per_cell(state.levels, size)[:, None].to(dtype)
         where = self.where.to(dtype).expand(b, -1, -1, -1)
-        x = take(torch.cat([state.canvas * present, level * present, present, where], dim=1))
+        canvas = torch.cat([state.canvas * present, level * present, present, where], dim=1)
+        x = take_windows(canvas.movedim(1, -1), index, grid, halo)
+        w = window_size(size, grid, halo)
+        x = x.transpose(1, 2).unflatten(-1, (w, w)).contiguous()
         if grid == 1:
             return x
-        alone = torch.zeros(x.shape[-2:], device=x.device, dtype=dtype)
-        inner(alone, grid, self.config.halo).fill_(1)
+        alone = torch.zeros(w, w, device=x.device, dtype=dtype)
+        inner(alone, grid, halo).fill_(1)
         keep = state.context.repeat_interleave(len(x) // b)[:, None, None].to(dtype)
         keep = torch.maximum(keep, alone)[:, None]  # independent blocks see themselves only
         c = state.canvas.shape[1] + 2
@@ -517,22 +560,10 @@ class Denoiser(nn.Module):
             model = cls(DenoiserConfig(**{k: _tuple(v) for k, v in raw.items()}))
             model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())[:200]
             raise RissoleError(f"no usable denoiser in {path.parent.name}/: {reason}") from error
         return model.eval().requires_grad_(False)
 
 
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _gather(items: Tensor, index: Tensor) -> Tensor:
-    """Picks (B, n, ...) out of (B, g * g, ...) by block numbers (B, n)."""
-    rows = torch.arange(len(items), device=items.device)[:, None]
-    return items[rows, index]
-
-
-def _gather_set(features: Tensor, grid: int, halo: int, index: Tensor) -> Tensor:
-    """Crops every neighbor's map: (B, K, C, s, s) to (B * n, K, C, w, w)."""
-    windows = crop_windows(features, grid, halo)  # (B, K, g * g, C, w, w)
-    return _gather(windows.transpose(1, 2), index).flatten(0, 1)

@@ -42,7 +42,8 @@ class LatentEmbedding:
 
     def save(self, folder: str | Path) -> None:
         """Writes `embedding.safetensors`."""
-        meta = {"kind": "latent", "config": json.dumps({"cells": self.cells})}
+        # one key only: with several, their order in the file, and so its hash, is random
+        meta = {"config": json.dumps({"cells": self.cells})}
         Path(folder).mkdir(parents=True, exist_ok=True)
         save_file({"mean": self.mean}, Path(folder) / "embedding.safetensors", metadata=meta)
 

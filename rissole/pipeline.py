@@ -6,6 +6,7 @@ import json
 import secrets
 import shutil
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from rissole.autoencoder import Codec
 from rissole.bundle import fingerprint, resolve, staged, verify, write_manifest
-from rissole.config import Recipe, RissoleError
+from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
 from rissole.images import square, to_pil, to_tensor
@@ -220,6 +221,7 @@ class RissolePipeline:
         """
         if sum(q is not None for q in (image, text, item)) > 1:
             raise RissoleError("give one query: an image, a text or an item")
+        item = None if item is None else whole_number(item, "item", 0, len(self.database) - 1)
         if text is not None:
             raise RissoleError("this bundle has no text encoder: query with an image or an item")
         if image is not None:
@@ -227,7 +229,8 @@ class RissolePipeline:
             ids, scores = self.database.search(self._embed(picture), k)
             return Hits(ids, scores, [self.database.image(i) for i in ids], picture)
         if item is None:
-            draw = torch.Generator().manual_seed(secrets.randbits(62) if seed is None else seed)
+            seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
+            draw = torch.Generator().manual_seed(seed)
             item = int(torch.randint(len(self.database), (), generator=draw))
         ids, scores = self.database.search(self.database.vector(item), k, exclude=item)
         images = [self.database.image(i) for i in ids]
@@ -254,17 +257,15 @@ class RissolePipeline:
         Raises:
             RissoleError: for a setting out of range; the text names it.
         """
-        if isinstance(num_images, bool) or not isinstance(num_images, int) or num_images < 1:
-            raise RissoleError(f"num_images must be a whole number from 1, not {num_images!r}")
+        num_images = whole_number(num_images, "num_images", 1, 10_000)
         settings["seed"] = _seed(settings.pop("generator", None), settings.get("seed"))
         init = settings.get("init")
         if isinstance(init, Mapping):  # paint it once, not once per picture
             settings["init"] = self(**init)
         outputs = []
         for number in range(num_images):
-            for step in self.stream(hits, **{**settings, "seed": settings["seed"] + number}):
-                pass
-            outputs.append(step.output)
+            steps = self.stream(hits, **{**settings, "seed": settings["seed"] + number})
+            outputs.append(deque(steps, maxlen=1)[0].output)
         return _joined(outputs)
 
     def stream(
@@ -378,11 +379,11 @@ class RissolePipeline:
 
     def _check_origin(self, bundle: str | None, database: str | None) -> None:
         for name, given, own in (
-            ("weights", bundle, self.fingerprint),
-            ("database", database, self.database.fingerprint),
+            ("other weights", bundle, self.fingerprint),
+            ("another database", database, self.database.fingerprint),
         ):
             if given and given != own:
-                raise RissoleError(f"the recipe was made with another {name} ({given}, not {own})")
+                raise RissoleError(f"the recipe was made with {name} ({given}, here {own})")
 
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of latents (B, C, S, S)."""

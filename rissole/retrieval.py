@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rissole.autoencoder import Codec
-from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.config import MAX_NEIGHBORS, RissoleError, whole_number
 from rissole.embedding import LatentEmbedding
 from rissole.images import to_pil, to_tensor
 
@@ -131,8 +131,7 @@ class Database:
         Raises:
             RissoleError: for k out of range or a vector that is not finite.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_NEIGHBORS:
-            raise RissoleError(f"k must be a whole number from 1 to {MAX_NEIGHBORS}, not {k!r}")
+        k = whole_number(k, "k", 1, MAX_NEIGHBORS)
         if not np.isfinite(vector).all():  # faiss would answer with id -1
             raise RissoleError("the query has no usable embedding")
         want = min(k + (exclude is not None), len(self))

@@ -44,7 +44,7 @@ class PaintStep:
         position: block being painted, None when all are.
         index, num_blocks: "block `index` of `num_blocks`".
         step, total_steps: within the block.
-        estimate: (B, C, S, S), the clean canvas as far as it can be told; on the last step the result.
+        estimate: (B, C, S, S), the clean canvas as far as it can be told; at last the result.
         done, active: bool (g, g).
         attention: (B, K, S/2, S/2), mean share of each neighbor on each cell so far; 0 where
             nothing is painted yet.

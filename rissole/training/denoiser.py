@@ -8,7 +8,6 @@ the block's own noise level, not only on the block: four times the signal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from rissole.blocks import crop_windows, inner, per_cell
-from rissole.denoiser import Denoiser, DenoiserConfig, ResBlock, State
+from rissole.denoiser import Denoiser, DenoiserConfig, State
 from rissole.training.loop import (
     Budget,
     Progress,
@@ -60,9 +59,13 @@ class Sampler:
     """Draws training batches on the device."""
 
     def __init__(
-        self, latents: Tensor, table: Tensor, settings: DenoiserTraining, generator: torch.Generator,
+        self,
+        latents: Tensor,
+        table: Tensor,
+        settings: DenoiserTraining,
+        generator: torch.Generator,
         pool: Tensor | None = None,
-    ):  # fmt: skip
+    ):
         self.latents, self.table, self.settings = latents, table, settings
         self.pool = latents if pool is None else pool
         self.generator = generator
@@ -172,7 +175,6 @@ def train_denoiser(
     config: DenoiserConfig | None = None,
     settings: DenoiserTraining | None = None,
     schedule: tuple[float, float] = (0.0, 1.0),
-    compiled: bool = False,
     device: str = "cuda",
     seed: int = 0,
 ) -> dict[str, float]:
@@ -181,7 +183,6 @@ def train_denoiser(
     Args:
         schedule: the part of the learning-rate schedule this budget covers; a run in two sessions
             is (0, 0.5), then (0.5, 1).
-        compiled: compile the residual blocks; pays on a GPU after some minutes.
 
     Returns:
         Losses on training and held-out latents.
@@ -200,7 +201,6 @@ def train_denoiser(
     )  # fmt: skip
     if (out / "optimizer.pt").exists():
         optimizer.load_state_dict(torch.load(out / "optimizer.pt", weights_only=True))
-    restore = compile_blocks() if compiled else lambda: None
     grids = torch.tensor(settings.grids)
     cpu = torch.Generator().manual_seed(seed)
     bar = Progress(budget, "denoiser", every=50)
@@ -217,7 +217,6 @@ def train_denoiser(
             ema.step(model.parameters())
             bar.report(step, loss=loss)
     finally:  # Ctrl-C keeps what was learned
-        restore()
         save_weights(out / "raw.safetensors", model)
         torch.save(optimizer.state_dict(), out / "optimizer.pt")
         ema.copy_to(model.parameters())
@@ -227,22 +226,6 @@ def train_denoiser(
     result = validate(model, data, settings, device)
     write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": bar.history})
     return result
-
-
-def compile_blocks() -> Callable[[], None]:
-    """Compiles the residual blocks alone: a few small graphs, shared by all blocks of one shape.
-
-    Returns:
-        A function that undoes it, since other batch shapes would only cost more compilation.
-    """
-    torch._dynamo.config.recompile_limit = 64
-    plain = ResBlock.forward
-    ResBlock.forward = torch.compile(plain, dynamic=False)
-
-    def restore() -> None:
-        ResBlock.forward = plain
-
-    return restore
 
 
 @torch.no_grad()

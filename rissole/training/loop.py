@@ -67,7 +67,7 @@ class Progress:
             bar.close()
 
     def report(self, step: int, **values: Tensor | float) -> None:
-        """Adds a step's losses; prints their means now and then (reading them waits for the GPU)."""
+        """Adds a step's losses; prints their means now and then: reading them waits."""
         self.count += 1
         for name, value in values.items():
             value = value.detach() if isinstance(value, Tensor) else value

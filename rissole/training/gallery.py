@@ -1,0 +1,278 @@
+"""Stage 4: the gallery a bundle carries, synthesised so that no photo needs to be shipped.
+
+The model paints many pictures, each guided by neighbors of a training photo. Those too near to a
+photo are dropped; of the rest the most realistic are kept, no two of them alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin
+from torch import Tensor
+from tqdm import tqdm
+
+from rissole.autoencoder import Codec
+from rissole.bundle import staged, write_manifest
+from rissole.config import RissoleError
+from rissole.denoiser import Denoiser
+from rissole.embedding import LatentEmbedding
+from rissole.evaluation import nearest, thumbnails, to_bytes
+from rissole.features import FeatureNetwork
+from rissole.pipeline import default_scheduler, write_bundle
+from rissole.retrieval import build_database, decode_all
+from rissole.sampler import Conditions, canvas_noise, paint
+from rissole.training.photos import split
+
+DEFAULTS = {
+    "order": "parallel",
+    "grid": 4,
+    "num_inference_steps": 20,
+    "guidance_scale": 1.5,
+    "k": 8,
+}
+
+
+def paint_many(
+    model: Denoiser,
+    neighbors: Tensor,
+    *,
+    scheduler: SchedulerMixin | None = None,
+    order: str = "parallel",
+    grid: int = 4,
+    num_inference_steps: int = 20,
+    guidance_scale: float = 1.5,
+    seed: int = 0,
+    batch: int = 128,
+) -> Tensor:
+    """Paints one picture per row of neighbors, in batches.
+
+    Args:
+        neighbors: (N, K, C, S, S) latents; K = 0 paints without any.
+        seed: picture i has the noise of seed + i.
+
+    Returns:
+        Latents (N, C, S, S), float32 on the CPU.
+    """
+    weights = next(model.parameters())
+    scheduler = scheduler or default_scheduler()
+    parts, n = [], len(neighbors)
+    for start in tqdm(range(0, n, batch), desc="painting", unit="batch", leave=False):
+        shown = neighbors[start : start + batch].to(weights.device, weights.dtype)
+        b, k = shown.shape[:2]
+        if k == 0:  # attention needs a tensor to look away from
+            shown = shown.new_zeros(b, 1, *shown.shape[2:])
+        with torch.inference_mode():
+            features = model.encode_neighbors(shown)
+        visible = torch.full((b, grid, grid, max(k, 1)), k > 0, device=weights.device)
+        noise = [canvas_noise(seed + start + i, tuple(neighbors.shape[2:])) for i in range(b)]
+        steps = paint(
+            model,
+            scheduler,
+            torch.stack(noise).to(weights.device),
+            Conditions(features, visible, guidance_scale if k else 1.0),
+            order=order,
+            num_inference_steps=num_inference_steps,
+        )
+        for step in steps:
+            last = step.estimate
+        parts.append(last.cpu())
+    return torch.cat(parts)
+
+
+def training_neighbors(
+    data: dict[str, Tensor], queries: Tensor, k: int, seed: int = 0, reach: int | None = None
+) -> Tensor:
+    """Latents (N, k, C, S, S) of neighbors of training pictures, the nearest or a draw.
+
+    Args:
+        data: of the latents stage.
+        queries: (N,) numbers of training pictures.
+        reach: draw the k from so many nearest; None takes the k nearest.
+    """
+    table = data["neighbors"][queries]
+    if reach is None:
+        return data["latents"][table[:, :k]]
+    generator = torch.Generator().manual_seed(seed)
+    picked = torch.rand(len(queries), reach, generator=generator).argsort(1)[:, :k]
+    return data["latents"][table.gather(1, picked)]
+
+
+def decode_bytes(codec: Codec, latents: Tensor, batch: int = 128) -> Tensor:
+    """uint8 pictures (N, 3, H, W) on the CPU."""
+    device = next(codec.parameters()).device
+    with torch.inference_mode():
+        parts = [to_bytes(codec.decode(part.to(device))).cpu() for part in latents.split(batch)]
+    return torch.cat(parts)
+
+
+def realism(features: Tensor, real: Tensor, k: int = 5) -> Tensor:
+    """How deep pictures lie in the manifold of real photos (arXiv 1904.06991, eq. 3).
+
+    Args:
+        features: (N, D) of pictures; real: (M, D) of photos.
+
+    Returns:
+        (N,), above 1 inside; photos in thin regions, the larger half of the radii, do not count.
+    """
+    radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    dense = radii <= radii.median()
+    distance = torch.cdist(features, real[dense])
+    return (radii[dense] / distance.clamp(min=1e-9)).amax(1)
+
+
+def too_near(images: Tensor, features: Tensor, photos: Tensor, held: Tensor,
+             network: FeatureNetwork) -> Tensor:  # fmt: skip
+    """bool (N,): nearer to a training photo than all but 1 % of held-out photos are.
+
+    Judged by 16x16 thumbnails and by features, mirror images included.
+    """
+    flags = torch.zeros(len(images), dtype=torch.bool)
+    small = [_both(thumbnails(x)) for x in (images, held)]
+    vectors = [
+        (features, network.extract(images.flip(-1))),
+        (network.extract(held), network.extract(held.flip(-1))),
+    ]
+    bases = (thumbnails(photos).flatten(1), network.extract(photos))
+    for (own, chance), base in zip((small, vectors), bases, strict=True):
+        limit = nearest(chance, base)[0].quantile(0.01)
+        flags |= nearest(own, base)[0] < limit
+    return flags
+
+
+def choose(score: Tensor, features: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """Numbers of `count` pictures of high score, no two alike.
+
+    Goes down the scores and skips what is nearer to a chosen picture than a limit, which shrinks
+    until enough are found.
+
+    Raises:
+        RissoleError: when fewer than `count` are allowed.
+    """
+    if allowed.sum() < count:
+        raise RissoleError(f"only {int(allowed.sum())} of {len(score)} pictures may be kept")
+    ranked = score.masked_fill(~allowed, -torch.inf).argsort(descending=True)
+    ranked = ranked[: int(allowed.sum())]
+    distance = torch.cdist(features, features)
+    limit = float(np.quantile(distance[ranked][:, ranked].numpy(), 0.02))
+    while True:
+        chosen = _spread(ranked, distance, limit, count)
+        if len(chosen) == count:
+            return chosen
+        limit *= 0.9
+
+
+def _spread(ranked: Tensor, distance: Tensor, limit: float, count: int) -> Tensor:
+    """The first `count` of the ranked numbers that lie `limit` apart."""
+    chosen: list[int] = []
+    gap = torch.full((len(distance),), torch.inf)
+    for number in ranked.tolist():
+        if len(chosen) < count and gap[number] >= limit:
+            chosen.append(number)
+            gap = torch.minimum(gap, distance[number])
+    return torch.tensor(chosen)
+
+
+def paint_gallery(
+    run: Path,
+    photos: Tensor,
+    *,
+    count: int = 1024,
+    candidates: int = 4096,
+    order: str = "parallel",
+    grid: int = 4,
+    num_inference_steps: int = 25,
+    guidance_scale: float = 1.5,
+    device: str = "cuda",
+    seed: int = 0,
+) -> tuple[Tensor, dict[str, float]]:
+    """Paints candidates and chooses among them.
+
+    Args:
+        run: folder of the earlier stages.
+        photos: the uint8 photos of those stages.
+        count: pictures to keep, of `candidates` painted.
+
+    Returns:
+        Latents (count, C, S, S) in half precision, and figures on the choice.
+    """
+    data = _latents(run)
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    denoiser = Denoiser.load(run / "denoiser").to(device, dtype)
+    codec = Codec.load(run / "autoencoder").to(device)
+    network = FeatureNetwork.load(run / "features.safetensors", device)
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.randint(len(data["latents"]), (candidates,), generator=generator)
+    latents = paint_many(
+        denoiser,
+        training_neighbors(data, queries, k=8, seed=seed, reach=24),
+        order=order,
+        grid=grid,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        seed=seed,
+    )
+    kept, figures = _select(decode_bytes(codec, latents), photos, network, count)
+    return latents[kept].half(), figures
+
+
+def write_gallery_bundle(
+    run: Path,
+    latents: Tensor,
+    out: Path,
+    *,
+    name: str = "cats-128",
+    label: str = "synthesised cats",
+    card: str | None = None,
+    defaults: dict | None = None,
+) -> None:
+    """Writes a complete bundle whose database are the pictures of some latents.
+
+    Args:
+        run: folder of the earlier stages.
+        latents: (N, C, S, S) from `paint_gallery`.
+        card: text of the model card, README.md.
+        defaults: settings of a run that the bundle ships.
+    """
+    denoiser = Denoiser.load(run / "denoiser")
+    codec = Codec.load(run / "autoencoder")
+    embedding = LatentEmbedding.load(run / "latents")
+    with torch.inference_mode():
+        pictures = decode_all(codec, latents)
+    config = {"name": name, "image_size": pictures[0].width, "defaults": defaults or DEFAULTS}
+    with staged(out) as stage:
+        write_bundle(stage, codec, denoiser, default_scheduler(), embedding, config, card)
+        build_database(stage / "database", pictures, codec, embedding, label, latents)
+        write_manifest(stage, name)
+
+
+def _select(
+    images: Tensor, photos: Tensor, network: FeatureNetwork, count: int
+) -> tuple[Tensor, dict[str, float]]:
+    train, held = split(photos)
+    features, real = network.extract(images), network.extract(train)
+    near = too_near(images, features, train, held, network)
+    score = realism(features, real)
+    kept = choose(score, features, ~near, count)
+    return kept, {
+        "candidates": len(images),
+        "too_near_to_a_photo": int(near.sum()),
+        "mean_realism_of_candidates": score.mean().item(),
+        "mean_realism_of_gallery": score[kept].mean().item(),
+        "mean_realism_of_held_out_photos": realism(network.extract(held), real).mean().item(),
+    }
+
+
+def _both(thumbs: Tensor) -> tuple[Tensor, Tensor]:
+    return thumbs.flatten(1), thumbs.flip(-1).flatten(1)
+
+
+def _latents(run: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    path = run / "latents" / "latents.safetensors"
+    if not path.exists():
+        raise RissoleError(f"{path} is missing: run --stage latents first")
+    return load_file(path)

@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from rissole.config import Recipe, RissoleError
+
+GOOD = {"neighbors": [3, 1], "seed": 7}
+
+
+def test_round_trip_through_json():
+    recipe = Recipe.validated(**GOOD, grid=2, block_neighbors={(0, 1): [9], "1,1": [4, 5]})
+    again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe
+    assert again.block_neighbors == ((0, 1, (9,)), (1, 1, (4, 5)))
+    assert again.all_neighbors == (3, 1, 9, 4, 5)
+
+
+def test_repaint_keeps_the_whole_history():
+    first = Recipe.validated(**GOOD)
+    second = Recipe.validated(**GOOD, blocks=[(2, 3)], init=first.to_dict())
+    assert Recipe.from_dict(second.to_dict()).init == first
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"neighbors": []}, "neighbors must name 1 to 16"),
+        ({"neighbors": list(range(17))}, "not 17"),
+        ({"neighbors": [-1]}, "from 0"),
+        ({"neighbors": "3,1"}, "must be a list"),
+        ({"neighbors": [True]}, "whole number"),
+        ({"order": "random"}, "order must be one of"),
+        ({"grid": 3}, "grid must be 1, 2 or 4"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be from 1"),
+        ({"num_inference_steps": 2.5}, "whole number"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be from 0"),
+        ({"guidance_scale": "2"}, "must be a number"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": 2**63}, "seed must be from 0"),
+        ({"blocks": [(0, 0)]}, "belong together"),
+        ({"block_neighbors": {(4, 0): [1]}}, "row and column"),
+        ({"block_neighbors": {(0, 0): []}}, "must name 1 to 16"),
+        ({"colour": "red"}, "unknown setting: colour"),
+    ],
+)
+def test_bad_values_are_one_clear_line(change, words):
+    with pytest.raises(RissoleError, match=words) as caught:
+        Recipe.validated(**{**GOOD, **change})
+    assert "\n" not in str(caught.value)
