@@ -509,9 +509,6 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from what the stage wrote before.")
     ] = False,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the denoiser; pays after some minutes.")
-    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and noise.")] = 0,
     device: Device = None,
 ) -> None:
@@ -530,7 +527,7 @@ def train(
     if target.exists() and not resume:
         raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
     if stage == "denoiser":
-        settings |= {"schedule": _schedule(schedule), "compiled": compiled}
+        settings["schedule"] = _schedule(schedule)
     if stage != "latents":
         settings["seed"] = seed
     budget = (minutes, steps)
@@ -603,9 +600,11 @@ def _run_stage(
         network.save(out / "features.safetensors")
         return {"network": network.name}
     if stage == "gallery":
-        from rissole.training.gallery import make_gallery
+        from rissole.training.gallery import paint_gallery, write_gallery_bundle
 
-        return make_gallery(out, photos, out / "bundle", device=device, **settings)
+        latents, figures = paint_gallery(out, photos, device=device, **settings)
+        write_gallery_bundle(out, latents, out / "bundle", name=out.name)
+        return figures
     from rissole.training.latents import make_latents
 
     (out / "latents").mkdir(parents=True, exist_ok=True)
@@ -628,7 +627,7 @@ def _train_denoiser(
         raise RissoleError(f"{path} is missing: run --stage latents first")
     latents = load_file(path)
     _, channels, size, _ = latents["latents"].shape
-    own = {name: settings.pop(name) for name in ("seed", "schedule", "compiled")}
+    own = {name: settings.pop(name) for name in ("seed", "schedule")}
     model = {"latent_channels": channels, "latent_size": size, **settings.pop("model", {})}
     return train_denoiser(
         latents,
@@ -659,7 +658,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Network that compares pictures: a file made by `train --stage features`, or "
-            "inception-v3-compat (FID), clip-vit-b-32, dinov2-vit-b-14, which are downloaded.",
+            "inception-v3-compat (FID) and clip-vit-b-32, which are downloaded.",
             show_default="needed for features and copies",
         ),
     ] = None,

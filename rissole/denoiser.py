@@ -35,8 +35,8 @@ class DenoiserConfig:
 
     Attributes:
         latent_channels: channels C of the canvas.
-        latent_size: side S of the canvas, in cells.
-        halo: cells of surroundings on every side of a block; a multiple of 2.
+        latent_size: side S of the canvas, in cells; a multiple of 16.
+        halo: cells of surroundings on every side of a block; a multiple of 4.
         channels: width of the block network at full and at half resolution.
         canvas_channels: width of the canvas encoder at a half and at a quarter of the resolution.
         canvas_layers: residual + attention layers at the quarter resolution.
@@ -54,6 +54,14 @@ class DenoiserConfig:
     block_layers: int = 2
     head_channels: int = 32
     dropout: float = 0.1
+
+    def __post_init__(self):
+        # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
+        if self.latent_size % 16 or self.halo % 4:
+            raise RissoleError(
+                f"latent_size must be a multiple of 16 and halo one of 4, "
+                f"not {self.latent_size} and {self.halo}"
+            )
 
 
 class State(NamedTuple):

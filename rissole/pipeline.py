@@ -455,10 +455,12 @@ def _device(name: str | None) -> torch.device:
 
 
 def _fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on GPUs that compute in it, float32 elsewhere."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return torch.float32
+    """bfloat16 where the processor computes in it, float32 elsewhere."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:  # torch names this check with an underscore, and not in every release
+        fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if fast and device.type in ("cpu", "cuda") else torch.float32
 
 
 def _default(value: Any, shipped: Any) -> Any:

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from rissole.autoencoder import Codec
 from rissole.config import MAX_NEIGHBORS, RissoleError, whole_number
@@ -163,15 +164,31 @@ def build_database(
     latents = latents.half()
     index = faiss.IndexFlatIP(embedding.dim)
     index.add(embedding(latents).numpy())
-    faiss.write_index(index, str(folder / "index.faiss"))
+    _write_index(folder / "index.faiss", index)
     save_file({"latents": latents.contiguous()}, folder / "latents.safetensors")
     _write_thumbnails(folder / "thumbnails.safetensors", images)
     info = {"format": 1, "count": len(images), "label": label, "image_size": images[0].width}
     (folder / "database.json").write_text(json.dumps(info, indent=1) + "\n")
 
 
+def _write_index(path: Path, index: faiss.Index) -> None:
+    """Writes an index and reads it back: on a full disk faiss writes part of it and says nothing.
+
+    Raises:
+        RissoleError: when the file does not hold what was written.
+    """
+    faiss.write_index(index, str(path))
+    try:
+        whole = faiss.read_index(str(path)).ntotal == index.ntotal
+    except RuntimeError:
+        whole = False
+    if not whole:
+        raise RissoleError(f"{path.name} could not be written whole: is the disk full?")
+
+
 def _write_thumbnails(path: Path, images: Sequence[Image.Image]) -> None:
-    blobs = [_webp(image) for image in images]
+    bar = tqdm(images, desc="thumbnails", unit="picture", leave=False, disable=None)
+    blobs = [_webp(image) for image in bar]
     offsets = torch.tensor([0, *np.cumsum([len(b) for b in blobs])])
     data = torch.from_numpy(np.frombuffer(b"".join(blobs), np.uint8).copy())
     save_file({"data": data, "offsets": offsets}, path)

@@ -19,11 +19,12 @@ POOL = 64  # neighbors kept per picture; training draws its few from them
 DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 
-def encode_photos(codec: Codec, photos: Tensor, device: str, batch: int = 64) -> Tensor:
+def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
     """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images."""
+    batch = 4 if device == "cpu" else 64  # larger ones outgrow a CPU's caches
     codec = codec.to(device)
     both = torch.cat([photos, photos.flip(-1)])
-    parts = tqdm(both.split(batch), desc="encoding photos", unit="batch", leave=False)
+    parts = tqdm(both.split(batch), desc="encoding photos", unit="batch", leave=False, disable=None)
     with torch.inference_mode():
         return torch.cat([codec.encode(to_float(part).to(device)).cpu() for part in parts])
 

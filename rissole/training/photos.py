@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,25 @@ def load_photos(source: str | Path, size: int, limit: int | None = None) -> Tens
         limit: read only so many.
 
     Returns:
-        uint8 tensor (N, 3, size, size).
+        uint8 tensor (N, 3, size, size). Files that are no pictures are named on stderr and skipped.
 
     Raises:
         RissoleError: when there is nothing to read.
     """
-    blobs = _blobs(Path(source))[:limit]
-    if not blobs:
+    photos, bad = [], []
+    bar = tqdm(_blobs(Path(source))[:limit], desc="reading photos", leave=False, disable=None)
+    for blob in bar:
+        try:
+            picture = load_image(io.BytesIO(blob) if isinstance(blob, bytes) else blob)
+        except RissoleError as error:
+            bad.append(str(error))
+            continue
+        photos.append(torch.from_numpy(np.array(square(picture, size))).permute(2, 0, 1))
+    for line in bad:
+        print(f"skipped: {line}", file=sys.stderr)
+    if not photos:
         raise RissoleError(f"no pictures found in {source}")
-    photos = torch.empty(len(blobs), 3, size, size, dtype=torch.uint8)
-    for i, blob in enumerate(tqdm(blobs, desc="reading photos", unit="photo", leave=False)):
-        picture = load_image(io.BytesIO(blob) if isinstance(blob, bytes) else blob)
-        photos[i] = torch.from_numpy(np.array(square(picture, size))).permute(2, 0, 1)
-    return photos
+    return torch.stack(photos)
 
 
 def split(photos: Tensor, held_out: float = 0.05) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,174 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+
+from rissole.autoencoder import Codec
+from rissole.config import RissoleError
+from rissole.denoiser import Denoiser, DenoiserConfig, State
+from rissole.training.autoencoder import train_autoencoder
+from rissole.training.denoiser import DenoiserTraining, Sampler, loss_mask, train_denoiser
+from rissole.training.gallery import choose, realism
+from rissole.training.latents import make_latents, neighbor_table
+from rissole.training.loop import Budget, infinite_batches, learning_rate
+from rissole.training.photos import load_photos, split
+
+SMALL = DenoiserConfig(
+    channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
+)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(48)])
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> Path:
+    """A run with a barely trained autoencoder and its latents."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "latents").mkdir()
+    train_autoencoder(
+        photos, folder / "autoencoder", Budget(steps=6), batch_size=4, adversary_from=0.5,
+        device="cpu",
+    )  # fmt: skip
+    make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
+    return folder
+
+
+def test_budget_ends_by_steps_and_by_time():
+    assert [round(p, 2) for _, p in Budget(steps=4)] == [0, 0.25, 0.5, 0.75]
+    assert len(list(Budget(minutes=1e-9))) == 0
+
+
+def test_learning_rate_rises_then_falls():
+    assert learning_rate(0.0, 0, 1.0) < 0.01
+    assert learning_rate(0.0, 500, 1.0) == 1.0
+    assert learning_rate(1.0, 500, 1.0) == pytest.approx(0.01)
+
+
+def test_batches_visit_everything_once_per_epoch():
+    batches = infinite_batches(10, 5, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat([next(batches), next(batches)]).tolist()) == list(range(10))
+
+
+def test_photos_from_a_folder_with_odd_files(tmp_path, capsys):
+    for i in range(3):
+        picture(i).save(tmp_path / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "broken.png").write_bytes(b"not a picture either")
+    assert load_photos(tmp_path, 64).shape == (3, 3, 64, 64)
+    assert "skipped: broken.png" in capsys.readouterr().err
+    with pytest.raises(RissoleError, match="no pictures"):
+        load_photos(tmp_path / "..", 64, limit=0)
+
+
+def test_split_holds_out_the_same_photos_every_time(photos):
+    train, held = split(photos)
+    assert len(train) + len(held) == len(photos)
+    assert torch.equal(held, split(photos)[1])
+
+
+def test_autoencoder_is_a_diffusers_one_that_resumes(run, photos):
+    codec = Codec.load(run / "autoencoder")
+    latents = codec.encode(photos[:2].float() / 127.5 - 1)
+    assert latents.shape == (2, 4, 32, 32)
+    assert codec.decode(latents).shape == (2, 3, 128, 128)
+    assert (run / "autoencoder" / "raw.safetensors").exists()
+
+
+def test_no_picture_retrieves_itself_or_its_mirror_image_or_a_duplicate():
+    vectors = torch.nn.functional.normalize(
+        torch.randn(40, 8, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    vectors[7] = vectors[3]  # a duplicate of another photo
+    table = neighbor_table(vectors, pool=10)
+    own = torch.arange(40)[:, None]
+    assert not (table % 20 == own % 20).any()
+    assert 7 not in table[3].tolist()
+    nearest_other = (vectors @ vectors.T)[0].clone()
+    nearest_other[[0, 20]] = -2
+    assert table[0, 0] == nearest_other.argmax()
+
+
+def sampler(run, batch=64, **settings):
+    from safetensors.torch import load_file
+
+    data = load_file(run / "latents" / "latents.safetensors")
+    chosen = DenoiserTraining(batch_size=batch, neighbors=3, **settings)
+    draw = torch.Generator().manual_seed(0)
+    return Sampler(data["latents"], data["neighbors"], chosen, draw)
+
+
+def test_states_are_what_the_orders_will_meet(run):
+    draws = sampler(run)
+    clean = draws.latents[:64].float()
+    state, noise, active = draws.state(clean, 4)
+    levels = state.levels.flatten(1)
+    present = state.present.flatten(1)
+    assert (levels[~active & present] == 0).all()  # finished blocks are clean
+    assert (levels[~present] == 1).all()
+    assert active.any(1).all()  # something is painted in every picture
+    kept = ~active & present
+    cells = kept.view(64, 4, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    assert torch.equal(state.canvas.where(cells, clean), clean)
+    assert (~present).any()
+    assert kept.any()
+    assert (~state.context).any()
+
+
+def test_some_pictures_see_no_neighbors_and_numbers_vary(run):
+    neighbors, shown = sampler(run, drop=0.3).neighbors(torch.arange(64), 3)
+    assert neighbors.shape == (64, 3, 4, 32, 32)
+    assert set(shown.sum(1).tolist()) == {0, 1, 2, 3}
+
+
+def test_loss_counts_cells_of_the_same_level_only():
+    levels = torch.full((1, 2, 2), 0.5)
+    levels[0, 0, 1] = 0.2
+    everywhere = torch.ones(1, 2, 2, dtype=torch.bool)
+    state = State(torch.zeros(1, 4, 32, 32), levels, everywhere, torch.tensor([True]))
+    mask = loss_mask(state, everywhere.flatten(1), torch.tensor([[0, 1]]), halo=4)
+    assert mask.shape == (1, 2, 24, 24)
+    assert mask[0, 0, 4:20, 4:20].all()  # the block itself
+    assert mask[0, 0, 20:, 4:20].all()  # below it, the same level
+    assert not mask[0, 0, :20, 20:].any()  # right of it, another level
+    assert not mask[0, 0, :4].any()  # beyond the canvas
+    assert mask[0, 1].sum() == 16 * 16  # alone at its level
+    alone = state._replace(context=torch.tensor([False]))
+    assert loss_mask(alone, everywhere.flatten(1), torch.tensor([[0]]), 4).sum() == 16 * 16
+
+
+def test_denoiser_learns_and_resumes(run):
+    from safetensors.torch import load_file
+
+    data = load_file(run / "latents" / "latents.safetensors")
+    settings = DenoiserTraining(batch_size=8, windows=4, neighbors=3, peak_rate=3e-3)
+    common = {"config": SMALL, "settings": settings, "device": "cpu"}
+    out = run / "denoiser"
+    before = train_denoiser(data, out, Budget(steps=1), schedule=(0, 0.01), **common)
+    after = train_denoiser(data, out, Budget(steps=60), schedule=(0.01, 1), **common)
+    assert after["train_loss_4x4"] < 0.95 * before["train_loss_4x4"]
+    assert Denoiser.load(out).config == SMALL
+    assert int((out / "ema_step.txt").read_text()) == 61
+
+
+def test_realism_is_high_inside_and_low_far_away():
+    draw = torch.Generator().manual_seed(0)
+    real = torch.randn(200, 4, generator=draw)
+    inside, outside = torch.zeros(1, 4), torch.full((1, 4), 9.0)
+    score = realism(torch.cat([inside, outside]), real)
+    assert score[0] > 1 > score[1]
+
+
+def test_choice_is_good_varied_and_allowed():
+    features = torch.arange(10.0)[:, None].repeat_interleave(2, 0)  # ten pairs of twins
+    score = torch.arange(20.0)
+    allowed = torch.ones(20, dtype=torch.bool)
+    allowed[19] = False
+    chosen = choose(score, features, allowed, 7).tolist()
+    assert chosen == [18, 17, 15, 13, 11, 9, 7]  # the better twin of each pair, the best first
+    with pytest.raises(RissoleError, match="only 19"):
+        choose(score, features, allowed, 20)
