@@ -10,6 +10,7 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
+import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 from torch import Tensor, nn
 

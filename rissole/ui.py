@@ -9,6 +9,7 @@ it small messages (`frame`), and its script draws them.
 import base64
 import contextlib
 import functools
+import html
 import io
 import logging
 import reprlib
@@ -387,7 +388,9 @@ def build(pipe: RissolePipeline) -> gr.Blocks:
                 chosen = _choose(pipe, words)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting = _painting(pipe, words)
-        gr.HTML(_paragraph(words["page"]["footer"]), elem_id="rs-footer")
+        own = pipe.database.folder.parent == pipe.folder  # the gallery the bundle carries
+        footer = words["page"]["footerGallery" if own else "footer"]
+        gr.HTML(_paragraph(footer), elem_id="rs-footer")
         _wire(demo, actions, chosen, painting)
         gr.api(actions.retrieve, api_name="retrieve", **HEAVY)
         gr.api(actions.generate, api_name="generate", **HEAVY)
@@ -542,7 +545,9 @@ def _source(pipe: RissolePipeline) -> dict[str, str]:
 
 def _header(pipe: RissolePipeline, words: dict) -> str:
     sizes = {name: f"{count / 1e6:.1f}" for name, count in pipe.num_parameters().items()}
-    facts = (fact.format(**sizes, pictures=f"{len(pipe.database):,}") for fact in words["facts"])
+    label = html.escape(pipe.database.label)
+    known = {"pictures": f"{len(pipe.database):,}", "label": label, **sizes}
+    facts = (fact.format(**known) for fact in words["facts"])
     items = "".join(f"<li>{fact}</li>" for fact in facts)
     return f"<h1>{words['title']}</h1><p>{words['lead']}</p><ul>{items}</ul>"
 
