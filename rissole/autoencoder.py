@@ -93,10 +93,10 @@ class Codec(nn.Module):
         """Latents (B, C, H/f, W/f) of images (B, 3, H, W) in [-1, 1]."""
         out = self.model.encode(images.to(next(self.model.parameters()).dtype))
         latents = out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latents
-        return (latents.float() - self.shift) * self.scale
+        return ((latents.float() - self.shift) * self.scale).contiguous()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] of latents (B, C, H/f, W/f)."""
         raw = latents / self.scale + self.shift
         images = self.model.decode(raw.to(next(self.model.parameters()).dtype)).sample
-        return images.float().clamp(-1, 1)
+        return images.float().clamp(-1, 1).contiguous()
