@@ -62,13 +62,13 @@ class GenerationOutput:
 class BlockStep:
     """What a watcher sees after one denoising step. See `RissolePipeline.stream`."""
 
-    def __init__(self, pipe: RissolePipeline, step: PaintStep, order: list[int], inverse: Tensor):
+    def __init__(self, step: PaintStep, previews: _Previews, order: list[int], inverse: Tensor):
         self.position, self.index, self.num_blocks = step.position, step.index, step.num_blocks
         self.step, self.total_steps = step.step, step.total_steps
         self.network_calls, self.neighbors = step.network_calls, order
         self.done, self.active = step.done.numpy(), step.active.numpy()
         self.output: GenerationOutput | None = None
-        self._pipe, self._step, self._inverse = pipe, step, inverse
+        self._step, self._previews, self._inverse = step, previews, inverse
 
     @cached_property
     def attention(self) -> np.ndarray:
@@ -79,11 +79,50 @@ class BlockStep:
     @cached_property
     def preview(self) -> Image.Image:
         """The picture as far as it can be told, decoded on first use; grey where nothing is."""
-        image = np.array(self._pipe.decode(self._step.estimate)[0])
+        image = self._previews.decode(self._step)
         side = image.shape[0] // len(self.done)
         seen = (self.done | self.active).repeat(side, 0).repeat(side, 1)
         image[~seen] = EMPTY
         return Image.fromarray(image)
+
+
+class _Previews:
+    """Decodes the steps of one run.
+
+    While a single block is painted, its surroundings stay as they are: they are decoded once per
+    block, and then only the block with a margin, a quarter of the work.
+    """
+
+    MARGIN = 4  # latent cells around a block, for the decoder to look at
+
+    def __init__(self, pipe: RissolePipeline):
+        self._pipe = pipe
+        self._around: dict[int, np.ndarray] = {}
+
+    def decode(self, step: PaintStep) -> np.ndarray:
+        """uint8 (H, W, 3)."""
+        alone = step.position is not None and step.step < step.total_steps
+        if alone and step.index in self._around:
+            return self._with_block(self._around[step.index].copy(), step)
+        image = np.array(self._pipe.decode(step.estimate)[0])
+        if alone:
+            self._around[step.index] = image.copy()
+        return image
+
+    def _with_block(self, image: np.ndarray, step: PaintStep) -> np.ndarray:
+        size = step.estimate.shape[-1]
+        cells = size // len(step.done)
+        (top, bottom, above), (left, right, before) = (
+            (max(0, p * cells - self.MARGIN), min(size, (p + 1) * cells + self.MARGIN), p * cells)
+            for p in step.position
+        )
+        crop = step.estimate[..., top:bottom, left:right]
+        pixels = np.array(self._pipe.decode(crop)[0])
+        f = image.shape[0] // size
+        y, x, side = (above - top) * f, (before - left) * f, cells * f
+        block = pixels[y : y + side, x : x + side]
+        image[above * f : above * f + side, before * f : before * f + side] = block
+        return image
 
 
 class RissolePipeline:
@@ -112,7 +151,7 @@ class RissolePipeline:
             config: `name`, `image_size` in pixels, and `defaults` for order, grid,
                 num_inference_steps, guidance_scale and k.
             fingerprint: stands for all weights.
-            folder: where the bundle lies, for `save_pretrained` to copy the model card from.
+            folder: where the bundle lies, for `save_pretrained` to copy.
         """
         size = denoiser.config.latent_size
         if database.latent_shape != (denoiser.config.latent_channels, size, size):
@@ -165,12 +204,18 @@ class RissolePipeline:
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a complete bundle with its manifest, whole or not at all."""
+        """Writes a complete bundle with its manifest, whole or not at all.
+
+        Weights that were loaded are copied as their files, since the model may compute in a
+        precision that holds less than they do.
+        """
         with staged(folder) as stage:
-            write_bundle(
-                stage, self.codec, self.denoiser, self.scheduler, self.embedding, self.config,
-                (self.folder / "README.md").read_text() if self.folder else None,
-            )  # fmt: skip
+            if self.folder is not None:
+                hidden = shutil.ignore_patterns("manifest.json", "database", ".*")
+                shutil.copytree(self.folder, stage, ignore=hidden, dirs_exist_ok=True)
+            else:
+                parts = (self.codec, self.denoiser, self.scheduler, self.embedding)
+                write_bundle(stage, *parts, self.config)
             shutil.copytree(self.database.folder, stage / "database")
             (stage / "database" / "manifest.json").unlink(missing_ok=True)
             write_manifest(stage, self.config["name"])
@@ -353,8 +398,9 @@ class RissolePipeline:
             blocks=recipe.blocks,
             lock=self._lock,
         )
+        previews = _Previews(self)
         for step in steps:
-            seen = BlockStep(self, step, columns, inverse)
+            seen = BlockStep(step, previews, columns, inverse)
             if step.index == step.num_blocks and step.step == step.total_steps:
                 seen.output = self._output(recipe, seen, step)
             yield seen

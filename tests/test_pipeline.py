@@ -126,6 +126,19 @@ def test_stream_tells_what_happens(pipe):
     assert (pixels(steps[-1].output.images[0]) == pixels(steps[-1].preview)).all()
 
 
+def test_previews_of_one_block_look_like_the_whole_picture_decoded(pipe):
+    hits = pipe.retrieve(item=0, k=3)
+    steps = list(pipe.stream(hits, order="sequential", num_inference_steps=3, seed=0))
+    for step in (steps[16], steps[28]):  # second steps of two blocks, first ones in view
+        partly = pixels(steps[steps.index(step) - 1].preview), pixels(step.preview)
+        whole = pixels(pipe.decode(step._step.estimate)[0])
+        row, col = step.position
+        block = (slice(32 * row, 32 * row + 32), slice(32 * col, 32 * col + 32))
+        inside = (slice(8, 24), slice(8, 24))
+        assert np.abs(partly[1][block][inside] - whole[block][inside]).mean() < 3
+        assert (partly[0][block] != partly[1][block]).any()
+
+
 def test_a_closed_stream_holds_no_lock(pipe):
     hits = pipe.retrieve(item=0, k=3)
     stream = pipe.stream(hits, seed=0)
