@@ -271,8 +271,8 @@ def test_features_are_scaled_to_a_known_variance(network):
 def test_training_lowers_the_loss():
     history = []
     photos = _pictures(16, size=16)
-    ft.train_features(photos, batch_size=16, steps=21, on_step=lambda _, x: history.append(x))
-    assert history[-1]["total"] < history[0]["total"]
+    ft.train_features(photos, batch_size=16, steps=81, on_step=lambda _, x: history.append(x))
+    assert history[-1]["total"] < 0.95 * history[0]["total"]
 
 
 def test_feature_network_survives_saving(network, tmp_path):

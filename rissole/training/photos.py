@@ -40,10 +40,11 @@ def load_photos(source: str | Path, size: int, limit: int | None = None) -> Tens
             bad.append(str(error))
             continue
         photos.append(torch.from_numpy(np.array(square(picture, size))).permute(2, 0, 1))
+    if not photos:
+        reason = f": {bad[0]}" if bad else ""
+        raise RissoleError(f"no pictures found in {source}{reason}")
     for line in bad:
         print(f"skipped: {line}", file=sys.stderr)
-    if not photos:
-        raise RissoleError(f"no pictures found in {source}")
     return torch.stack(photos)
 
 
