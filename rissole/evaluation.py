@@ -447,7 +447,7 @@ def copies(
         list the ``closest`` pairs as [image, training photo, distance].
     """
     sets = (images, training, held_out)
-    result = {"pixel": _compare(*(_with_mirror(thumbnails(x)) for x in sets))}
+    result = {"pixel": _compare(*(with_mirror(thumbnails(x)) for x in sets))}
     if features is not None:
         pairs = [(features.extract(x), features.extract(x.flip(-1))) for x in (images, held_out)]
         result["feature"] = _compare(pairs[0], (features.extract(training),), pairs[1])
@@ -455,7 +455,8 @@ def copies(
     return result
 
 
-def _with_mirror(thumbs: Tensor) -> tuple[Tensor, Tensor]:
+def with_mirror(thumbs: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat thumbnails (N, D), and those of the mirror images."""
     return thumbs.flatten(1), thumbs.flip(-1).flatten(1)
 
 

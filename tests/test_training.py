@@ -8,9 +8,10 @@ from conftest import picture
 from rissole.autoencoder import Codec
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser, DenoiserConfig, State
+from rissole.features import FeatureNetwork
 from rissole.training.autoencoder import train_autoencoder
 from rissole.training.denoiser import DenoiserTraining, Sampler, loss_mask, train_denoiser
-from rissole.training.gallery import choose, realism
+from rissole.training.gallery import choose, realism, too_near
 from rissole.training.latents import make_latents, neighbor_table
 from rissole.training.loop import Budget, infinite_batches, learning_rate
 from rissole.training.photos import load_photos, split
@@ -172,3 +173,15 @@ def test_choice_is_good_varied_and_allowed():
     assert chosen == [18, 17, 15, 13, 11, 9, 7]  # the better twin of each pair, the best first
     with pytest.raises(RissoleError, match="only 19"):
         choose(score, features, allowed, 20)
+
+
+def test_near_copies_are_flagged_mirrored_ones_too(photos):
+    network = FeatureNetwork()
+    train, held = split(photos)
+    fresh = torch.stack(
+        [torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(100, 104)]
+    )
+    images = torch.cat([train[:1], train[1:2].flip(-1), fresh])
+    flags = too_near(images, network.extract(images), train, held, network)
+    assert flags[:2].all()
+    assert not flags[2:].all()

@@ -19,7 +19,7 @@ from rissole.bundle import staged, write_manifest
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
-from rissole.evaluation import nearest, thumbnails, to_bytes
+from rissole.evaluation import nearest, thumbnails, to_bytes, with_mirror
 from rissole.features import FeatureNetwork
 from rissole.pipeline import default_scheduler, write_bundle
 from rissole.retrieval import build_database, decode_all
@@ -123,14 +123,15 @@ def realism(features: Tensor, real: Tensor, k: int = 5) -> Tensor:
     return (radii[dense] / distance.clamp(min=1e-9)).amax(1)
 
 
-def too_near(images: Tensor, features: Tensor, photos: Tensor, held: Tensor,
-             network: FeatureNetwork) -> Tensor:  # fmt: skip
+def too_near(
+    images: Tensor, features: Tensor, photos: Tensor, held: Tensor, network: FeatureNetwork
+) -> Tensor:
     """bool (N,): nearer to a training photo than all but 1 % of held-out photos are.
 
     Judged by 16x16 thumbnails and by features, mirror images included.
     """
     flags = torch.zeros(len(images), dtype=torch.bool)
-    small = [_both(thumbnails(x)) for x in (images, held)]
+    small = [with_mirror(thumbnails(x)) for x in (images, held)]
     vectors = [
         (features, network.extract(images.flip(-1))),
         (network.extract(held), network.extract(held.flip(-1))),
@@ -266,10 +267,6 @@ def _select(
         "mean_realism_of_gallery": score[kept].mean().item(),
         "mean_realism_of_held_out_photos": realism(network.extract(held), real).mean().item(),
     }
-
-
-def _both(thumbs: Tensor) -> tuple[Tensor, Tensor]:
-    return thumbs.flatten(1), thumbs.flip(-1).flatten(1)
 
 
 def _latents(run: Path) -> dict[str, Tensor]:
