@@ -158,7 +158,9 @@ class ResBlock(nn.Module):
         return self.skip(x) + self.conv2(self.dropout(h))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, weights: bool = False):
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, weights: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Multi-head attention; on request with its weights, averaged over the heads.
 
     Args:

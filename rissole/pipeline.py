@@ -288,7 +288,9 @@ class RissolePipeline:
 
     # --- painting -------------------------------------------------------------------------------
 
-    def __call__(self, hits: Hits | None = None, *, num_images: int = 1, **settings: Any):
+    def __call__(
+        self, hits: Hits | None = None, *, num_images: int = 1, **settings: Any
+    ) -> GenerationOutput:
         """Paints pictures. `pipe(**out.recipe)` paints one again, to the last bit.
 
         Args:
@@ -360,14 +362,16 @@ class RissolePipeline:
             raise RissoleError("give either hits or neighbors")
         if isinstance(init, Mapping):
             init = self(**init)
+        if not isinstance(init, GenerationOutput | None):
+            raise RissoleError("init must be an earlier output or its recipe")
         defaults = self.defaults
         recipe = Recipe.validated(
             bundle=self.fingerprint,
             database=self.database.fingerprint,
             neighbors=hits.ids if hits is not None else neighbors,
             block_neighbors=block_neighbors,
-            order=defaults["order"] if order is None else order,
-            grid=defaults["grid"] if grid is None else grid,
+            order=_default(order, defaults["order"]),
+            grid=_default(grid, defaults["grid"]),
             num_inference_steps=_default(num_inference_steps, defaults["num_inference_steps"]),
             guidance_scale=_default(guidance_scale, defaults["guidance_scale"]),
             seed=_seed(generator, seed),
@@ -375,7 +379,7 @@ class RissolePipeline:
             init=None if init is None else init.recipe,
         )
         self.database.check(recipe.all_neighbors)
-        return self._stream(recipe, None if init is None else init.latents)
+        return self._stream(recipe, None if init is None else init.latents[:1])
 
     def _stream(self, recipe: Recipe, init: Tensor | None) -> Iterator[BlockStep]:
         ids = sorted(recipe.all_neighbors)  # a fixed order, so that a set has one sum

@@ -120,7 +120,13 @@ def paint(
 class _Run:
     """State of one run: the model, what guides it, and what has been counted."""
 
-    def __init__(self, model: Denoiser, noise: Tensor, conditions: Conditions, lock):
+    def __init__(
+        self,
+        model: Denoiser,
+        noise: Tensor,
+        conditions: Conditions,
+        lock: contextlib.AbstractContextManager,
+    ):
         self.model, self.noise, self.conditions, self.lock = model, noise, conditions, lock
         self.grid = conditions.visible.shape[1]
         self.dtype = next(model.parameters()).dtype

@@ -170,6 +170,7 @@ def test_threads_get_their_own_pictures(pipe):
         ({"neighbors": [1], "bundle": "f" * 12}, "other weights"),
         ({}, "either hits or neighbors"),
         ({"neighbors": [1], "blocks": [(0, 0)]}, "belong together"),
+        ({"neighbors": [1], "blocks": [(0, 0)], "init": "cat.png"}, "an earlier output"),
     ],
 )
 def test_bad_settings_are_one_clear_line(pipe, settings, words):
