@@ -12,6 +12,7 @@ MAX_NEIGHBORS = 16
 MAX_STEPS = 200
 MAX_GUIDANCE_SCALE = 20.0
 MAX_SEED = 2**63 - 1
+MAX_REPAINTS = 16  # one on top of another: each of them is painted again to make the picture
 
 
 class RissoleError(ValueError):
@@ -71,6 +72,7 @@ class Recipe:
         init = raw.get("init")
         if bool(blocks) != (init is not None):
             raise RissoleError("blocks and init belong together: give both or neither")
+        _check_repaints(init)
         if init is not None and not isinstance(init, Recipe):
             init = cls.from_dict(init)
         return cls(
@@ -159,6 +161,16 @@ def _ids(value: Any, name: str) -> tuple[int, ...]:
     if not 1 <= len(unique) <= MAX_NEIGHBORS:
         raise RissoleError(f"{name} must name 1 to {MAX_NEIGHBORS} images, not {len(unique)}")
     return unique
+
+
+def _check_repaints(init: Any) -> None:
+    # before anything recurses into it: what was sent may be nested without end
+    for _ in range(MAX_REPAINTS):
+        if init is None:
+            return
+        init = init.get("init") if isinstance(init, Mapping) else getattr(init, "init", None)
+    if init is not None:
+        raise RissoleError(f"a picture can be repainted {MAX_REPAINTS} times, one upon another")
 
 
 def _position(value: Any, grid: int) -> tuple[int, int]:

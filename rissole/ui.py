@@ -17,6 +17,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -28,8 +29,8 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from rissole.config import GRIDS, MAX_NEIGHBORS, ORDERS, Recipe, RissoleError
-from rissole.images import load_image, save_png, square
-from rissole.pipeline import BlockStep, RissolePipeline
+from rissole.images import load_image, read_recipe, save_png, square
+from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
 from rissole.retrieval import Hits
 from rissole.web import asset, texts
 from rissole.web.guard import Guard, thumbnail_route, to_webp
@@ -37,6 +38,7 @@ from rissole.web.guard import Guard, thumbnail_route, to_webp
 FRAMES_PER_SECOND = 15
 MAX_UPLOAD_MB = 20
 QUEUE_SIZE = 64
+PICTURES_KEPT = 8  # of each visit, to go back to; some 70 KB each
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
 SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
@@ -67,17 +69,25 @@ class Throttle:
         return True
 
 
-def frame(step: BlockStep, grid: int) -> dict[str, Any]:
+def frame(step: BlockStep, recipe: Recipe, ids: list[int], attention: np.ndarray) -> dict[str, Any]:
     """The message for one step: some 5 KB, most of it the picture so far as WebP.
 
     The picture and the attention are one string each, so that an update is one change.
+
+    Args:
+        step: the step.
+        recipe: what is painted.
+        ids: the neighbours to show.
+        attention: (rows, cols, len(ids)), how much each block listens to each of them.
     """
     final = step.output is not None
     picture = step.output.images[0] if final else step.preview
     return {
         "state": "done" if final else "running",
-        "grid": grid,
-        "ids": list(step.neighbors),
+        "grid": recipe.grid,
+        "repaint": list(recipe.blocks[0]) if recipe.blocks else None,
+        "used": list(step.neighbors),
+        "ids": list(ids),
         "position": None if step.position is None else list(step.position),
         "index": step.index,
         "num_blocks": step.num_blocks,
@@ -86,7 +96,7 @@ def frame(step: BlockStep, grid: int) -> dict[str, Any]:
         "calls": step.network_calls,
         "done": _bits(step.done),
         "active": _bits(step.active),
-        "attention": _bytes(step.attention),
+        "attention": _bytes(attention),
         "frame": data_uri(picture, None if final else 85),
     }
 
@@ -103,7 +113,80 @@ def _bits(mask: np.ndarray) -> str:
 def _bytes(attention: np.ndarray) -> str:
     # the bars need no more than 8 bits; (rows, cols, k) in C order
     levels = np.nan_to_num(np.asarray(attention, dtype=np.float32)).clip(0, 1) * 255
-    return base64.b64encode(levels.round().astype(np.uint8).tobytes()).decode()
+    levels = np.maximum(levels.round(), levels > 0)  # 0 says: this block did not see it
+    return base64.b64encode(levels.astype(np.uint8).tobytes()).decode()
+
+
+# ---- pictures to repaint and to go back to -------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A finished picture of a visit.
+
+    Attributes:
+        output: what the pipeline made.
+        message: the last message to the canvas, without the picture itself.
+        ids: every neighbour that a block of the picture listens to.
+        attention: (rows, cols, len(ids)), its shares; zero where a block does not see it.
+    """
+
+    output: GenerationOutput
+    message: dict[str, Any]
+    ids: list[int]
+    attention: np.ndarray
+
+    @property
+    def recipe(self) -> Recipe:
+        """What paints it again."""
+        return Recipe.from_dict(self.output.recipe)
+
+
+def _place(kept: list[Picture], event: gr.EventData) -> int:
+    # the browser says which run is on show; one that was stopped was never kept, and stands last
+    runs = [picture.message["run"] for picture in kept]
+    shown = getattr(event, "run", None)
+    return runs.index(shown) if shown in runs else len(runs)
+
+
+def merged(
+    before: Picture, ids: list[int], attention: np.ndarray, block: tuple[int, int]
+) -> tuple[list[int], np.ndarray]:
+    """The shares of a repainted block among those of the picture it was in.
+
+    Args:
+        before: the picture.
+        ids: neighbours of the repaint.
+        attention: (rows, cols, len(ids)), of which only `block` counts.
+        block: (row, col).
+
+    Returns:
+        (neighbours that some block listens to, attention with one column for each)
+    """
+    every = np.array(list(dict.fromkeys((*before.ids, *ids))))
+    shares = np.zeros((*attention.shape[:2], len(every)), np.float32)
+    shares[..., : len(before.ids)] = before.attention
+    shares[block] = 0
+    shares[block][[every.tolist().index(i) for i in ids]] = attention[block]
+    heard = shares.any((0, 1))
+    return every[heard].tolist(), shares[..., heard]
+
+
+def _shares(
+    step: BlockStep, recipe: Recipe, before: Picture | None
+) -> tuple[list[int], np.ndarray]:
+    if before is None:
+        return step.neighbors, step.attention
+    return merged(before, step.neighbors, step.attention, recipe.blocks[0])
+
+
+def beneath(recipe: Recipe, block: tuple[int, int]) -> Recipe:
+    """What to repaint a block on: the picture, or the one before where it changed just that block.
+
+    What was in the block has no effect on what is painted there, so that trying one block again
+    and again makes no longer recipe.
+    """
+    return recipe.init if recipe.init is not None and recipe.blocks == (block,) else recipe
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -133,7 +216,8 @@ def clear_errors(words: dict[str, str]) -> Iterator[None]:
 class Actions:
     """The event handlers of the page and of the API, for one pipeline.
 
-    Nothing is kept here between two events: what belongs to a visitor is in the page.
+    Nothing is kept here between two events: what belongs to a visitor is in the page, and the
+    pictures to go back to are in the session.
 
     Args:
         pipe: the pipeline that retrieves and paints.
@@ -193,6 +277,7 @@ class Actions:
 
     def paint(
         self,
+        kept: list[Picture],
         neighbors: dict | None,
         order: str,
         grid: int,
@@ -201,36 +286,99 @@ class Actions:
         new_seed: bool,
         seed: int | None,
     ) -> Iterator[tuple]:
-        """Paints a picture; yields (canvas message, seed, file to download)."""
+        """Paints a picture; yields (canvas message, file to download, pictures kept, seed)."""
+
+        def frames() -> Iterator[tuple]:
+            used = secrets.randbelow(2**32) if new_seed or seed is None else seed
+            ids = self._switched_on(neighbors)
+            recipe = self._checked(ids, order, grid, steps, guidance, used)
+            for shown in self._frames(recipe, kept):
+                yield *shown, recipe.seed
+
+        yield from self._safely(frames(), 4)
+
+    def repaint(
+        self,
+        kept: list[Picture],
+        neighbors: dict | None,
+        order: str,
+        steps: int,
+        guidance: float,
+        event: gr.EventData,
+    ) -> Iterator[tuple]:
+        """Repaints one block of the last picture; yields as `paint` does, but for the seed."""
+
+        def frames() -> Iterator[tuple]:
+            shown = kept[: _place(kept, event) + 1]
+            if not shown:
+                raise RissoleError(self.errors["repaint"])
+            block = getattr(event, "row", None), getattr(event, "col", None)
+            last, seed = shown[-1].recipe, secrets.randbelow(2**32)
+            values = self._switched_on(neighbors), order, last.grid, steps, guidance, seed
+            recipe = self._checked(*values, (block,), beneath(last, block))
+            yield from self._frames(recipe, shown)
+
+        yield from self._safely(frames(), 3)
+
+    def back(self, kept: list[Picture], event: gr.EventData) -> tuple:
+        """The picture before the one on show; returns as `paint` yields, but for the seed."""
+        with clear_errors(self.errors):
+            kept = kept[: _place(kept, event)]
+            if not kept:
+                raise RissoleError(self.errors["back"])
+            image, recipe = kept[-1].output.images[0], kept[-1].output.recipe
+            # a mark of its own, since a message like the one before would not be noticed
+            new = {"back": secrets.token_hex(4), "kept": len(kept), "frame": data_uri(image, None)}
+            return {**kept[-1].message, **new}, self._png(image, recipe), kept
+
+    def _safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
+        """The frames; where they fail, the canvas says why."""
         try:
-            ids = [hit.get("id") for hit in _hits(neighbors) if hit.get("on")]
-            if not ids:
-                raise RissoleError(self.errors["neighbors"])
-            seed = secrets.randbelow(2**32) if new_seed or seed is None else seed
-            yield from self._frames(self._checked(ids, order, grid, steps, guidance, seed))
+            yield from frames
         except Exception as error:
             line = one_line(error, self.errors)
-            yield {"state": "error", "error": line}, gr.skip(), gr.skip()
+            yield {"state": "error", "error": line}, *[gr.skip()] * (width - 1)
             raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
 
-    def _frames(self, recipe: Recipe) -> Iterator[tuple]:
+    def _switched_on(self, neighbors: dict | None) -> list:
+        ids = [hit.get("id") for hit in _hits(neighbors) if hit.get("on")]
+        if not ids:
+            raise RissoleError(self.errors["neighbors"])
+        return ids
+
+    def _frames(self, recipe: Recipe, kept: list[Picture]) -> Iterator[tuple]:
         began, throttle = time.perf_counter(), Throttle()
-        same = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None}
+        run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
+        before = kept[-1] if recipe.init else None
         # closing the stream at once on Stop frees the processor within a step
-        with contextlib.closing(self._stream(recipe)) as steps:
+        with contextlib.closing(self._stream(recipe, before)) as steps:
             for step in steps:
                 if step.output is None and not throttle.due(step.step, step.total_steps):
                     continue
+                shares = _shares(step, recipe, before)
                 seconds = round(time.perf_counter() - began, 2)
-                message = {**same, "seconds": seconds, **frame(step, recipe.grid)}
+                message = {**run, "seconds": seconds, **frame(step, recipe, *shares)}
                 if step.output is None:
-                    yield message, recipe.seed, gr.skip()
+                    yield message, gr.skip(), gr.skip()
                 else:
-                    path = self._png(step.output.images[0], step.output.recipe)
-                    yield message, recipe.seed, path
+                    yield self._finished(message, Picture(step.output, {}, *shares), kept)
+
+    def _finished(self, message: dict, picture: Picture, kept: list[Picture]) -> tuple:
+        lasting = {name: value for name, value in message.items() if name != "frame"}
+        kept = [*kept, replace(picture, message=lasting)][-PICTURES_KEPT:]
+        path = self._png(picture.output.images[0], picture.output.recipe)
+        return {**message, "kept": len(kept)}, path, kept
 
     def _checked(
-        self, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
+        self,
+        ids: Any,
+        order: Any,
+        grid: Any,
+        steps: Any,
+        guidance: Any,
+        seed: Any,
+        blocks: Any = (),
+        init: Recipe | None = None,
     ) -> Recipe:
         return Recipe.validated(
             bundle=self.pipe.fingerprint,
@@ -241,17 +389,15 @@ class Actions:
             num_inference_steps=steps,
             guidance_scale=guidance,
             seed=seed,
+            blocks=blocks,
+            init=init,
         )
 
-    def _stream(self, recipe: Recipe) -> Iterator[BlockStep]:
-        return self.pipe.stream(
-            neighbors=list(recipe.neighbors),
-            order=recipe.order,
-            grid=recipe.grid,
-            num_inference_steps=recipe.num_inference_steps,
-            guidance_scale=recipe.guidance_scale,
-            seed=recipe.seed,
-        )
+    def _stream(self, recipe: Recipe, before: Picture | None = None) -> Iterator[BlockStep]:
+        settings = recipe.to_dict()
+        if before is not None:  # at hand, and but for the block the same as what `init` paints
+            settings["init"] = replace(before.output, recipes=[settings["init"]])
+        return self.pipe.stream(**settings)
 
     def _png(self, image: Image.Image, recipe: dict) -> str:
         buffer = io.BytesIO()
@@ -328,6 +474,69 @@ class Actions:
                 output = step.output
             return FileData(path=self._png(output.images[0], output.recipe)), output.recipe
 
+    def regenerate_block(
+        self,
+        row: int,
+        col: int,
+        recipe: dict | None = None,
+        image: FileData | None = None,
+        neighbors: list[int] | None = None,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+    ) -> tuple[FileData, dict]:
+        """Paints one block of an earlier picture anew and keeps the other blocks.
+
+        Give the picture as its recipe or as its PNG file, which carries the recipe. What is left
+        out is as in that recipe.
+
+        Args:
+            row: row of the block, from 0 at the top, in the grid of the picture.
+            col: its column, from 0 at the left.
+            recipe: the picture's recipe, as /generate and this endpoint return it.
+            image: or the PNG file that one of them returned.
+            neighbors: numbers of the database pictures to guide this block, 1 to 16 of them.
+            steps: denoising steps of the block, 1 to 200.
+            guidance_scale: how strongly the neighbours guide, 0 to 20; 1 is off.
+            seed: the same seed gives the same block; random if left out.
+
+        Returns:
+            picture: PNG file with the new recipe inside
+            recipe: everything that determines the new picture
+        """
+        with clear_errors(self.errors):
+            given = self._api_picture(recipe, image)
+            block, last = (_plain(row), _plain(col)), Recipe.from_dict(given)
+            own = [ids for r, c, ids in last.block_neighbors if (r, c) == block]
+            new = self._checked(
+                (own or [last.neighbors])[0] if neighbors is None else neighbors,
+                last.order,
+                last.grid,
+                last.num_inference_steps if steps is None else steps,
+                last.guidance_scale if guidance_scale is None else guidance_scale,
+                secrets.randbelow(2**32) if seed is None else seed,
+                (block,),
+                beneath(last, block),
+            )
+            for step in self._stream(new):
+                output = step.output
+            return FileData(path=self._png(output.images[0], output.recipe)), output.recipe
+
+    def _api_picture(self, recipe: Any, image: Any) -> Any:
+        if (recipe is None) == (image is None):
+            raise RissoleError(self.errors["picture"])
+        if image is not None:
+            recipe = read_recipe(self._api_path(image))
+        if recipe is None:
+            raise RissoleError(self.errors["recipe"])
+        return recipe
+
+    def _api_path(self, image: Any) -> str:
+        path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
+        if not isinstance(path, str):
+            raise RissoleError(self.errors["upload"])
+        return path
+
     def _api_hits(self, image: Any, item: Any, k: Any, seed: Any) -> Hits:
         if image is not None and item is not None:
             raise RissoleError(self.errors["queries"])
@@ -337,10 +546,7 @@ class Actions:
         if image is None:
             seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
             return self.pipe.retrieve(k=k, seed=seed)
-        path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
-        if not isinstance(path, str):
-            raise RissoleError(self.errors["upload"])
-        return self.pipe.retrieve(image=self._query_picture(path), k=k)
+        return self.pipe.retrieve(image=self._query_picture(self._api_path(image)), k=k)
 
     def _api_recipe(
         self, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
@@ -371,7 +577,7 @@ def _plain(value: Any) -> Any:
 
 
 def build(pipe: RissolePipeline) -> gr.Blocks:
-    """The page for a pipeline, with the endpoints `/retrieve` and `/generate`.
+    """The page for a pipeline, with its endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
     Serve it with `serve`, which also adds what the page needs around it.
     """
@@ -394,6 +600,7 @@ def build(pipe: RissolePipeline) -> gr.Blocks:
         _wire(demo, actions, chosen, painting)
         gr.api(actions.retrieve, api_name="retrieve", **HEAVY)
         gr.api(actions.generate, api_name="generate", **HEAVY)
+        gr.api(actions.regenerate_block, api_name="regenerate_block", **HEAVY)
         _stay_local(demo, words["errors"])
     return demo.queue(max_size=QUEUE_SIZE)
 
@@ -672,14 +879,20 @@ def _wire_retrieval(demo: gr.Blocks, actions: Actions, chosen: dict) -> None:
 
 
 def _wire_painting(actions: Actions, neighbors: gr.HTML, painting: dict) -> None:
-    names = ("order", "grid", "steps", "guidance", "new_seed", "seed")
-    inputs = [neighbors, *(painting[name] for name in names)]
-    outputs = [painting["canvas"], painting["seed"], painting["download"]]
-    run = painting["generate"].click(actions.paint, inputs, outputs, **QUIET)
-    run.failure(None, js="() => window.rissole.tell('failed')", api_visibility="private")
-    painting["stop"].click(None, cancels=[run], api_visibility="private")
-    say_grid = "(grid) => window.rissole.tell('grid', grid)"
-    painting["grid"].change(None, [painting["grid"]], js=say_grid, api_visibility="private")
+    canvas, kept, listens = painting["canvas"], gr.State([]), {"api_visibility": "private"}
+    order, grid, steps, guidance, new_seed, seed = (
+        painting[name] for name in ("order", "grid", "steps", "guidance", "new_seed", "seed")
+    )
+    outputs = [canvas, painting["download"], kept]
+    inputs = [kept, neighbors, order, grid, steps, guidance, new_seed, seed]
+    paint = painting["generate"].click(actions.paint, inputs, [*outputs, seed], **QUIET)
+    inputs = [kept, neighbors, order, steps, guidance]
+    repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
+    for run in (paint, repaint):
+        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
+    painting["stop"].click(None, cancels=[paint, repaint], **listens)
+    canvas.back(actions.back, [kept], outputs, show_progress="hidden", **listens)
+    grid.change(None, [grid], js="(grid) => window.rissole.tell('grid', grid)", **listens)
 
 
 def _stay_local(demo: gr.Blocks, errors: dict) -> None:

@@ -14,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from rissole.config import RissoleError
+from rissole.config import MAX_REPAINTS, RissoleError
 from rissole.images import read_recipe
 from rissole.ui import MAX_UPLOAD_MB, Throttle, serve
 
@@ -92,6 +92,70 @@ def test_generate_describes_its_parameters(client):
     names = [parameter["parameter_name"] for parameter in described["parameters"]]
     assert names[:3] == ["neighbors", "item", "image"]
     assert {"k", "order", "grid", "steps", "guidance_scale", "seed"} <= set(names)
+
+
+@pytest.fixture(scope="module")
+def painted(client):
+    """A picture to repaint: (PNG file, recipe)."""
+    return client.predict(
+        neighbors=[3, 17, 5], grid=4, steps=2, seed=7, order="sequential", api_name="/generate"
+    )
+
+
+def pixels(file) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"), np.int16)
+
+
+def test_regenerate_block_changes_that_block_only(client, pipe, painted):
+    file, recipe = painted
+    arguments = {"row": 3, "col": 2, "neighbors": [9, 4], "seed": 11, "steps": 3}
+    path, new = client.predict(recipe=recipe, api_name="/regenerate_block", **arguments)
+    assert read_recipe(path) == new
+    assert (new["init"], new["blocks"], new["neighbors"]) == (recipe, [[3, 2]], [9, 4])
+    assert (new["order"], new["grid"], new["guidance_scale"], new["seed"]) == (
+        *(recipe["order"], recipe["grid"], recipe["guidance_scale"]),
+        11,
+    )
+
+    before, after = pipe(**recipe), pipe(**new)
+    changed = (before.latents != after.latents).any(1)[0].numpy()
+    assert changed[24:, 16:24].all()
+    assert changed.sum() == 8 * 8
+    assert (pixels(path) == np.asarray(after.images[0])).all()
+    moved = (pixels(path) != pixels(file)).any(2)
+    assert moved[96:, 64:96].mean() > 0.9
+    assert not moved[:64].any()
+
+
+def test_regenerate_block_takes_the_png_as_well(client, painted):
+    file, recipe = painted
+    arguments = {"row": 0, "col": 1, "seed": 3, "api_name": "/regenerate_block"}
+    by_file = client.predict(image=handle_file(file), **arguments)
+    by_recipe = client.predict(recipe=recipe, **arguments)
+    assert by_file[1] == by_recipe[1]
+    assert Path(by_file[0]).read_bytes() == Path(by_recipe[0]).read_bytes()
+    assert by_file[1]["neighbors"] == recipe["neighbors"]
+
+
+def test_trying_a_block_again_does_not_grow_the_recipe(client, pipe, painted):
+    file, recipe = painted
+    again = {"row": 1, "col": 1, "api_name": "/regenerate_block"}
+    first, once = client.predict(recipe=recipe, seed=1, **again)
+    _, twice = client.predict(recipe=once, seed=2, **again)
+    assert twice["init"] == recipe
+    # what was in the block before had no effect
+    nested = pipe(**{**twice, "init": once})
+    assert (np.asarray(nested.images[0]) == np.asarray(pipe(**twice).images[0])).all()
+    path, back = client.predict(recipe=twice, seed=1, **again)
+    assert (back, Path(path).read_bytes()) == (once, Path(first).read_bytes())
+
+
+def test_regenerate_block_keeps_the_neighbours_of_the_block(client, painted):
+    mixed = {**painted[1], "block_neighbors": {"2,0": [8]}}
+    for row, ids in ((2, [8]), (3, painted[1]["neighbors"])):
+        _, new = client.predict(recipe=mixed, row=row, col=0, api_name="/regenerate_block")
+        assert new["neighbors"] == ids
 
 
 # ---- bad input: one clear line each, and the server lives ----------------------------------------
@@ -176,6 +240,48 @@ def test_retrieve_refuses(client, arguments, said):
 )
 def test_generate_refuses(client, arguments, said):
     assert_one_clear_line(refusal(client, api_name="/generate", **arguments), said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"row": 4}, "row and column must be from 0 to 3"),
+        ({"col": -1}, "row and column must be from 0 to 3"),
+        ({"row": "a"}, "row and column must be a whole number"),
+        ({"col": [1]}, "row and column must be a whole number"),
+        ({"row": None}, "row and column must be a whole number"),
+        ({"neighbors": []}, "neighbors must"),
+        ({"neighbors": [10**6]}, "1000000"),
+        ({"steps": 0}, "num_inference_steps must be"),
+        ({"guidance_scale": -1}, "guidance_scale must be"),
+        ({"seed": 2**63}, "seed must be"),
+        ({"recipe": None}, "recipe or image"),
+        ({"recipe": {}}, "neighbors must"),
+        ({"recipe": [1]}, "must be a mapping"),
+        ({"recipe": {"neighbors": [1], "hits": 3}}, "unknown setting: hits"),
+        ({"recipe": {"neighbors": [1], "bundle": "abc"}}, "other weights"),
+        ({"recipe": {"neighbors": [1], "init": {}}}, "belong together"),
+    ],
+)
+def test_regenerate_block_refuses(client, painted, arguments, said):
+    arguments = {"recipe": painted[1], "row": 0, "col": 0, **arguments}
+    line = refusal(client, api_name="/regenerate_block", **arguments)
+    assert_one_clear_line(line, said)
+
+
+def test_regenerate_block_refuses_a_recipe_nested_without_end(client, painted):
+    recipe = painted[1]
+    for n in range(4 * MAX_REPAINTS):
+        recipe = {**painted[1], "blocks": [[n % 4, 0]], "init": recipe}
+    line = refusal(client, recipe=recipe, row=0, col=1, api_name="/regenerate_block")
+    assert_one_clear_line(line, f"repainted {MAX_REPAINTS} times")
+
+
+def test_regenerate_block_refuses_a_png_without_a_recipe(client, pipe, tmp_path):
+    file = tmp_path / "plain.png"
+    pipe.database.image(4).save(file)
+    line = refusal(client, image=handle_file(file), row=0, col=0, api_name="/regenerate_block")
+    assert_one_clear_line(line, "carries no recipe")
 
 
 def test_a_file_of_another_server_is_not_fetched(address):
@@ -344,15 +450,16 @@ def test_open_pick_generate_and_download(visit, pipe):
 
 
 def assert_canvas_shows(page, file) -> None:
-    with Image.open(file) as image:
-        saved = np.asarray(image.convert("RGB"), np.int16)
-    pixels = page.evaluate(
+    assert np.abs(canvas(page) - pixels(file)).max() == 0
+
+
+def canvas(page) -> np.ndarray:
+    shown = page.evaluate(
         """() => { const canvas = document.querySelector(".rs-pixels");
           const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-          return [...all.data]; }"""
+          return [canvas.height, canvas.width, [...all.data]]; }"""
     )
-    shown = np.asarray(pixels, np.int16).reshape(*saved.shape[:2], 4)[..., :3]
-    assert np.abs(shown - saved).max() == 0
+    return np.asarray(shown[2], np.int16).reshape(shown[0], shown[1], 4)[..., :3]
 
 
 @pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
@@ -433,6 +540,120 @@ def test_keys_paint_and_move_between_blocks(visit):
     assert page.locator(".rs-cell[aria-selected=true]").get_attribute("data-at") == "5"
     shares = [int(text.split()[0]) for text in page.locator(".rs-percent").all_inner_texts()]
     assert sum(shares) == pytest.approx(100, abs=len(shares))
+
+
+def save(page) -> dict:
+    with page.expect_download() as download:
+        page.click("#rs-download")
+    file = download.value.path()
+    assert_canvas_shows(page, file)
+    return read_recipe(file)
+
+
+def test_repaint_a_block_and_go_back(visit, pipe):
+    page = visit.page
+    assert page.locator(".rs-repaint").is_hidden()
+    visit.set_steps(3)
+    page.click("#rs-generate")
+    visit.wait_for("done")
+    page.wait_for_timeout(200)
+    assert page.locator(".rs-undo").is_hidden()
+    first, recipe = canvas(page), save(page)
+
+    page.get_by_label("2 × 2").check()  # the picture on show keeps its own grid
+    page.click(".rs-hit >> nth=1")  # the repaint takes the neighbours that are on now
+    page.click("[data-at='13']")
+    page.click(".rs-repaint")
+    page.wait_for_selector(".rs-words:has-text('Row 4, column 2 repainted in')")
+    page.wait_for_timeout(200)  # the last frame is decoded off screen
+    drawn, second, new = page.evaluate(DRAWN), canvas(page), save(page)
+    moved = (second != first).any(2)
+    assert moved[96:, 32:64].mean() > 0.9
+    assert not moved[:64].any()
+    assert (new["init"], new["blocks"], new["grid"]) == (recipe, [[3, 1]], 4)
+    assert set(new["neighbors"]) < set(recipe["neighbors"])
+    assert page.locator(".rs-tile").count() == len(recipe["neighbors"]) - 1
+    page.click("[data-at='1']")  # painted before, with one neighbour more
+    assert page.locator(".rs-percent").count() == len(recipe["neighbors"])
+
+    page.keyboard.press("r")
+    page.wait_for_selector(".rs-words:has-text('Row 1, column 2 repainted')")
+    page.wait_for_timeout(200)
+    third = save(page)
+    assert (third["init"], third["blocks"]) == (new, [[0, 1]])
+    page.focus(".rs-cell[aria-selected=true]")
+    page.keyboard.press("r")  # once more: only the seed is another
+    page.locator(".rs-repaint").wait_for(state="hidden")
+    visit.wait_for("done")
+    page.wait_for_timeout(200)
+    fourth = save(page)
+    assert fourth == {**third, "seed": fourth["seed"]} != third
+    assert (canvas(page) == np.asarray(pipe(**fourth).images[0])).all()
+    page.click(".rs-undo")
+    page.wait_for_selector(".rs-words:has-text('Back at the picture before')")
+    page.wait_for_timeout(200)
+    assert save(page) == third
+
+    page.focus(".rs-cell[aria-selected=true]")
+    page.keyboard.press("z")
+    page.wait_for_function(f"({DRAWN})() === {drawn}")
+    assert (canvas(page) == second).all()
+    page.click(".rs-undo")
+    page.locator(".rs-undo").wait_for(state="hidden")
+    page.wait_for_timeout(200)
+    assert (canvas(page) == first).all()
+    # the button that was pressed is gone, and the focus is not lost
+    assert page.evaluate("document.activeElement.className") == "rs-cell"
+    assert save(page) == recipe
+
+
+def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
+    page = visit.page
+    visit.set_steps(2)
+    page.click("#rs-generate")
+    visit.wait_for("done")
+    page.wait_for_timeout(200)
+    first = canvas(page)
+    visit.set_steps(100)
+    page.click("[data-at='5']")
+    page.keyboard.press("r")
+    visit.wait_for("running")
+    page.keyboard.press("r")  # not while one is under way
+    frames = int(page.get_attribute(".rs-pixels", "data-frames"))
+    page.wait_for_function(f"document.querySelector('.rs-pixels').dataset.frames > {frames + 1}")
+    page.keyboard.press("Escape")
+    visit.wait_for("stopped")
+    assert visit.words().startswith("Stopped at row 2, column 2, step")
+    page.wait_for_timeout(300)
+    moved = (canvas(page) != first).any(2)
+    assert moved[32:64, 32:64].any()
+    moved[32:64, 32:64] = False
+    assert not moved.any()
+    assert page.locator(".rs-repaint").is_hidden()
+
+    page.click(".rs-undo")
+    visit.wait_for("done")
+    page.wait_for_timeout(200)
+    assert (canvas(page) == first).all()
+
+
+@pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
+def test_going_back_has_an_end(visit, monkeypatch):
+    monkeypatch.setattr("rissole.ui.PICTURES_KEPT", 2)
+    page = visit.page
+    visit.set_steps(1)
+    seen = []
+    for _ in range(3):
+        page.locator("html").evaluate("html => { html.dataset.rissole = 'asked'; }")
+        page.click("#rs-generate")
+        visit.wait_for("done")
+        page.wait_for_timeout(200)
+        seen.append(canvas(page))
+    assert visit.overflow() <= 0
+    page.click(".rs-undo")
+    page.locator(".rs-undo").wait_for(state="hidden")
+    page.wait_for_timeout(200)
+    assert (canvas(page) == seen[1]).all()
 
 
 def test_one_neighbour_stays_on(visit):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from rissole.config import Recipe, RissoleError
+from rissole.config import MAX_REPAINTS, Recipe, RissoleError
 
 GOOD = {"neighbors": [3, 1], "seed": 7}
 
@@ -19,6 +19,21 @@ def test_repaint_keeps_the_whole_history():
     first = Recipe.validated(**GOOD)
     second = Recipe.validated(**GOOD, blocks=[(2, 3)], init=first.to_dict())
     assert Recipe.from_dict(second.to_dict()).init == first
+
+
+def test_repaints_may_be_nested_so_deep_and_no_deeper():
+    recipe = Recipe.validated(**GOOD).to_dict()
+    for _ in range(MAX_REPAINTS):
+        recipe = Recipe.validated(**GOOD, blocks=[(0, 0)], init=recipe).to_dict()
+    with pytest.raises(RissoleError, match="repainted 16 times"):
+        Recipe.validated(**GOOD, blocks=[(0, 0)], init=recipe)
+
+
+def test_a_recipe_nested_without_end_is_refused():
+    endless = {**GOOD, "blocks": [(0, 0)]}
+    endless["init"] = endless
+    with pytest.raises(RissoleError, match="repainted 16 times"):
+        Recipe.from_dict(endless)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-// The live canvas. The server sends one small message per frame (see `Frames` in ui.py): the
+// The live canvas. The server sends one small message per frame (see `frame` in ui.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
 const { fill, make, thumb, arrow, whole, tell, hear, phase } = window.rissole;
@@ -12,6 +12,7 @@ const LIVE = ["starting", "running"];
 
 let state = "idle"; // idle, starting, running, done, stopped or error
 let message = null; // the last one of the picture on show
+let finished = null; // the last one of a finished picture
 let chosen = []; // neighbours that are switched on now
 let grid = whole(props.grid, 1, 4);
 let pinned = null; // the block the visitor chose, [row, col]
@@ -24,9 +25,8 @@ let patience = null;
 
 // ---- what is on show -------------------------------------------------------------------------
 
-const painting = () => Boolean(message?.grid) && state !== "idle" && state !== "starting";
+const painting = () => Boolean(message?.grid);
 const side = () => (painting() ? message.grid : grid);
-const ids = () => (painting() ? message.ids : chosen);
 const middle = () => { const at = side() === 4 ? 1 : 0; return [at, at]; };
 const brush = () => (painting() && state === "running" ? message.position : null);
 const focus = () => {
@@ -35,14 +35,20 @@ const focus = () => {
   return [Math.min(row, last), Math.min(col, last)];
 };
 
-const weights = ([row, col]) => {
-  if (!painting() || !message.attention) return null;
+// The neighbours the block in focus sees, and its shares of them: null before it is painted.
+const listened = () => {
+  if (!painting()) return { ids: chosen, shares: null };
+  const [row, col] = focus();
   const bytes = atob(message.attention);
-  const k = message.ids.length;
-  const first = (row * message.grid + col) * k;
+  const first = (row * message.grid + col) * message.ids.length;
   const values = message.ids.map((_, n) => bytes.charCodeAt(first + n) || 0);
   const total = values.reduce((a, b) => a + b, 0);
-  return total ? values.map((value) => value / total) : null;
+  if (!total) return { ids: message.used, shares: null };
+  const seen = values.filter((value) => value > 0);
+  return {
+    ids: message.ids.filter((_, n) => values[n] > 0),
+    shares: seen.map((value) => value / total),
+  };
 };
 
 // ---- drawing ---------------------------------------------------------------------------------
@@ -54,14 +60,19 @@ const load = async (address) => {
   return image;
 };
 
-const drawFrame = async (address) => {
+// While a block is repainted only that block is drawn: the others stay as they were, to the pixel.
+const drawFrame = async ({ frame, state: stage, repaint: block, grid: n }) => {
   const order = ++asked;
-  const image = await load(address).catch(() => null);
+  const image = await load(frame).catch(() => null);
   if (!image || order < drawn) return;
   drawn = order;
   pixels.classList.remove("rs-faint");
   pen.globalAlpha = 1;
-  pen.drawImage(image, 0, 0, pixels.width, pixels.height);
+  const one = stage === "running" && block;
+  const [row, col] = one ? block : [0, 0];
+  const size = one ? pixels.width / n : pixels.width;
+  const area = [col * size, row * size, size, size];
+  pen.drawImage(image, ...area, ...area);
   pixels.dataset.frames = whole(pixels.dataset.frames, 0, 1e9) + 1;
   renderBlock();
 };
@@ -138,6 +149,11 @@ cells.addEventListener("click", (event) => {
   pin([Math.floor(at / side()), at % side()]);
   cell.focus({ preventScroll: true });
 });
+element.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key.toLowerCase() === "r") repaint();
+  if (event.key.toLowerCase() === "z") undo();
+});
 cells.addEventListener("keydown", (event) => {
   const cell = event.target.closest(".rs-cell");
   const at = cell && arrow(event.key, Number(cell.dataset.at), side(), side() ** 2);
@@ -149,13 +165,12 @@ cells.addEventListener("keydown", (event) => {
 
 // ---- the focus: one block beside the same block of every neighbour ---------------------------
 
-const buildTiles = () => {
+const buildTiles = ({ ids }) => {
   const list = part(".rs-tiles");
-  const key = ids().join();
-  if (list.dataset.ids === key) return;
-  list.dataset.ids = key;
-  list.classList.toggle("rs-many", ids().length > 8);
-  list.replaceChildren(...ids().map((id) => {
+  if (list.dataset.ids === ids.join()) return;
+  list.dataset.ids = ids.join();
+  list.classList.toggle("rs-many", ids.length > 8);
+  list.replaceChildren(...ids.map((id) => {
     const tile = make("li", "rs-tile");
     const crop = make("div", "rs-crop");
     crop.style.backgroundImage = `url("${thumb(source, id)}")`;
@@ -166,10 +181,9 @@ const buildTiles = () => {
   }));
 };
 
-const renderTiles = () => {
+const renderTiles = ({ ids, shares }) => {
   const n = side();
   const [row, col] = focus();
-  const shares = weights([row, col]);
   const most = shares ? Math.max(...shares) : 0;
   const place = (at) => (n > 1 ? `${(100 * at) / (n - 1)}%` : "0%");
   [...part(".rs-tiles").children].forEach((tile, index) => {
@@ -182,7 +196,7 @@ const renderTiles = () => {
     const percent = Math.round(100 * share);
     tile.querySelector(".rs-percent").textContent = shares ? `${percent} %` : "";
     tile.setAttribute("aria-label", fill(shares ? texts.tile : texts.tileIdle,
-      { item: ids()[index], percent }));
+      { item: ids[index], percent }));
   });
 };
 
@@ -194,14 +208,26 @@ const renderFocus = () => {
   part(".rs-focus-why").textContent = pinned ? texts.pinned : follows ? texts.following : "";
   part(".rs-follow").hidden = !(pinned && brush());
   part(".rs-listens").textContent = painting() ? texts.listens : texts.sees;
+  part(".rs-repaint").hidden = !canRepaint();
+  part(".rs-undo").hidden = !canUndo();
 };
 
 part(".rs-follow").textContent = texts.follow;
 part(".rs-follow").addEventListener("click", () => pin(null));
+part(".rs-repaint").textContent = texts.repaint;
+part(".rs-repaint").addEventListener("click", () => repaint());
+part(".rs-undo").textContent = texts.undo;
+part(".rs-undo").addEventListener("click", () => undo());
 
 // ---- progress --------------------------------------------------------------------------------
 
+const named = (text, [row, col], values) => fill(text, { row: row + 1, col: col + 1, ...values });
+
 const where = () => {
+  if (message.repaint) {
+    const { repaint: block, step, total_steps: steps } = message;
+    return named(texts.repainting, block, { step, steps });
+  }
   if (message.position) {
     return fill(texts.block, { index: message.index, blocks: message.num_blocks,
       step: message.step, steps: message.total_steps });
@@ -220,20 +246,23 @@ const words = () => {
   if (state === "stopped") {
     return message ? fill(texts.stopped, { where: lowered(where()) }) : texts.stoppedEarly;
   }
-  return fill(texts.done, { seconds: message.seconds.toFixed(1) });
+  const seconds = message.seconds.toFixed(1);
+  if (message.back) return texts.back;
+  if (message.repaint) return named(texts.repainted, message.repaint, { seconds });
+  return fill(texts.done, { seconds });
 };
 
 const cost = () => {
   if (state === "idle") return chosen.length ? texts.idleFaint : "";
-  if (!painting() || state === "error") return "";
+  if (!painting() || state === "error" || state === "starting") return "";
   const values = { calls: message.calls, seconds: message.seconds.toFixed(1), seed: message.seed };
-  const other = [...chosen].sort().join() !== [...message.ids].sort().join();
+  const other = [...chosen].sort().join() !== [...message.used].sort().join();
   if (!LIVE.includes(state) && other && chosen.length) return texts.older;
   return fill(state === "running" ? texts.calls : texts.callsSeed, values);
 };
 
 const share = () => {
-  if (!painting()) return 0;
+  if (!painting() || state === "starting") return 0;
   const steps = (message.index - 1) * message.total_steps + message.step;
   return steps / (message.num_blocks * message.total_steps);
 };
@@ -261,8 +290,8 @@ const render = () => {
   phase(state);
   buildCells();
   renderCells();
-  buildTiles();
-  renderTiles();
+  buildTiles(listened());
+  renderTiles(listened());
   renderFocus();
   renderBlock();
   renderProgress();
@@ -276,18 +305,23 @@ const receive = () => {
   state = value.state;
   if (state === "error") message = { ...(message || {}), error: value.error };
   else message = value;
-  if (state !== "error") drawFrame(value.frame);
+  if (state === "done") finished = value;
+  if (state !== "error") drawFrame(value);
   render();
 };
 
-const start = () => {
+const wait = () => {
   muted = false;
-  pinned = null;
-  message = null;
   state = "starting";
   queued = false;
   clearTimeout(patience);
   patience = setTimeout(() => { queued = true; render(); }, 3000);
+};
+
+const start = () => {
+  wait();
+  pinned = null;
+  message = null;
   drawCommon();
   render();
   const { top, bottom } = part(".rs-picture").getBoundingClientRect();
@@ -296,17 +330,43 @@ const start = () => {
   }
 };
 
+const canRepaint = () => state === "done" && message.grid > 1;
+const canUndo = () => {
+  if (state === "done") return message.kept > 1;
+  return ["stopped", "error"].includes(state) && finished !== null;
+};
+
+// The buttons go while a block is painted; the keys keep working from the block itself.
+const focusBlock = () => cells.querySelector("[tabindex='0']").focus({ preventScroll: true });
+
+const repaint = () => {
+  if (!canRepaint()) return;
+  const [row, col] = (pinned = focus());
+  wait();
+  render();
+  focusBlock();
+  trigger("repaint", { row, col, run: message.run });
+};
+
+const undo = () => {
+  if (!canUndo()) return;
+  muted = false;
+  focusBlock();
+  trigger("back", { run: state === "done" ? message.run : null });
+};
+
 const stop = () => {
   if (!LIVE.includes(state)) return;
+  const untouched = state === "starting" && message !== null; // a repaint without a first step
   muted = true;
-  deadRun = message?.run || null;
-  state = "stopped";
+  deadRun = untouched ? null : message?.run || null;
+  state = untouched ? "done" : "stopped";
   render();
 };
 
 const fail = () => {
   if (!LIVE.includes(state)) return;
-  message = { error: texts.failed };
+  message = { ...(message || {}), error: texts.failed };
   state = "error";
   render();
 };
@@ -316,7 +376,11 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("#rs-stop")) stop();
 });
 hear("failed", fail);
-hear("grid", (value) => { grid = whole(value, 1, 4); pinned = null; render(); });
+hear("grid", (value) => { 
+  grid = whole(value, 1, 4);
+  if (!painting()) pinned = null;
+  render();
+});
 hear("neighbors", (detail) => {
   chosen = detail.ids;
   if (state === "idle") drawCommon();
