@@ -171,6 +171,8 @@ def test_choice_is_good_varied_and_allowed():
     allowed[19] = False
     chosen = choose(score, features, allowed, 7).tolist()
     assert chosen == [18, 17, 15, 13, 11, 9, 7]  # the better twin of each pair, the best first
+    twins = choose(score, torch.zeros(20, 1), torch.ones_like(allowed), 20)  # all alike, all wanted
+    assert len(twins) == 20
     with pytest.raises(RissoleError, match="only 19"):
         choose(score, features, allowed, 20)
 

@@ -29,6 +29,7 @@ from rissole.training.loop import (
     write_json,
 )
 
+# number 0 to 4 in `Sampler.state`
 SITUATIONS = ("parallel", "sequential", "repaint", "mixed", "independent")
 
 

@@ -165,7 +165,7 @@ def choose(score: Tensor, features: Tensor, allowed: Tensor, count: int) -> Tens
         chosen = _spread(ranked, distance, limit, count)
         if len(chosen) == count:
             return chosen
-        limit *= 0.9
+        limit = limit * 0.9 if limit > 1e-6 else 0.0  # identical pictures never get apart
 
 
 def _spread(ranked: Tensor, distance: Tensor, limit: float, count: int) -> Tensor:

@@ -81,17 +81,12 @@ class Progress:
             self.sums, self.count = {}, 0
 
 
-def save_weights(
-    path: Path, model: nn.Module, dtype: torch.dtype | None = None, **meta: str
-) -> None:
+def save_weights(path: Path, model: nn.Module) -> None:
     """Writes a module's weights atomically as safetensors."""
-    state = {
-        k: v.detach().to("cpu", dtype or v.dtype).contiguous()
-        for k, v in model.state_dict().items()
-    }
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(state, partial, metadata=meta)
+    save_file(state, partial)
     partial.replace(path)
 
 
