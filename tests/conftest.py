@@ -28,11 +28,14 @@ def picture(seed: int) -> Image.Image:
 
 
 def seeded(module: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Random weights that are the same on every run, zero-initialised layers among them."""
+    """Random weights that are the same on every run, zero-initialised layers among them.
+
+    Biases and null tokens, too: what a layer's constructor draws differs from run to run.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        if parameter.dim() > 1:
-            spread = 1 / parameter[0].numel() ** 0.5
+    for name, parameter in module.named_parameters():
+        spread = 1 / parameter[0].numel() ** 0.5 if parameter.dim() > 1 else 0.02
+        if parameter.dim() > 1 or name.endswith(("bias", "null")):
             parameter.data = torch.randn(parameter.shape, generator=generator) * spread
     return module.eval().requires_grad_(False)
 
