@@ -22,10 +22,10 @@ CLASSES = {c.__name__: c for c in (AutoencoderTiny, AutoencoderKL, VQModel)}
 def tiny_autoencoder(
     channels: int = 64,
     latent_channels: int = 4,
-    encoder_blocks: tuple[int, ...] = (1, 3, 4),
-    decoder_blocks: tuple[int, ...] = (5, 4, 1),
+    encoder_blocks: tuple[int, ...] = (1, 3, 7),
+    decoder_blocks: tuple[int, ...] = (8, 4, 1),
 ) -> AutoencoderTiny:
-    """An untrained autoencoder of TAESD's shape; three stages make it factor 4 (2.1 M weights)."""
+    """An untrained autoencoder of TAESD's shape; three stages make it factor 4 (2.9 M weights)."""
     return AutoencoderTiny(
         encoder_block_out_channels=(channels,) * len(encoder_blocks),
         decoder_block_out_channels=(channels,) * len(decoder_blocks),

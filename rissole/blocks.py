@@ -7,6 +7,8 @@ functions work at any resolution: a feature map of a half the canvas's size has 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,22 +42,64 @@ def take_windows(maps: Tensor, index: Tensor, grid: int, halo: int) -> Tensor:
 
     Args:
         maps: (B, S, S, ...).
-        index: (B, n) raster numbers of the blocks.
+        index: (B, n) raster numbers of the blocks, no block twice.
 
     Returns:
         (B * n, w * w, ...).
     """
-    b, size = maps.shape[:2]
     if grid == 1:
         return maps.flatten(1, 2)
-    block, w, padded = size // grid, window_size(size, grid, halo), size + 2 * halo
-    line = torch.arange(w, device=maps.device)
-    cells = line[:, None] * padded + line
-    corner = (index // grid * padded + index % grid) * block
-    corner = corner + torch.arange(b, device=maps.device)[:, None] * padded**2
-    rows = (corner[..., None] + cells.flatten()).flatten()
-    around = F.pad(maps.flatten(3), (0, 0, halo, halo, halo, halo)).flatten(0, 2)
-    return around.index_select(0, rows).view(-1, w * w, *maps.shape[3:])
+    taken = _TakeWindows.apply(maps.flatten(3), index, grid, halo)
+    return taken.flatten(0, 1).unflatten(-1, maps.shape[3:])
+
+
+class _TakeWindows(torch.autograd.Function):
+    """Windows (B, n, w * w, C) of maps (B, S, S, C).
+
+    Its own gradient: windows overlap, and adding them up cell by cell with atomic operations, as
+    the gradient of an indexed read does, takes several times as long as the rest of the network.
+    """
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, index: Tensor, grid: int, halo: int) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.grid, ctx.halo, ctx.size = grid, halo, maps.shape[1]
+        b, size = maps.shape[:2]
+        block, w, padded = size // grid, window_size(size, grid, halo), size + 2 * halo
+        line = torch.arange(w, device=maps.device)
+        cells = line[:, None] * padded + line
+        corner = (index // grid * padded + index % grid) * block
+        corner = corner + torch.arange(b, device=maps.device)[:, None] * padded**2
+        rows = (corner[..., None] + cells.flatten()).flatten()
+        around = F.pad(maps, (0, 0, halo, halo, halo, halo)).flatten(0, 2)
+        return around.index_select(0, rows).view(*index.shape, w * w, -1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (index,), grid, halo = ctx.saved_tensors, ctx.grid, ctx.halo
+        (b, _, cells, c), m = grad.shape, ctx.size // ctx.grid
+        every = grad.new_zeros(b, grid**2, cells, c)
+        every.scatter_(1, index[..., None, None].expand_as(grad), grad)
+        total = grad.new_zeros(b, ctx.size + 2 * halo, ctx.size + 2 * halo, c)
+        w = m + 2 * halo
+        every = every.view(b, grid, grid, w, w, c)
+        tile = math.gcd(m, w)
+        for y in range(0, w, tile):  # equal tiles of all windows at once: they never overlap
+            for x in range(0, w, tile):
+                there = _tiles(total[:, y:, x:], grid, m, tile)
+                there += every[:, :, :, y : y + tile, x : x + tile].transpose(2, 3)
+        size = ctx.size + halo
+        return total[:, halo:size, halo:size], None, None, None
+
+
+def _tiles(maps: Tensor, grid: int, step: int, tile: int) -> Tensor:
+    """View (B, g, tile, g, tile, C) of square tiles that start every `step` cells."""
+    b, _, _, c = maps.shape
+    sb, sy, sx, sc = maps.stride()
+    return maps.as_strided(
+        (b, grid, tile, grid, tile, c), (sb, step * sy, sy, step * sx, sx, sc),
+        maps.storage_offset(),
+    )  # fmt: skip
 
 
 def crop_blocks(canvas: Tensor, grid: int) -> Tensor:

@@ -475,7 +475,11 @@ def _picture(photo: Tensor) -> Image.Image:
 
 # --- train --------------------------------------------------------------------------------------
 
-STAGES = ("autoencoder", "features", "latents", "denoiser", "gallery")
+# in this order; the three feature networks differ in their seed
+STAGES = (
+    "critic", "autoencoder", "decoder", "features", "check", "latents", "denoiser", "gallery",
+)  # fmt: skip
+FEATURE_SEEDS = {"features": 0, "check": 1, "critic": 7}
 
 
 @app.command()
@@ -496,6 +500,13 @@ def train(
         int | None, typer.Option(help="Stop after so many steps, if that is earlier.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="What the stage denoiser trains: rissole, or to compare with it published, "
+            "published-no-retrieval, whole-image, whole-image-retrieval, no-halo, no-canvas."
+        ),
+    ] = "rissole",
     config: Annotated[
         Path | None,
         typer.Option(help='JSON file with settings of the stage, such as {"batch_size": 64}.'),
@@ -514,20 +525,22 @@ def train(
 ) -> None:
     """Train one stage; Ctrl-C keeps what was learned so far.
 
-    autoencoder: pictures to latents and back. features: a network that measures pictures.
+    critic: features that judge the decoder, may be left out. autoencoder: pictures to latents and
+    back. decoder: sharpens it, latents stay. features, check: networks that measure pictures.
     latents: encode all photos, find who is whose neighbor. denoiser: paint blocks.
     gallery: paint the pictures to retrieve from, and write the finished model to OUT/bundle.
     """
     if stage not in STAGES:
         raise RissoleError(f"--stage must be one of {', '.join(STAGES)}, not {stage!r}")
+    _check_preset(preset)
     if not 0 < minutes < math.inf or (steps is not None and steps < 1):
         raise RissoleError("--minutes and --steps must be above 0")
     settings = _stage_settings(config)
-    target = out / {"features": "features.safetensors", "gallery": "bundle"}.get(stage, stage)
-    if target.exists() and not resume:
+    target = _target(out, stage, preset)
+    if target.exists() and not resume and stage != "decoder":
         raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
     if stage == "denoiser":
-        settings["schedule"] = _schedule(schedule)
+        settings |= {"schedule": _schedule(schedule), "preset": preset}
     if stage != "latents":
         settings["seed"] = seed
     budget = (minutes, steps)
@@ -541,6 +554,22 @@ def train(
     for name, value in result.items():
         typer.echo(f"{name}  {value:.5g}" if isinstance(value, float) else f"{name}  {value}")
     typer.echo(f"written to {target}")
+
+
+def _check_preset(preset: str) -> None:
+    from rissole.training.presets import PRESETS
+
+    if preset not in PRESETS:
+        raise RissoleError(f"--preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+
+
+def _target(out: Path, stage: str, preset: str) -> Path:
+    """What a stage writes."""
+    if stage in FEATURE_SEEDS:
+        return out / f"{stage}.safetensors"
+    if stage == "denoiser" and preset != "rissole":
+        return out / preset
+    return out / {"gallery": "bundle", "decoder": "autoencoder"}.get(stage, stage)
 
 
 def _stage_settings(path: Path | None) -> dict[str, Any]:
@@ -580,24 +609,19 @@ def _run_stage(
         return _train_denoiser(out, budget, device, settings)
     if data is None:
         raise RissoleError(f"--data is needed for the stage {stage}")
+    from rissole.features import train_features
     from rissole.training.photos import load_photos, split
 
     photos = load_photos(data, size)
-    if stage == "autoencoder":
-        from rissole.training.autoencoder import train_autoencoder
-        from rissole.training.loop import Budget
-
-        return train_autoencoder(
-            photos, out / "autoencoder", Budget(*budget), device=device, **settings
-        )
-    if stage == "features":
-        from rissole.features import train_features
-
+    if stage in ("autoencoder", "decoder"):
+        return _train_codec(stage, photos, out, budget, device, settings)
+    if stage in FEATURE_SEEDS:
         minutes, steps = budget
         photos, _ = split(photos)  # what is held out must be new to this network, too
+        settings["seed"] += FEATURE_SEEDS[stage]
         network = train_features(photos, minutes, steps=steps, device=device, **settings)
         out.mkdir(parents=True, exist_ok=True)
-        network.save(out / "features.safetensors")
+        network.save(out / f"{stage}.safetensors")
         return {"network": network.name}
     if stage == "gallery":
         from rissole.training.gallery import paint_gallery, write_gallery_bundle
@@ -612,31 +636,57 @@ def _run_stage(
     return {name: " x ".join(map(str, tensor.shape)) for name, tensor in made.items()}
 
 
+def _train_codec(
+    stage: str,
+    photos: Tensor,
+    out: Path,
+    budget: tuple[float, int | None],
+    device: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Train the autoencoder, or its decoder alone."""
+    from rissole.features import FeatureNetwork
+    from rissole.training.autoencoder import AutoencoderTraining, train_autoencoder, train_decoder
+    from rissole.training.loop import Budget
+
+    seed, folder = settings.pop("seed"), out / "autoencoder"
+    if stage == "autoencoder":
+        chosen = AutoencoderTraining(**settings)
+        result = train_autoencoder(
+            photos, folder, Budget(*budget), settings=chosen, device=device, seed=seed
+        )
+    else:
+        chosen = AutoencoderTraining(**{"peak_rate": 2e-4, **settings})
+        path = out / "critic.safetensors"
+        critic = FeatureNetwork.load(path) if path.exists() else None
+        result = train_decoder(
+            photos, folder, Budget(*budget), critic=critic, settings=chosen, device=device,
+            seed=seed,
+        )  # fmt: skip
+    return result
+
+
 def _train_denoiser(
     out: Path, budget: tuple[float, int | None], device: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """Train the denoiser on the latents of an earlier stage."""
+    """Train the denoiser, or what it is compared with, on the latents of an earlier stage."""
     from safetensors.torch import load_file
 
-    from rissole.denoiser import DenoiserConfig
-    from rissole.training.denoiser import DenoiserTraining, train_denoiser
     from rissole.training.loop import Budget
+    from rissole.training.presets import train_preset
 
     path = out / "latents" / "latents.safetensors"
     if not path.exists():
         raise RissoleError(f"{path} is missing: run --stage latents first")
-    latents = load_file(path)
-    _, channels, size, _ = latents["latents"].shape
-    own = {name: settings.pop(name) for name in ("seed", "schedule")}
-    model = {"latent_channels": channels, "latent_size": size, **settings.pop("model", {})}
-    return train_denoiser(
-        latents,
-        out / "denoiser",
+    preset = settings.pop("preset")
+    settings = {name: _tuples(value) for name, value in settings.items()}
+    return train_preset(
+        preset,
+        load_file(path),
+        _target(out, "denoiser", preset),
         Budget(*budget),
-        config=DenoiserConfig(**{name: _tuples(value) for name, value in model.items()}),
-        settings=DenoiserTraining(**{name: _tuples(value) for name, value in settings.items()}),
         device=device,
-        **own,
+        **settings,
     )
 
 

@@ -43,6 +43,7 @@ class DenoiserConfig:
         block_layers: residual blocks per level, on the way down and on the way up.
         head_channels: width of one attention head.
         dropout: probability, in training only.
+        canvas: whether blocks see the canvas at all; without, they see as far as their halo.
     """
 
     latent_channels: int = 4
@@ -54,6 +55,7 @@ class DenoiserConfig:
     block_layers: int = 2
     head_channels: int = 32
     dropout: float = 0.1
+    canvas: bool = True
 
     def __post_init__(self):
         # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
@@ -469,18 +471,17 @@ class Denoiser(nn.Module):
         self.level = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
         self.extent = nn.Linear(32, width)
         self.neighbors = NeighborEncoder(config)
-        self.canvas = CanvasEncoder(config, width)
+        self.canvas = CanvasEncoder(config, width) if config.canvas else None
         self.block = BlockNetwork(config, width)
         self.register_buffer("where", coordinates(config.latent_size), persistent=False)
 
     def encode_neighbors(self, latents: Tensor) -> NeighborFeatures:
         """Encodes neighbors (B, K, C, S, S), once per picture."""
         fine, coarse = self.neighbors(latents)
-        canvas = [listen.project(coarse).flatten(1, 2) for listen in self.canvas.listeners]
-        return NeighborFeatures(
-            self.block.aligned.project(fine), self.block.listen.project(coarse),
-            torch.stack(canvas, dim=1),
-        )  # fmt: skip
+        listeners = self.canvas.listeners if self.canvas else [self.block.listen]
+        canvas = torch.stack([one.project(coarse).flatten(1, 2) for one in listeners], dim=1)
+        aligned, tokens = self.block.aligned.project(fine), self.block.listen.project(coarse)
+        return NeighborFeatures(aligned, tokens, canvas)
 
     def forward(
         self,
@@ -506,8 +507,7 @@ class Denoiser(nn.Module):
         b, n = index.shape
         dtype = state.canvas.dtype
         embedding = self._embedding(state.levels, dtype)
-        view = self.canvas(state, embedding, features, visible)
-        view = view * state.context[:, None, None, None].to(view.dtype)
+        view = self._view(state, embedding, features, visible)
         grid, halo = state.levels.shape[-1], self.config.halo
         own = embedding.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
         seen = visible.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
@@ -523,8 +523,18 @@ class Denoiser(nn.Module):
         velocity = velocity.unflatten(0, (b, n))
         return velocity, None if share is None else share.unflatten(0, (b, n))
 
+    def _view(
+        self, state: State, embedding: Tensor, features: NeighborFeatures, visible: Tensor
+    ) -> Tensor:
+        """Canvas features (B, C1, S/2, S/2); zeros for who may not see the canvas."""
+        if self.canvas is None:
+            b, width, half = len(embedding), self.block.view.in_features, self.where.shape[-1] // 2
+            return embedding.new_zeros(b, width, half, half)
+        view = self.canvas(state, embedding, features, visible)
+        return view * state.context[:, None, None, None].to(view.dtype)
+
     def _embedding(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
-        extent = torch.tensor(1 / levels.shape[-1], device=levels.device)
+        extent = torch.full((), 1 / levels.shape[-1], device=levels.device)
         size = self.extent(fourier(extent, 32, 10.0).to(dtype))
         return F.silu(self.level(fourier(levels, 128).to(dtype)) + size)
 

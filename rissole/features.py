@@ -85,13 +85,23 @@ class FeatureNetwork(nn.Module):
         Args:
             images: (B, 3, H, W) in [-1, 1], any size.
         """
-        net = self.trunk
-        hidden = net.maxpool(net.relu(net.bn1(net.conv1(resize(images, self.config.resolution)))))
-        maps = []
+        net, maps = self.trunk, []
+        hidden = net.maxpool(self._edges(images))
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             hidden = stage(hidden)
             maps.append(hidden)
         return maps
+
+    def early(self, images: Tensor) -> list[Tensor]:
+        """Maps at 1/2, 1/4 and 1/8: edges, fur, eyes, but not yet which cat it is."""
+        net = self.trunk
+        edges = self._edges(images)
+        first = net.layer1(net.maxpool(edges))
+        return [edges, first, net.layer2(first)]
+
+    def _edges(self, images: Tensor) -> Tensor:
+        net = self.trunk
+        return net.relu(net.bn1(net.conv1(resize(images, self.config.resolution))))
 
     def spatial(self, images: Tensor) -> Tensor:
         """Map of (B, dim / 2, 8, 8) local features (at resolution 128) of images in [-1, 1]."""

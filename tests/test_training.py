@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from rissole.autoencoder import Codec
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser, DenoiserConfig, State
 from rissole.features import FeatureNetwork
-from rissole.training.autoencoder import train_autoencoder
+from rissole.training.autoencoder import AutoencoderTraining, train_autoencoder, train_decoder
 from rissole.training.denoiser import DenoiserTraining, Sampler, loss_mask, train_denoiser
 from rissole.training.gallery import choose, realism, too_near
 from rissole.training.latents import make_latents, neighbor_table
@@ -31,10 +32,9 @@ def run(photos, tmp_path_factory) -> Path:
     """A run with a barely trained autoencoder and its latents."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "latents").mkdir()
-    train_autoencoder(
-        photos, folder / "autoencoder", Budget(steps=6), batch_size=4, adversary_from=0.5,
-        device="cpu",
-    )  # fmt: skip
+    settings = AutoencoderTraining(batch_size=4)
+    out = folder / "autoencoder"
+    train_autoencoder(photos, out, Budget(steps=6), settings=settings, device="cpu")
     make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
     return folder
 
@@ -78,6 +78,20 @@ def test_autoencoder_is_a_diffusers_one_that_resumes(run, photos):
     assert latents.shape == (2, 4, 32, 32)
     assert codec.decode(latents).shape == (2, 3, 128, 128)
     assert (run / "autoencoder" / "raw.safetensors").exists()
+
+
+def test_sharpening_the_decoder_leaves_the_latents_alone(run, photos, tmp_path):
+    out = tmp_path / "autoencoder"
+    shutil.copytree(run / "autoencoder", out)
+    settings = AutoencoderTraining(batch_size=4)
+    train_decoder(
+        photos, out, Budget(steps=2), critic=FeatureNetwork(), settings=settings, device="cpu"
+    )
+    before, after = (Codec.load(folder / "autoencoder") for folder in (run, tmp_path))
+    pictures = photos[:2].float() / 127.5 - 1
+    latents = before.encode(pictures)
+    assert torch.equal(after.encode(pictures), latents)
+    assert not torch.equal(after.decode(latents), before.decode(latents))
 
 
 def test_no_picture_retrieves_itself_or_its_mirror_image_or_a_duplicate():
@@ -153,7 +167,7 @@ def test_denoiser_learns_and_resumes(run):
     after = train_denoiser(data, out, Budget(steps=60), schedule=(0.01, 1), **common)
     assert after["train_loss_4x4"] < 0.95 * before["train_loss_4x4"]
     assert Denoiser.load(out).config == SMALL
-    assert int((out / "ema_step.txt").read_text()) == 61
+    assert int((out / "ema_step.txt").read_text()) == 1 + 15  # the average moves every fourth step
 
 
 def test_realism_is_high_inside_and_low_far_away():

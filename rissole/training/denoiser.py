@@ -8,26 +8,16 @@ the block's own noise level, not only on the block: four times the signal.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from rissole.blocks import crop_windows, inner, per_cell
 from rissole.denoiser import Denoiser, DenoiserConfig, State
-from rissole.training.loop import (
-    Budget,
-    Progress,
-    fast_matmul,
-    infinite_batches,
-    learning_rate,
-    load_weights,
-    save_weights,
-    set_learning_rate,
-    write_json,
-)
+from rissole.training.loop import Budget, draw, fit, infinite_batches, rank, seeded, write_json
 
 # number 0 to 4 in `Sampler.state`
 SITUATIONS = ("parallel", "sequential", "repaint", "mixed", "independent")
@@ -78,8 +68,11 @@ class Sampler:
 
     def choice(self, shares: tuple[float, ...], count: int) -> Tensor:
         """Numbers of kinds (count,), drawn with the given shares."""
-        weights = torch.tensor(shares, device=self.generator.device)
-        return torch.multinomial(weights, count, replacement=True, generator=self.generator)
+        drawn = self.rand(count) * sum(shares)
+        kind = torch.zeros(count, dtype=torch.long, device=drawn.device)
+        for edge in itertools.accumulate(shares[:-1]):
+            kind += drawn >= edge
+        return kind
 
     def neighbors(self, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Neighbors' latents (B, K, C, S, S) and which are shown (B, K).
@@ -99,7 +92,7 @@ class Sampler:
         """A noisy canvas, the noise, and which blocks are being painted (B, g * g)."""
         b, n = len(clean), grid * grid
         kind = self.choice(self.settings.situations, b)[:, None]
-        level = torch.sigmoid(self._normal(b, 1))  # logit-normal (arXiv 2403.03206, eq. 19)
+        level = torch.sigmoid(self.normal(b, 1))  # logit-normal (arXiv 2403.03206, eq. 19)
         number = torch.arange(n, device=clean.device)[None]
         start = (self.rand(b, 1) * n).floor()
         length = 1 + (self.rand(b, 1) * 4).floor()
@@ -108,10 +101,10 @@ class Sampler:
         active = torch.ones(b, n, dtype=torch.bool, device=clean.device)
         active = torch.where(kind == 1, run, torch.where(kind == 2, some, active))
         present = (kind != 1) | (number < start + length)
-        levels = torch.where(kind == 3, torch.sigmoid(self._normal(b, n)), level.expand(b, n))
+        levels = torch.where(kind == 3, torch.sigmoid(self.normal(b, n)), level.expand(b, n))
         levels = torch.where(active, levels, torch.zeros_like(levels))
         levels = torch.where(present, levels, torch.ones_like(levels))
-        noise = self._normal(*clean.shape)
+        noise = self.normal(*clean.shape)
         on_cells = per_cell(levels.view(b, grid, grid), clean.shape[-1])[:, None]
         canvas = (1 - on_cells) * clean + on_cells * noise
         context = (kind != 4)[:, 0]
@@ -122,15 +115,13 @@ class Sampler:
         """Numbers (B, count) of blocks to evaluate: those being painted first, else any."""
         return (self.rand(*active.shape) - active.float()).argsort(1)[:, :count]
 
-    def _normal(self, *shape: int) -> Tensor:
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
         return torch.randn(*shape, generator=self.generator, device=self.generator.device)
 
 
-def velocity_loss(
-    model: nn.Module, sampler: Sampler, grid: int, index: Tensor | None = None
-) -> Tensor:
-    """The mean squared velocity error of one batch."""
-    index = next(sampler.batches) if index is None else index
+def velocity_loss(model: nn.Module, sampler: Sampler, grid: int, index: Tensor) -> Tensor:
+    """The mean squared velocity error of one batch of pictures (B,)."""
     clean = sampler.latents[index].float()
     neighbors, shown = sampler.neighbors(index, sampler.settings.neighbors)
     state, noise, active = sampler.state(clean, grid)
@@ -188,44 +179,18 @@ def train_denoiser(
     Returns:
         Losses on training and held-out latents.
     """
-    fast_matmul()
     settings = settings or DenoiserTraining()
-    generator = torch.Generator(device).manual_seed(seed + int(1000 * schedule[0]))
-    sampler = _sampler(data, "", settings, generator, device)
-    model = Denoiser(config).to(device)
-    load_weights(out / "raw.safetensors", model)
-    ema = EMAModel(model.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75, foreach=True)
-    _resume_average(out, ema, model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), settings.peak_rate, betas=(0.9, 0.99), weight_decay=0.01,
-        fused=device == "cuda",
+    model = seeded(lambda: Denoiser(config), seed).to(device)
+    sampler = make_sampler(data, "", settings, draw(seed, schedule, device), device)
+    losses = [lambda index, g=g: velocity_loss(model, sampler, g, index) for g in (4, 2, 1)]
+    history = fit(
+        model, losses, settings.grids, sampler.batches, sampler.generator, out, budget,
+        peak_rate=settings.peak_rate, schedule=schedule, seed=seed,
     )  # fmt: skip
-    if (out / "optimizer.pt").exists():
-        optimizer.load_state_dict(torch.load(out / "optimizer.pt", weights_only=True))
-    grids = torch.tensor(settings.grids)
-    cpu = torch.Generator().manual_seed(seed)
-    bar = Progress(budget, "denoiser", every=50)
-    try:
-        for step, progress in bar:
-            overall = schedule[0] + progress * (schedule[1] - schedule[0])
-            set_learning_rate(optimizer, learning_rate(overall, step, settings.peak_rate))
-            grid = (4, 2, 1)[torch.multinomial(grids, 1, generator=cpu).item()]
-            loss = velocity_loss(model, sampler, grid)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            ema.step(model.parameters())
-            bar.report(step, loss=loss)
-    finally:  # Ctrl-C keeps what was learned
-        save_weights(out / "raw.safetensors", model)
-        torch.save(optimizer.state_dict(), out / "optimizer.pt")
-        ema.copy_to(model.parameters())
-        save_weights(out / "ema.safetensors", model)
-        (out / "ema_step.txt").write_text(str(ema.optimization_step))
-        model.save(out)
     result = validate(model, data, settings, device)
-    write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": bar.history})
+    if rank() == 0:
+        model.save(out)
+        write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
 
 
@@ -239,7 +204,7 @@ def validate(
     for prefix in ("", "held_"):
         for grid in (4, 2, 1):
             generator = torch.Generator(device).manual_seed(1)
-            sampler = _sampler(data, prefix, settings, generator, device)
+            sampler = make_sampler(data, prefix, settings, generator, device)
             count = min(len(sampler.latents), 4 * settings.batch_size)
             parts = torch.arange(count, device=device).split(settings.batch_size)
             losses = [velocity_loss(model, sampler, grid, part) for part in parts]
@@ -247,10 +212,14 @@ def validate(
     return result
 
 
-def _sampler(
-    data: dict[str, Tensor], prefix: str, settings: DenoiserTraining,
-    generator: torch.Generator, device: str,
-) -> Sampler:  # fmt: skip
+def make_sampler(
+    data: dict[str, Tensor],
+    prefix: str,
+    settings: DenoiserTraining,
+    generator: torch.Generator,
+    device: str,
+) -> Sampler:
+    """A sampler of the training (prefix "") or held-out ("held_") pictures of `make_latents`."""
     moved = {k: v.to(device) for k, v in data.items()}
     return Sampler(
         moved[f"{prefix}latents"],
@@ -259,15 +228,3 @@ def _sampler(
         generator,
         moved["latents"],
     )
-
-
-def _resume_average(out: Path, ema: EMAModel, model: nn.Module) -> None:
-    """Continues the moving average of an earlier run, where there is one."""
-    if not (out / "ema.safetensors").exists():
-        return
-    average = type(model)(model.config).to(next(model.parameters()).device)
-    load_weights(out / "ema.safetensors", average)
-    shadows = zip(ema.shadow_params, average.parameters(), strict=True)
-    for shadow, parameter in shadows:
-        shadow.data.copy_(parameter.data)
-    ema.optimization_step = int((out / "ema_step.txt").read_text())

@@ -5,14 +5,39 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from rissole.training.graphs import Replay
+
+EMA_EVERY = 4  # steps between updates of the average, which touches all weights
+
+
+def processes() -> int:
+    """How many processes train together; 1 unless `accelerate launch` or torchrun started more."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def agreed(value: float) -> float:
+    """The first process's value."""
+    if processes() == 1:
+        return value
+    shared = torch.tensor(value, device="cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.broadcast(shared, 0)
+    return shared.item()
 
 
 @dataclass(frozen=True)
@@ -24,8 +49,12 @@ class Budget:
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields `(step, progress)` with progress from 0 to 1 until the budget is spent."""
-        start, step = time.monotonic(), 0
-        while (progress := self._progress(step, time.monotonic() - start)) < 1:
+        start, step, progress = time.monotonic(), 0, 0.0
+        while True:
+            if processes() == 1 or step % 20 == 0:  # clocks differ: the first process decides
+                progress = agreed(self._progress(step, time.monotonic() - start))
+            if progress >= 1:
+                return
             yield step, progress
             step += 1
 
@@ -44,6 +73,36 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     """Sets one learning rate for all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = value
+
+
+class Gradients:
+    """The gradients of all trained parameters, in one buffer that stays where it is.
+
+    Recorded steps need them at the same address; one buffer is cleared, clipped and exchanged
+    between processes by one kernel.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+        self.flat = torch.zeros(sum(p.numel() for p in trained), device=trained[0].device)
+        start = 0
+        for p in trained:  # the same strides as its parameter: fused optimizers need that
+            p.grad = self.flat.as_strided(p.shape, p.stride(), start)
+            start += p.numel()
+
+    def clear(self) -> None:
+        """Sets all to 0."""
+        self.flat.zero_()
+
+    def exchange(self) -> None:
+        """Averages over the processes that train together."""
+        if processes() > 1:
+            torch.distributed.all_reduce(self.flat)
+            self.flat /= processes()
+
+    def clip(self, norm: float = 1.0) -> None:
+        """Scales all down to a joint norm."""
+        self.flat *= (norm / self.flat.norm().clamp(min=1e-6)).clamp(max=1.0)
 
 
 class Progress:
@@ -114,6 +173,123 @@ def infinite_batches(count: int, batch: int, generator: torch.Generator) -> Iter
             )
         yield pool[:batch]
         pool = pool[batch:]
+
+
+def draw(seed: int, schedule: tuple[float, float], device: str) -> torch.Generator:
+    """The random numbers of a part of a run; every process, and every part, has its own."""
+    part = seed + int(1000 * schedule[0]) + 10_000 * rank()
+    return torch.Generator(device).manual_seed(part)
+
+
+def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A network whose first weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # noqa: TID251 - torch's layers draw from the global generator
+        return make()
+
+
+def fit(
+    model: nn.Module,
+    losses: Sequence[Callable[[Tensor], Tensor]],
+    shares: Sequence[float],
+    batches: Iterator[Tensor],
+    generator: torch.Generator,
+    out: Path,
+    budget: Budget,
+    *,
+    peak_rate: float,
+    schedule: tuple[float, float] = (0.0, 1.0),
+    seed: int = 0,
+) -> list[dict[str, float]]:
+    """Trains a network and leaves the average of its weights in it.
+
+    Goes on from what an earlier call left in `out` (raw and averaged weights, optimizer).
+
+    Args:
+        losses: kinds of steps, each a function from a batch's index tensor to a loss; all kinds
+            draw from `generator`.
+        shares: how often each kind is taken.
+        schedule: the part of the learning-rate schedule that the budget covers.
+
+    Returns:
+        The history of the losses.
+    """
+    fast_matmul()
+    load_weights(out / "raw.safetensors", model)
+    gradients = Gradients([model])
+    ema = _average(out, model)
+    optimizer = _optimizer(out, model, peak_rate)
+    steps = _recorded(losses, gradients, generator)
+    cpu = torch.Generator().manual_seed(seed + int(1000 * schedule[0]))
+    bar = Progress(budget, out.name, every=100)
+    start = time.monotonic()
+    try:
+        for step, progress in bar:
+            overall = schedule[0] + progress * (schedule[1] - schedule[0])
+            set_learning_rate(optimizer, learning_rate(overall, step, peak_rate))
+            kind = torch.multinomial(torch.tensor(shares), 1, generator=cpu).item()
+            values = steps[kind](next(batches))
+            gradients.exchange()
+            gradients.clip()
+            optimizer.step()
+            if step % EMA_EVERY == 0:
+                ema.step(model.parameters())
+            bar.report(step, **values)
+    finally:  # Ctrl-C keeps what was learned
+        if rank() == 0:
+            save_weights(out / "raw.safetensors", model)
+            torch.save(optimizer.state_dict(), out / "optimizer.pt")
+        ema.copy_to(model.parameters())
+        if rank() == 0:
+            save_weights(out / "ema.safetensors", model)
+            (out / "ema_step.txt").write_text(str(ema.optimization_step))
+            _note_time(out / "minutes.json", (time.monotonic() - start) / 60 * processes())
+    return bar.history
+
+
+def _note_time(path: Path, minutes: float) -> None:
+    """Adds to the device minutes that were spent on a network."""
+    before = json.loads(path.read_text())["minutes"] if path.exists() else 0.0
+    write_json(path, {"minutes": before + minutes})
+
+
+def _recorded(
+    losses: Sequence[Callable[[Tensor], Tensor]], gradients: Gradients, generator: torch.Generator
+) -> list[Replay]:
+    def learn(loss: Callable[[Tensor], Tensor], index: Tensor) -> dict[str, Tensor]:
+        gradients.clear()
+        value = loss(index)
+        value.backward()
+        return {"loss": value.detach()}
+
+    steps: list[Replay] = []
+    for loss in losses:
+        pool = steps[0] if steps else None
+        steps.append(Replay(partial(learn, loss), generator, pool))
+    return steps
+
+
+def _optimizer(out: Path, model: nn.Module, rate: float) -> torch.optim.AdamW:
+    fused = next(model.parameters()).is_cuda
+    optimizer = torch.optim.AdamW(
+        model.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused
+    )
+    if (out / "optimizer.pt").exists():
+        optimizer.load_state_dict(torch.load(out / "optimizer.pt", weights_only=True))
+    return optimizer
+
+
+def _average(out: Path, model: nn.Module) -> EMAModel:
+    """A moving average of the weights, going on from an earlier run's where there is one."""
+    decay = 0.9995**EMA_EVERY
+    ema = EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
+    path = out / "ema.safetensors"
+    if path.exists():
+        stored = load_file(path)
+        for shadow, (name, _) in zip(ema.shadow_params, model.named_parameters(), strict=True):
+            shadow.data.copy_(stored[name])
+        ema.optimization_step = int((out / "ema_step.txt").read_text())
+    return ema
 
 
 def fast_matmul() -> None:

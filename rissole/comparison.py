@@ -1,0 +1,345 @@
+"""The comparison: every method paints for the same queries and is measured the same way.
+
+A run's folder holds what was trained: `denoiser/` and any of the baselines' folders. For each
+method that is there `compare` paints, measures, and keeps a row in `comparison/rows.json`; what is
+already there is not painted again, so that an interrupted comparison goes on. `write_report` makes
+the tables and the picture of them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rissole.autoencoder import Codec
+from rissole.baselines import BASELINES, Baseline, paint_baseline, solver
+from rissole.config import RissoleError
+from rissole.denoiser import Denoiser
+from rissole.evaluation import (
+    CoherenceProbe,
+    Gaussian,
+    copies,
+    feature_metrics,
+    frechet_distance,
+    interval,
+    probe_coherence,
+    seam_jumps,
+    seam_ratio,
+    train_probe,
+)
+from rissole.features import FeatureNetwork
+from rissole.pipeline import default_scheduler
+from rissole.sampler import canvas_noise
+from rissole.training.gallery import decode_bytes, paint_many, training_neighbors
+from rissole.training.photos import split
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a model and how it is used.
+
+    Attributes:
+        name: shown in the table.
+        model: folder in the run, or "photos", "reconstructions" or "nearest neighbor".
+        order, grid, num_inference_steps, guidance_scale: as everywhere.
+        k: neighbors shown; 0 paints without.
+        neighbors: "nearest", or "random" pictures in their place.
+    """
+
+    name: str
+    model: str = "denoiser"
+    order: str = "parallel"
+    grid: int = 4
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.5
+    k: int = 8
+    neighbors: str = "nearest"
+
+
+def methods(steps: int, guidance: float) -> list[Case]:
+    """The rows of the comparison, the block denoiser at the given settings."""
+    ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
+    return [
+        Case("photos, held out", "photos"),
+        Case("reconstructions", "reconstructions"),
+        ours,
+        replace(ours, name="rissole, 2x2 blocks", grid=2),
+        replace(ours, name="rissole, 1x1 block", grid=1),
+        replace(ours, name="rissole, sequential", order="sequential"),
+        replace(ours, name="rissole, independent", order="independent"),
+        Case("published", "published", "independent", 2, 1000, 1.0, 10),
+        Case("published, no retrieval", "published-no-retrieval", "independent", 2, 1000, 1.0, 0),
+        Case("whole image", "whole-image", "whole", 1, 50, 1.0, 0),
+        Case("whole image, retrieval", "whole-image-retrieval", "whole", 1, 50, guidance),
+        Case("nearest neighbor, decoded", "nearest neighbor"),
+    ]
+
+
+def ablations(steps: int, guidance: float) -> list[Case]:
+    """One change at a time to the block denoiser."""
+    ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
+    return [
+        ours,
+        *(replace(ours, name=f"k = {k}", k=k) for k in (1, 4, 16)),
+        replace(ours, name="no neighbors", k=0),
+        replace(ours, name="random pictures as neighbors", neighbors="random"),
+        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.25, 2.0, 3.0)),
+        *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in (5, 8, 12, 16, 30, 50)),
+        replace(ours, name="trained without halo", model="no-halo"),
+        replace(ours, name="trained without canvas", model="no-canvas"),
+    ]
+
+
+@dataclass
+class Bench:
+    """What all cases share: photos, latents, codec, networks that measure."""
+
+    run: Path
+    train: Tensor
+    held: Tensor
+    data: dict[str, Tensor]
+    codec: Codec
+    networks: dict[str, FeatureNetwork]
+    probe: CoherenceProbe
+    device: str
+    samples: int
+    seed: int
+
+    @classmethod
+    def open(cls, run: Path, photos: Tensor, samples: int, device: str, seed: int = 0) -> Bench:
+        """Reads a run's autoencoder, latents and feature networks; trains the probe."""
+        train, held = split(photos)
+        path = run / "latents" / "latents.safetensors"
+        if not path.exists():
+            raise RissoleError(f"{path} is missing: run --stage latents first")
+        networks = {p.stem: FeatureNetwork.load(p, device) for p in (run / "features.safetensors",
+                    run / "check.safetensors") if p.exists()}  # fmt: skip
+        if "features" not in networks:
+            raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
+        codec = Codec.load(run / "autoencoder").to(device)
+        probe = train_probe(train, seed=seed, device=device)
+        return cls(run, train, held, load_file(path), codec, networks, probe, device, samples, seed)
+
+    def queries(self) -> Tensor:
+        """Numbers (N,) of the training pictures whose neighbors guide the samples."""
+        generator = torch.Generator().manual_seed(self.seed)
+        count = len(self.data["latents"])
+        if self.samples <= count:
+            return torch.randperm(count, generator=generator)[: self.samples]
+        return torch.randint(count, (self.samples,), generator=generator)
+
+    def neighbors(self, case: Case) -> Tensor:
+        """Latents (N, k, C, S, S) that a case is shown."""
+        if case.neighbors == "random":
+            generator = torch.Generator().manual_seed(self.seed + 1)
+            shape = (self.samples, case.k)
+            return self.data["latents"][
+                torch.randint(len(self.data["latents"]), shape, generator=generator)
+            ]
+        return training_neighbors(self.data, self.queries(), case.k)
+
+
+def paint_case(bench: Bench, case: Case) -> tuple[Tensor, dict[str, Any]]:
+    """uint8 pictures (N, 3, H, W) of a case, and what they cost."""
+    if case.model == "photos":
+        return bench.held, {}
+    if case.model == "reconstructions":
+        latents = bench.data["latents"][bench.queries() % len(bench.train)]
+        return decode_bytes(bench.codec, latents.float()), {}
+    if case.model == "nearest neighbor":
+        return decode_bytes(bench.codec, bench.neighbors(case)[:, 0].float()), {}
+    paint = _paint_baseline if case.model in BASELINES else _paint_blocks
+    start = time.monotonic()
+    latents, parameters, calls = paint(bench, case)
+    images = decode_bytes(bench.codec, latents)
+    seconds = time.monotonic() - start
+    cost = {
+        "parameters": parameters,
+        "network_calls": calls,
+        "seconds_per_image_batched": seconds / len(images),
+        "device": torch.cuda.get_device_name() if bench.device.startswith("cuda") else "cpu",
+        "minutes": _minutes(bench.run / case.model),
+    }
+    return images, cost
+
+
+def _minutes(folder: Path) -> float | None:
+    """Training time that `train` noted."""
+    path = folder / "minutes.json"
+    return json.loads(path.read_text())["minutes"] if path.exists() else None
+
+
+def _paint_blocks(bench: Bench, case: Case) -> tuple[Tensor, int, int]:
+    model = Denoiser.load(bench.run / case.model).to(bench.device)
+    count = sum(p.numel() for p in model.parameters())
+    if bench.device.startswith("cuda"):
+        model = model.to(torch.bfloat16)
+    latents = paint_many(
+        model, bench.neighbors(case), order=case.order, grid=case.grid, batch=256, seed=bench.seed,
+        num_inference_steps=case.num_inference_steps, guidance_scale=case.guidance_scale,
+    )  # fmt: skip
+    blocks = case.grid**2 if case.order == "sequential" else 1
+    guided = case.guidance_scale != 1 and case.k > 0
+    return latents, count, case.num_inference_steps * blocks * (1 + guided)
+
+
+def _paint_baseline(bench: Bench, case: Case) -> tuple[Tensor, int, int]:
+    model = Baseline.load(bench.run / case.model).to(bench.device)
+    count = sum(p.numel() for p in model.parameters())
+    if bench.device.startswith("cuda"):
+        model = model.to(torch.bfloat16)
+    published = case.model.startswith("published")
+    neighbors = bench.neighbors(replace(case, k=max(case.k, model.config.neighbors)))
+    generator = torch.Generator(bench.device).manual_seed(bench.seed)
+    parts = []
+    for start in range(0, bench.samples, 512):
+        shown = neighbors[start : start + 512].to(bench.device).float()
+        shown = shown if published else shown[:, : max(case.k, 1)]
+        noise = [canvas_noise(bench.seed + start + i, tuple(shown.shape[2:]))
+                 for i in range(len(shown))]  # fmt: skip
+        scheduler = solver(case.num_inference_steps) if published else default_scheduler()
+        painted = paint_baseline(
+            model, scheduler, torch.stack(noise).to(bench.device), shown, generator=generator,
+            num_inference_steps=case.num_inference_steps, guidance_scale=case.guidance_scale,
+        )  # fmt: skip
+        parts.append(painted.cpu())
+    blocks = 4 if published else 1  # as published, one block after another
+    calls = case.num_inference_steps * blocks * (1 + (case.guidance_scale != 1))
+    return torch.cat(parts), count, calls
+
+
+def measure(bench: Bench, images: Tensor, reference: dict[str, dict]) -> dict[str, Any]:
+    """All measures of one case's pictures.
+
+    Args:
+        reference: of `references`.
+    """
+    row: dict[str, Any] = {"n": len(images)}
+    for name, network in bench.networks.items():
+        features = network.extract(images)
+        own = feature_metrics(features, reference[name]["features"], network.name, resamples=10)
+        own["fd_reconstructions"] = frechet_distance(features, reference[name]["reconstructions"])
+        row[name] = own
+    at, beside = seam_jumps(images)
+    row["seam_ratio"] = seam_ratio(images)
+    row["seam_ratio_ci95"] = interval(lambda i: float(at[i].sum() / beside[i].sum()), len(at))
+    row["probe"] = probe_coherence(bench.probe, images, bench.held, bench.train)
+    near = copies(images, bench.train, bench.held, bench.networks["features"])
+    row["copies"] = {space: near[space]["share"] for space in near}
+    return row
+
+
+def references(bench: Bench) -> dict[str, dict]:
+    """Features of training photos, and the Gaussian of their reconstructions, per network."""
+    rebuilt = decode_bytes(bench.codec, bench.data["latents"][: len(bench.train)].float())
+    return {
+        name: {
+            "features": network.extract(bench.train),
+            "reconstructions": Gaussian.fit(network.extract(rebuilt)),
+        }
+        for name, network in bench.networks.items()
+    }
+
+
+def compare(
+    run: Path,
+    photos: Tensor,
+    cases: list[Case],
+    *,
+    samples: int = 1024,
+    device: str = "cuda",
+    seed: int = 0,
+    on_row: Callable[[str, dict], None] | None = None,
+) -> dict[str, dict]:
+    """Paints and measures the cases whose models are there; returns rows by name.
+
+    Args:
+        photos: the uint8 photos of the run's stages.
+        on_row: called with each new row.
+    """
+    out = run / "comparison"
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "rows.json"
+    rows = json.loads(path.read_text()) if path.exists() else {}
+    known = ("photos", "reconstructions", "nearest neighbor")
+    todo = [
+        c for c in cases
+        if c.name not in rows and (c.model in known or (run / c.model).is_dir())
+    ]  # fmt: skip
+    if not todo:
+        return rows
+    bench = Bench.open(run, photos, samples, device, seed)
+    reference = references(bench)
+    for case in todo:
+        images, cost = paint_case(bench, case)
+        rows[case.name] = {"case": asdict(case), **cost, **measure(bench, images, reference)}
+        save_file({"images": images[:16].contiguous()}, _pictures(out, case.name))
+        path.write_text(json.dumps(rows, indent=2) + "\n")
+        if on_row:
+            on_row(case.name, rows[case.name])
+    return rows
+
+
+def _pictures(out: Path, name: str) -> Path:
+    return out / f"{''.join(c if c.isalnum() else '-' for c in name)}.safetensors"
+
+
+def write_report(run: Path, cases: list[Case], name: str) -> Path:
+    """Writes `comparison/NAME.md`, a table, and `NAME.png`: a row per method, a column per query.
+
+    The picture leaves out what photos can be recognised in.
+    """
+    out = run / "comparison"
+    rows = json.loads((out / "rows.json").read_text())
+    present = [c.name for c in cases if c.name in rows]
+    header = ("", "parameters", "GPU minutes", "calls", "FD", "FD, check network", "KD x 1000",
+              "precision", "recall", "seam ratio", "probe AUC", "copies")  # fmt: skip
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    lines += [f"| {' | '.join(_cells(n, rows[n]))} |" for n in present]
+    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    painted = [n for n in present if "parameters" in rows[n]]
+    _sheet(out, painted).save(out / f"{name}.png")
+    return out / f"{name}.md"
+
+
+def _cells(name: str, row: dict[str, Any]) -> list[str]:
+    features, check = row["features"], row.get("check", {})
+    low, high = features["fd_ci95"]
+    copied = max(row["copies"].values())
+    return [
+        name,
+        f"{row['parameters'] / 1e6:.1f} M" if "parameters" in row else "",
+        f"{row['minutes']:.1f}" if row.get("minutes") else "",
+        f"{row['network_calls']:,}" if "network_calls" in row else "",
+        f"{features['fd']:.1f} ({low:.1f} to {high:.1f})",
+        f"{check['fd']:.1f}" if check else "",
+        f"{1000 * features['kd']:.2f}",
+        f"{features['precision']:.2f}",
+        f"{features['recall']:.2f}",
+        f"{row['seam_ratio']:.3f}",
+        f"{row['probe']['auc']:.2f}",
+        f"{100 * copied:.1f} %",
+    ]
+
+
+def _sheet(out: Path, names: list[str], columns: int = 8, label: int = 190) -> Image.Image:
+    """The same queries down the columns."""
+    pictures = [load_file(_pictures(out, n))["images"][:columns] for n in names]
+    size = pictures[0].shape[-1]
+    sheet = Image.new("RGB", (label + columns * (size + 2), len(names) * (size + 2)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for r, (name, row) in enumerate(zip(names, pictures, strict=True)):
+        draw.text((6, r * (size + 2) + size // 2 - 6), name, fill="black")
+        for c, picture in enumerate(row):
+            image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+            sheet.paste(image, (label + c * (size + 2), r * (size + 2)))
+    return sheet

@@ -1,0 +1,62 @@
+"""Training steps replayed as CUDA graphs.
+
+A step of a compact network is some thousand small kernels; launching them one by one from Python
+takes several times as long as running them. A graph records the launches once and replays them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Replay:
+    """A function of tensors whose kernels are recorded at the first call and replayed afterwards.
+
+    Elsewhere than on CUDA it is the function itself.
+
+    Args:
+        function: takes tensors of fixed shapes, returns a dict of tensors; it may change others in
+            place (gradients, buffers), must not read values back, and draws random numbers from
+            `generator` or torch's own only.
+        generator: on the function's device.
+        pool: of another replay that never runs at the same time; the two share memory.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., dict[str, Tensor]],
+        generator: torch.Generator,
+        pool: Replay | None = None,
+    ):
+        self.function, self.generator = function, generator
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.shared = pool
+
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """The function's results; the next call overwrites them."""
+        if self.generator.device.type != "cuda":
+            return self.function(*inputs)
+        if self.graph is None:
+            self._record(inputs)
+        for kept, new in zip(self.inputs, inputs, strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.outputs
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        """Runs the function a few times, so that libraries choose their kernels, and records it."""
+        self.inputs = [tensor.clone() for tensor in inputs]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.function(*self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        self.graph.register_generator_state(self.generator)
+        pool = self.shared.graph.pool() if self.shared and self.shared.graph else None
+        with torch.cuda.graph(self.graph, pool=pool):
+            self.outputs = self.function(*self.inputs)
