@@ -785,6 +785,48 @@ def _flat(report: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield f"{prefix}{name}", value
 
 
+# --- compare ------------------------------------------------------------------------------------
+
+
+@app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, as `train` writes it.")],
+    data: Annotated[Path, typer.Option(help="The photos it was trained on.")],
+    table: Annotated[
+        str, typer.Option(help="methods: against other methods. ablations: against itself.")
+    ] = "methods",
+    samples: Annotated[int, typer.Option(help="Pictures to paint and measure per row.")] = 1024,
+    steps: Annotated[int, typer.Option(help="Denoising steps of the block denoiser.")] = 20,
+    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.5,
+    size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of queries, noise and measures.")] = 0,
+    device: Device = None,
+) -> None:
+    """Paint with every method of a run and write a table and a picture of them.
+
+    Rows that are there already are kept: an interrupted comparison goes on.
+    """
+    if table not in ("methods", "ablations"):
+        raise RissoleError(f"--table must be methods or ablations, not {table!r}")
+    if not 16 <= samples <= 100_000:
+        raise RissoleError(f"--samples must be from 16 to 100000, not {samples}")
+    from rissole import comparison
+    from rissole.training.photos import load_photos
+
+    cases = getattr(comparison, table)(steps, guidance_scale)
+    comparison.compare(
+        run,
+        load_photos(data, size),
+        cases,
+        samples=samples,
+        device=_fastest(device),
+        seed=seed,
+        on_row=lambda name, row: typer.echo(f"{name}: FD {row['features']['fd']:.2f}"),
+    )
+    path = comparison.write_report(run, cases, table)
+    typer.echo(f"{path.read_text()}\nwritten to {path} and {path.with_suffix('.png')}")
+
+
 # --- push ---------------------------------------------------------------------------------------
 
 

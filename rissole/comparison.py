@@ -115,7 +115,9 @@ class Bench:
     seed: int
 
     @classmethod
-    def open(cls, run: Path, photos: Tensor, samples: int, device: str, seed: int = 0) -> Bench:
+    def open(
+        cls, run: Path, photos: Tensor, samples: int, device: str, seed: int, probe_steps: int
+    ) -> Bench:
         """Reads a run's autoencoder, latents and feature networks; trains the probe."""
         train, held = split(photos)
         path = run / "latents" / "latents.safetensors"
@@ -126,7 +128,7 @@ class Bench:
         if "features" not in networks:
             raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
         codec = Codec.load(run / "autoencoder").to(device)
-        probe = train_probe(train, seed=seed, device=device)
+        probe = train_probe(train, steps=probe_steps, seed=seed, device=device)
         return cls(run, train, held, load_file(path), codec, networks, probe, device, samples, seed)
 
     def queries(self) -> Tensor:
@@ -258,12 +260,15 @@ def compare(
     samples: int = 1024,
     device: str = "cuda",
     seed: int = 0,
+    probe_steps: int = 300,
     on_row: Callable[[str, dict], None] | None = None,
 ) -> dict[str, dict]:
     """Paints and measures the cases whose models are there; returns rows by name.
 
     Args:
         photos: the uint8 photos of the run's stages.
+        samples: pictures per case.
+        probe_steps: training of the coherence probe.
         on_row: called with each new row.
     """
     out = run / "comparison"
@@ -277,7 +282,7 @@ def compare(
     ]  # fmt: skip
     if not todo:
         return rows
-    bench = Bench.open(run, photos, samples, device, seed)
+    bench = Bench.open(run, photos, samples, device, seed, probe_steps)
     reference = references(bench)
     for case in todo:
         images, cost = paint_case(bench, case)

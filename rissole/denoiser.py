@@ -117,21 +117,30 @@ def coordinates(size: int) -> Tensor:
     return torch.stack([y, x, *waves])
 
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalization with groups of 16 channels, in the precision of its input.
+class CellNorm(nn.LayerNorm):
+    """Normalizes the channels of every cell on its own.
 
-    Autocast would return float32 and double the memory traffic of everything behind it; the
-    statistics are summed in float32 either way.
+    What a cell sees then depends neither on the size of its window nor on what lies beyond the
+    canvas. The precision is that of the input: autocast would return float32 and double the memory
+    traffic of everything behind it; the statistics are float32 either way.
     """
 
-    def __init__(self, channels: int):
-        super().__init__(channels // 16, channels)
+    def __init__(self, channels: int, affine: bool = True):
+        super().__init__(channels, elementwise_affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape."""
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        """(N, C, h, w), channels last in memory, to the same."""
+        affine = (None if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
         with torch.autocast(x.device.type, enabled=False):
-            return F.group_norm(x, self.num_groups, weight, bias, self.eps)
+            cells = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, *affine, self.eps)
+        return cells.permute(0, 3, 1, 2)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Every cell four times: (N, C, h, w) to (N, C, 2 h, 2 w), channels last in memory."""
+    n, c, h, w = x.shape
+    cells = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(n, h, 2, w, 2, c)
+    return cells.reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
 
 
 class ResBlock(nn.Module):
@@ -142,13 +151,14 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, embedding: int, dropout: float):
         super().__init__()
-        self.norm1, self.conv1 = GroupNorm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm1 = CellNorm(c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
         self.modulate = nn.Linear(embedding, 2 * c_out)
-        self.norm2, self.conv2 = GroupNorm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.norm2 = CellNorm(c_out, affine=False)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
         self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = nn.Conv2d(c_in, c_out, 1, bias=False) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """(N, c_in, h, w) to (N, c_out, h, w)."""
@@ -156,7 +166,7 @@ class ResBlock(nn.Module):
         change = self.modulate(embedding)
         change = change[:, :, None, None] if change.dim() == 2 else change.permute(0, 3, 1, 2)
         scale, shift = change.chunk(2, dim=1)
-        h = F.silu(self.norm2(h) * (1 + scale) + shift)
+        h = F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
         return self.skip(x) + self.conv2(self.dropout(h))
 
 
@@ -187,7 +197,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, head_channels: int):
         super().__init__()
         self.heads = channels // head_channels
-        self.norm = GroupNorm(channels)
+        self.norm = CellNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         nn.init.zeros_(self.out.weight)
@@ -212,7 +222,7 @@ class NeighborAttention(nn.Module):
     def __init__(self, channels: int, neighbor_channels: int, head_channels: int):
         super().__init__()
         self.heads = channels // head_channels
-        self.norm, self.norm_tokens = GroupNorm(channels), nn.LayerNorm(neighbor_channels)
+        self.norm, self.norm_tokens = CellNorm(channels), nn.LayerNorm(neighbor_channels)
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(neighbor_channels, 2 * channels)
         self.null = nn.Parameter(torch.randn(2 * channels) * 0.02)
@@ -255,7 +265,7 @@ class AlignedAttention(nn.Module):
 
     def __init__(self, channels: int, neighbor_channels: int):
         super().__init__()
-        self.norm = GroupNorm(channels)
+        self.norm = CellNorm(channels)
         self.q = nn.Linear(channels, neighbor_channels)
         self.key = nn.Linear(neighbor_channels, neighbor_channels)
         self.null = nn.Parameter(torch.zeros(neighbor_channels))
@@ -320,8 +330,8 @@ class PlainBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.layers = nn.Sequential(
-            GroupNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
-            GroupNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1),
+            CellNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            CellNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
@@ -382,7 +392,7 @@ class CanvasEncoder(nn.Module):
             h = mix(block(h, quarter))
             if i % 2:  # every second layer listens to the neighbors
                 h, _ = self.listeners[i // 2](h, features.canvas[:, i // 2], seen)
-        h = self.up(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        h = self.up(upsample(h))
         return self.leave(torch.cat([h, skip], dim=1), half)
 
 
@@ -410,7 +420,7 @@ class BlockNetwork(nn.Module):
         self.fine_up = nn.ModuleList(
             ResBlock(2 * fine, fine, embedding, drop) for _ in range(layers)
         )
-        self.norm = GroupNorm(fine)
+        self.norm = CellNorm(fine)
         self.head = nn.Conv2d(fine, config.latent_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
 
@@ -451,7 +461,7 @@ class BlockNetwork(nn.Module):
         h = self.mix(h)
         for block in self.coarse_up:
             h = block(h, embedding)
-        h = self.up(F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        h = self.up(upsample(h))
         for block in self.fine_up:
             h = block(torch.cat([h, skips.pop()], dim=1), embedding)
         velocity = self.head(F.silu(self.norm(h)))
@@ -474,6 +484,7 @@ class Denoiser(nn.Module):
         self.canvas = CanvasEncoder(config, width) if config.canvas else None
         self.block = BlockNetwork(config, width)
         self.register_buffer("where", coordinates(config.latent_size), persistent=False)
+        self.to(memory_format=torch.channels_last)  # what the norms, and fast convolutions, want
 
     def encode_neighbors(self, latents: Tensor) -> NeighborFeatures:
         """Encodes neighbors (B, K, C, S, S), once per picture."""
@@ -548,7 +559,7 @@ class Denoiser(nn.Module):
         canvas = torch.cat([state.canvas * present, level * present, present, where], dim=1)
         x = take_windows(canvas.movedim(1, -1), index, grid, halo)
         w = window_size(size, grid, halo)
-        x = x.transpose(1, 2).unflatten(-1, (w, w)).contiguous()
+        x = x.unflatten(1, (w, w)).permute(0, 3, 1, 2)
         if grid == 1:
             return x
         alone = torch.zeros(w, w, device=x.device, dtype=dtype)

@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+
+from rissole.autoencoder import Codec, tiny_autoencoder
+from rissole.baselines import BASELINES, Baseline, BaselineConfig, paint_baseline, solver
+from rissole.comparison import Case, compare, write_report
+from rissole.config import RissoleError
+from rissole.features import FeatureNetwork
+from rissole.pipeline import default_scheduler
+from rissole.training.latents import make_latents
+from rissole.training.loop import Budget
+from rissole.training.presets import train_preset
+
+TINY_UNET = {"published": (32, 32), "whole-image": (32, 32, 32)}
+TINY_BLOCKS = {
+    "channels": (16, 32), "canvas_channels": (16, 32), "canvas_layers": 2, "block_layers": 1,
+    "head_channels": 16,
+}  # fmt: skip
+
+
+def tiny(kind: str) -> BaselineConfig:
+    widths = TINY_UNET["published" if kind.startswith("published") else "whole-image"]
+    return BaselineConfig(kind, neighbors=3, channels=widths, layers=1)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(40)])
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> Path:
+    """A run with latents and one barely trained network of each way of conditioning."""
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "latents").mkdir()
+    Codec(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1))).save(folder / "autoencoder")
+    FeatureNetwork().save(folder / "features.safetensors")
+    data = make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
+    train_preset(
+        "rissole", data, folder / "denoiser", Budget(steps=1), device="cpu", batch_size=2,
+        windows=2, neighbors=2, model=TINY_BLOCKS,
+    )  # fmt: skip
+    train_preset(
+        "published", data, folder / "published", Budget(steps=1), device="cpu", batch_size=2,
+        model={"neighbors": 3, "channels": (32, 32), "layers": 1},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_baselines_paint_what_their_inputs_say(kind, tmp_path):
+    model = Baseline(tiny(kind)).eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    model.save(tmp_path)
+    model = Baseline.load(tmp_path)
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 4, 32, 32, generator=draw)
+    neighbors = torch.randn(2, 3, 4, 32, 32, generator=draw)
+
+    def paint(neighbors):
+        scheduler = solver(3) if kind.startswith("published") else default_scheduler()
+        seeded = torch.Generator().manual_seed(1)
+        return paint_baseline(
+            model, scheduler, noise, neighbors, num_inference_steps=3, generator=seeded
+        )
+
+    first, again, other = paint(neighbors), paint(neighbors), paint(neighbors.flip(-1))
+    assert first.shape == noise.shape
+    assert torch.equal(first, again)
+    looks_at_neighbors = kind in ("published", "whole-image-retrieval")
+    assert torch.equal(first, other) != looks_at_neighbors
+
+
+def test_published_blocks_do_not_see_each_other():
+    model = Baseline(tiny("published")).eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    x, neighbors = torch.randn(1, 4, 32, 32), torch.randn(1, 3, 4, 32, 32)
+    changed = x.clone()
+    changed[..., :16, :16] += 1
+    level = torch.full((1, 4), 500.0)
+    with torch.inference_mode():
+        before, after = model(x, level, neighbors), model(changed, level, neighbors)
+    assert not torch.allclose(before[..., :16, :16], after[..., :16, :16])
+    assert torch.allclose(before[..., 16:, :], after[..., 16:, :], atol=1e-5)
+
+
+def test_unknown_baseline_is_refused():
+    with pytest.raises(RissoleError, match="no baseline 'gan'"):
+        BaselineConfig("gan")
+
+
+def test_comparison_measures_what_is_there_and_goes_on(run, photos):
+    cases = [
+        Case("ours", num_inference_steps=1, k=2),
+        Case("theirs", "published", "independent", 2, 2, 1.0, 3),
+        Case("copies", "nearest neighbor"),
+        Case("absent", "whole-image"),
+    ]
+    seen = []
+    settings = {"samples": 16, "device": "cpu", "probe_steps": 1}
+    rows = compare(run, photos, cases[:2], on_row=lambda n, r: seen.append(n), **settings)
+    rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
+    assert seen == ["ours", "theirs", "copies"]
+    assert json.loads((run / "comparison" / "rows.json").read_text()) == rows
+    assert rows["ours"]["network_calls"] == 2
+    assert rows["theirs"]["network_calls"] == 8
+    assert rows["copies"]["features"]["n"] == 16
+    table = write_report(run, cases, "methods").read_text()
+    assert table.count("\n") == 2 + 3
+    with Image.open(run / "comparison" / "methods.png") as sheet:
+        assert sheet.height == 2 * 130  # the nearest neighbors would be photos
