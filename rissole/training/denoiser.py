@@ -41,7 +41,7 @@ class DenoiserTraining:
     peak_rate: float = 1e-3
     grids: tuple[float, float, float] = (0.6, 0.15, 0.25)
     situations: tuple[float, ...] = (0.58, 0.18, 0.1, 0.04, 0.1)
-    windows: int = 8
+    windows: int = 4
     neighbors: int = 6
     drop: float = 0.1
 
