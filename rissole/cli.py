@@ -679,6 +679,10 @@ def _train_denoiser(
     if not path.exists():
         raise RissoleError(f"{path} is missing: run --stage latents first")
     preset = settings.pop("preset")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by `accelerate launch`
+        from accelerate import PartialState
+
+        device = str(PartialState().device)
     settings = {name: _tuples(value) for name, value in settings.items()}
     return train_preset(
         preset,
