@@ -311,8 +311,8 @@ def write_report(run: Path, cases: list[Case], name: str) -> Path:
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(_cells(n, rows[n]))} |" for n in present]
     (out / f"{name}.md").write_text("\n".join(lines) + "\n")
-    painted = [n for n in present if "parameters" in rows[n]]
-    _sheet(out, painted).save(out / f"{name}.png")
+    if painted := [n for n in present if "parameters" in rows[n]]:
+        _sheet(out, painted).save(out / f"{name}.png")
     return out / f"{name}.md"
 
 

@@ -107,6 +107,7 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     rows = compare(run, photos, cases[:2], on_row=lambda n, r: seen.append(n), **settings)
     rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
     assert seen == ["ours", "theirs", "copies"]
+    assert write_report(run, cases[2:], "no-paintings").exists()  # a table without its picture
     assert json.loads((run / "comparison" / "rows.json").read_text()) == rows
     assert rows["ours"]["network_calls"] == 2
     assert rows["theirs"]["network_calls"] == 8
