@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,6 @@ from rissole.images import write_atomic
 MANIFEST = "manifest.json"
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
-HUB_TIMEOUT = 5.0  # seconds to wait for the Hub's first answer
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REPO_ID = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}")
@@ -79,8 +78,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(folder: str | Path) -> dict[str, Any]:
+def verify(
+    folder: str | Path, tolerate: Callable[[str], bool] = lambda path: False
+) -> dict[str, Any]:
     """Check every file of a bundle or database against its manifest.
+
+    Args:
+        folder: the bundle or database.
+        tolerate: tells of a path that the manifest does not list whether it may lie there.
 
     Returns:
         The manifest.
@@ -91,10 +96,10 @@ def verify(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     manifest = read_manifest(folder)
     for path, expected in sorted(manifest["files"].items()):
-        _check_file(folder, path, expected)
+        check_file(folder, path, expected)
     # A loader that looks for files by name must not find one that nobody vouched for.
     for path in _listing(folder):
-        if path not in manifest["files"]:
+        if path not in manifest["files"] and not tolerate(path):
             raise RissoleError(f"{folder.name}/{path} is not listed in {MANIFEST}")
     return manifest
 
@@ -117,66 +122,44 @@ def bundled_names() -> list[str]:
     return sorted({folder.name for folder in found if not folder.name.startswith(".")})
 
 
-def resolve(name_or_path: str | Path, revision: str | None = None) -> Path:
-    """Find a bundle's folder; its files are not verified unless they come from the Hub.
+def resolve(
+    name_or_path: str | Path,
+    revision: str | None = None,
+    kind: str = "model",
+    update: bool = False,
+) -> Path:
+    """Find the folder of a bundle or database; its files are verified by whoever opens it.
 
     Looked for in this order: a local folder, `$RISSOLE_BUNDLES/<name>`, `checkpoints/<name>`
-    beside the package, a model repository on the Hugging Face Hub (its cached copy first).
+    beside the package, a repository on the Hugging Face Hub (its cached copy first).
 
     Args:
         name_or_path: folder, bundled name such as `cats-128`, or `owner/name` on the Hub.
         revision: branch, tag or commit; only for the Hub.
+        kind: "model" for bundles; "dataset" for databases, which have no bundled names.
+        update: ask the Hub for the newest commit, even when a whole copy is in the cache.
 
     Raises:
         RissoleError: if nothing of that name is found, or the Hub cannot be reached.
     """
     name = str(name_or_path)
+    what = "bundle" if kind == "model" else "database"
     shown = repr(name if len(name) <= 80 else name[:77] + "...")
     if revision is None:
-        folders = _candidates(name)
+        folders = _candidates(name, bundled=kind == "model")
         for folder in folders:
             if (folder / MANIFEST).is_file():
                 return folder
         if folders:
-            raise RissoleError(f"{name} is no bundle: it has no {MANIFEST}")
+            raise RissoleError(f"{name} is no {what}: it has no {MANIFEST}")
     if _REPO_ID.fullmatch(name):
-        return _from_hub(name, revision)
+        from rissole.hub import Repo, fetch  # it reads manifests with this module
+
+        return fetch(Repo(name, kind, revision), update)
     if revision is not None:
         raise RissoleError(f"a revision needs a Hub repository (owner/name), not {shown}")
-    known = ", ".join(bundled_names()) or "none"
-    raise RissoleError(
-        f"unknown bundle {shown}: no such folder or Hub repository (bundled: {known})"
-    )
-
-
-def push(folder: str | Path, repo_id: str, private: bool = False, message: str = "") -> str:
-    """Verify a bundle and upload it as a model repository on the Hugging Face Hub.
-
-    Only files that the manifest lists are sent. Needs a token (`hf auth login` or `HF_TOKEN`).
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        RissoleError: if the bundle is damaged, the name is not `owner/name`, or the Hub refuses.
-    """
-    from huggingface_hub import HfApi
-
-    manifest = verify(folder)
-    check_repo_id(repo_id)
-    try:
-        api = HfApi()
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=[MANIFEST, *manifest["files"]],
-            commit_message=message or f"Upload {manifest['name']} {fingerprint(manifest)}",
-        )
-    # The client raises errors of its HTTP library, which changed twice, beside its own.
-    except Exception as error:
-        raise RissoleError(_hub_fault(repo_id, None, error)) from error
-    return str(commit)
+    known = f" (bundled: {', '.join(bundled_names()) or 'none'})" if kind == "model" else ""
+    raise RissoleError(f"unknown {what} {shown}: no such folder or Hub repository{known}")
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -237,7 +220,12 @@ def _check_listed_path(path: str) -> None:
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
 
 
-def _check_file(folder: Path, path: str, expected: Any) -> None:
+def check_file(folder: Path, path: str, expected: Any) -> None:
+    """Check one file of a bundle against its entry in the manifest.
+
+    Raises:
+        RissoleError: if it is missing, short or damaged.
+    """
     name = f"{folder.name}/{path}"
     if not (folder / path).is_file():
         raise RissoleError(f"{name} is missing")
@@ -261,70 +249,15 @@ def _roots() -> list[Path]:
     return [*roots, Path(__file__).resolve().parents[1] / "checkpoints"]
 
 
-def _candidates(name: str) -> list[Path]:
+def _candidates(name: str, bundled: bool = True) -> list[Path]:
     """Existing folders that `name` may mean, the first one first."""
     paths = [Path(name)] if name else []
-    if _NAME.fullmatch(name):
+    if bundled and _NAME.fullmatch(name):
         paths += [root / name for root in _roots()]
     try:
         return [path for path in paths if path.is_dir()]
     except OSError:  # a name longer than the file system allows
         return []
-
-
-def _from_hub(repo_id: str, revision: str | None) -> Path:
-    """The cached copy if it is whole, else a download, repeated once from scratch if damaged."""
-    fault = None
-    for options in ({"local_files_only": True}, {}, {"force_download": True}):
-        folder = _snapshot(repo_id, revision, **options)
-        if folder is None:
-            continue
-        try:
-            verify(folder)
-        except RissoleError as error:
-            fault = error
-        else:
-            return folder
-    raise RissoleError(f"{repo_id} on the Hugging Face Hub is unusable: {fault}")
-
-
-def _snapshot(repo_id: str, revision: str | None, **options: Any) -> Path | None:
-    """One attempt to get a snapshot; None if it is not in the cache (`local_files_only`)."""
-    from huggingface_hub import HfApi, errors, snapshot_download
-
-    patterns = [f"*{suffix}" for suffix in SUFFIXES]
-    try:
-        if not options.get("local_files_only"):
-            # One bounded question first: a download would retry for long when there is no answer.
-            HfApi().model_info(repo_id, revision=revision, timeout=HUB_TIMEOUT)
-        kept = snapshot_download(repo_id, revision=revision, allow_patterns=patterns, **options)
-        return Path(kept)
-    except Exception as error:
-        if isinstance(error, errors.LocalEntryNotFoundError) and options.get("local_files_only"):
-            return None
-        raise RissoleError(_hub_fault(repo_id, revision, error)) from error
-
-
-def _hub_fault(repo_id: str, revision: str | None, error: Exception) -> str:
-    """What went wrong with the Hub, in one line."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return f"{repo_id} is gated: accept its terms on its page and log in with `hf auth login`"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no model {repo_id} on the Hugging Face Hub, or it is private"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repo_id} has no revision {revision!r} on the Hugging Face Hub"
-    if isinstance(error, errors.HFValidationError):
-        return f"{repo_id!r} is no valid name of a model on the Hugging Face Hub"
-    if isinstance(error, errors.LocalTokenNotFoundError):
-        return "no token for the Hugging Face Hub on this machine: log in with `hf auth login`"
-    if isinstance(error, errors.HfHubHTTPError):
-        return f"the Hugging Face Hub refused {repo_id} (status {error.response.status_code})"
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return f"cannot store {repo_id}: {error.strerror}"
-    kind = type(error).__name__
-    return f"the Hugging Face Hub cannot be reached for {repo_id} ({kind})"
 
 
 @contextlib.contextmanager

@@ -836,24 +836,54 @@ def compare(
 
 @app.command()
 def push(
-    bundle: Annotated[str, typer.Argument(help="Bundle to upload: a bundled name or a folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="What to upload: a bundled name, the folder of a bundle or of a database. With "
+            "--space also owner/name of a model on the Hub.",
+        ),
+    ],
     repo: Annotated[str, typer.Argument(help="Where to: owner/name on the Hugging Face Hub.")],
+    space: Annotated[
+        bool, typer.Option("--space", help="Upload the app as a Space that shows this bundle.")
+    ] = False,
+    database: Annotated[
+        str | None, typer.Option(help="With --space: owner/name of a database on the Hub.")
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Verify and list the files, upload nothing.")
     ] = False,
 ) -> None:
-    """Check a bundle and upload it to the Hugging Face Hub as a model."""
-    from rissole.bundle import check_repo_id, push, resolve, verify
+    """Check a bundle or a database and upload it to the Hugging Face Hub; or the app as a Space."""
+    from rissole import hub
+    from rissole.bundle import check_repo_id, resolve
 
     check_repo_id(repo)
-    folder = resolve(bundle)
+    if database is not None:
+        check_repo_id(database)
+    remote = space and "/" in source and not Path(source).exists()
+    if remote:
+        check_repo_id(source)
+        typer.echo(f"the app, which loads {source} from the Hub")
+    else:
+        folder = resolve(source)
+        _list_files(folder)
+    if dry_run:
+        typer.echo(f"nothing uploaded: without --dry-run this would go to {repo}")
+    elif space:
+        typer.echo(hub.push_space(source if remote else folder, repo, private, database))
+    else:
+        typer.echo(hub.push(folder, repo, private))
+
+
+def _list_files(folder: Path) -> None:
+    """Verify a bundle and print what it holds."""
+    from rissole.bundle import verify
+
     files = verify(folder)["files"]
     for path, entry in sorted(files.items()):
         typer.echo(f"{entry['size']:>12,}  {path}")
     total = sum(entry["size"] for entry in files.values())
     typer.echo(f"{total:>12,}  bytes in {len(files)} files, all as in the manifest")
-    if dry_run:
-        typer.echo(f"nothing uploaded: without --dry-run this would go to {repo}")
-    else:
-        typer.echo(push(folder, repo, private=private))

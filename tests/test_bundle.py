@@ -1,12 +1,7 @@
-import http.server
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -139,131 +134,6 @@ def test_unknown_names_get_one_line(name, tmp_path, monkeypatch):
 
 def test_revision_needs_a_repository(folder):
     fails(lambda: bundle.resolve(str(folder), revision="main"), "a revision needs a Hub repository")
-
-
-# The Hub: each case in a process of its own, as its client reads the environment when imported.
-
-RESOLVE = (
-    "import sys; from rissole.bundle import resolve; from rissole.config import RissoleError\n"
-    "try: print(resolve('someone/tiny'))\n"
-    "except RissoleError as error: print('refused:', error)"
-)
-
-
-def resolve_from_hub(cache: Path, endpoint: str, **env: str) -> str:
-    env = {
-        **os.environ,
-        "HF_HUB_CACHE": str(cache),
-        "HF_ENDPOINT": endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "*",
-        **env,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", RESOLVE], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The four answers of the Hub that a download needs, served from a folder."""
-
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        self.server.requests.append(self.path)
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        if parts[:3] != ["api", "models", "someone"] and parts[0] != "someone":
-            self.send_error(404)
-        elif "tree" in parts:
-            self.answer(json.dumps(self.tree()).encode())
-        elif parts[0] == "api":
-            names = [{"rfilename": entry["path"]} for entry in self.tree()]
-            self.answer(
-                json.dumps({"id": "someone/tiny", "sha": self.commit, "siblings": names}).encode()
-            )
-        else:
-            self.answer((self.server.folder / "/".join(parts[4:])).read_bytes())
-
-    def tree(self):
-        files = (path for path in sorted(self.server.folder.rglob("*")) if path.is_file())
-        return [
-            {
-                "type": "file",
-                "path": path.relative_to(self.server.folder).as_posix(),
-                "size": path.stat().st_size,
-                "oid": bundle._describe(path)["sha256"],
-            }
-            for path in files
-        ]
-
-    def answer(self, data: bytes):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("ETag", f'"{hash(data) & 0xFFFFFFFF:x}"')
-        self.send_header("X-Repo-Commit", self.commit)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub(tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.folder, server.requests = make_bundle(tmp_path / "served"), []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_hub_is_asked_once_then_the_cache_serves(hub, tmp_path):
-    cache = tmp_path / "cache"
-    found = Path(resolve_from_hub(cache, hub.url))
-    assert bundle.verify(found)["name"] == "tiny"
-    hub.requests.clear()
-    assert Path(resolve_from_hub(cache, hub.url)) == found
-    assert hub.requests == []
-    assert Path(resolve_from_hub(cache, hub.url, HF_HUB_OFFLINE="1")) == found
-
-
-def test_damaged_cache_is_downloaded_again(hub, tmp_path):
-    cache = tmp_path / "cache"
-    found = Path(resolve_from_hub(cache, hub.url))
-    weights = (found / "denoiser" / "weights.safetensors").resolve()
-    weights.write_bytes(b"\0" * 2048)
-    fails(lambda: bundle.verify(found), "damaged")
-    assert Path(resolve_from_hub(cache, hub.url)) == found
-    bundle.verify(found)
-
-
-def test_damaged_upload_is_named(hub, tmp_path):
-    (hub.folder / "denoiser" / "weights.safetensors").write_bytes(b"\0" * 2048)
-    answer = resolve_from_hub(tmp_path / "cache", hub.url)
-    assert answer.startswith("refused: someone/tiny on the Hugging Face Hub is unusable")
-    assert "weights.safetensors is damaged" in answer
-
-
-def test_cold_and_unreachable_says_so_quickly(tmp_path):
-    silent = socket.create_server(("127.0.0.1", 0))  # accepts, never answers
-    endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    for env in ({}, {"HF_HUB_OFFLINE": "1"}):
-        start = time.monotonic()
-        answer = resolve_from_hub(tmp_path / "cache", endpoint, **env)
-        assert time.monotonic() - start < bundle.HUB_TIMEOUT + 15  # most of it is the import
-        assert "cannot be reached" in answer
-        assert len(answer.splitlines()) == 1
-    silent.close()
 
 
 # Staged writing
