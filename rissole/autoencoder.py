@@ -1,7 +1,8 @@
 """The first stage: pixels to latents and back. It alone knows the latent scale.
 
 Any `diffusers` autoencoder serves: `AutoencoderTiny` (ours), `VQModel` (as published) and
-`AutoencoderKL` differ only in what `encode` returns.
+`AutoencoderKL` differ only in what `encode` returns. `PixelSpace` stands in for one where pictures
+are small enough to be painted as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ConfigMixin, VQModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
@@ -33,6 +37,35 @@ def tiny_autoencoder(
         num_decoder_blocks=decoder_blocks,
         latent_channels=latent_channels,
     )
+
+
+class PixelSpace(nn.Module, ConfigMixin):
+    """No autoencoder: the latent is the picture (3 channels, factor 1), scaled by the `Codec`.
+
+    It has no weights and is saved as a config alone.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(self, scaling_factor: float = 2.0, shift_factor: float = 0.0):
+        super().__init__()
+        # nothing to learn, but a device and a precision, as every autoencoder has
+        self.nothing = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    @classmethod
+    def fit(cls, photos: Tensor) -> PixelSpace:
+        """Measures the scale on uint8 photos (N, 3, S, S)."""
+        values = photos[:4096].float().div(127.5).sub(1)
+        return cls(scaling_factor=1 / values.std().item(), shift_factor=values.mean().item())
+
+    def encode(self, images: Tensor) -> AutoencoderTinyOutput:
+        """The images themselves."""
+        return AutoencoderTinyOutput(latents=images)
+
+    def decode(self, latents: Tensor) -> DecoderOutput:
+        """The latents themselves."""
+        return DecoderOutput(sample=latents)
 
 
 class Codec(nn.Module):
@@ -59,13 +92,18 @@ class Codec(nn.Module):
         """
         try:
             name = json.loads((Path(folder) / "config.json").read_text())["_class_name"]
+            if name == PixelSpace.__name__:
+                return cls(PixelSpace.from_config(PixelSpace.load_config(folder)))
             model = CLASSES[name].from_pretrained(folder, use_safetensors=True)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise RissoleError(f"no usable autoencoder in {Path(folder).name}/: {error}") from error
         return cls(model.eval().requires_grad_(False))
 
     def save(self, folder: str | Path) -> None:
-        """Writes half-precision safetensors and the config."""
+        """Writes half-precision safetensors and the config; of `PixelSpace` the config alone."""
+        if isinstance(self.model, PixelSpace):
+            self.model.save_config(folder)
+            return
         copy = deepcopy(self.model)
         for tensor in (*copy.parameters(), *copy.buffers()):
             tensor.data = tensor.data.half()
@@ -80,11 +118,15 @@ class Codec(nn.Module):
     @property
     def latent_channels(self) -> int:
         """Channels of a latent."""
+        if isinstance(self.model, PixelSpace):
+            return 3
         return self.model.config.latent_channels
 
     @property
     def factor(self) -> int:
         """Pixels per latent cell, along one side."""
+        if isinstance(self.model, PixelSpace):
+            return 1
         config = self.model.config
         stages = config.get("encoder_block_out_channels") or config.get("block_out_channels")
         return 2 ** (len(stages) - 1)

@@ -24,6 +24,7 @@ from rissole.images import write_atomic
 MANIFEST = "manifest.json"
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
+LOADED = (".safetensors", ".json", ".faiss")  # kinds of files that loaders look for by name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REPO_ID = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}")
@@ -104,6 +105,11 @@ def verify(
     return manifest
 
 
+def harmless(path: str) -> bool:
+    """Whether a file may lie in a bundle without being listed: no loader looks for its kind."""
+    return not path.endswith(LOADED)
+
+
 def fingerprint(manifest: Mapping[str, Any], prefix: str | tuple[str, ...] = "") -> str:
     """12 hex digits that stand for the contents of all files under `prefix`.
 
@@ -180,7 +186,7 @@ def staged(target: str | Path) -> Iterator[Path]:
         RissoleError: if `target` holds something else or cannot be written.
     """
     target = Path(target).absolute()
-    _check_replaceable(target)
+    check_replaceable(target)
     stage = target.with_name(f".{target.name}.stage-{os.getpid()}")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +199,33 @@ def staged(target: str | Path) -> Iterator[Path]:
             _publish(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_replaceable(target: str | Path) -> None:
+    """Raise RissoleError unless `target` is missing, empty, or carries a manifest itself."""
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise RissoleError(f"{target} is a file, not a folder")
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise RissoleError(f"{target} is not empty and no bundle: not overwritten")
+
+
+def publish(stage: Path, target: str | Path) -> None:
+    """Flush a finished folder to disk and let it take the place of `target`.
+
+    Whoever opens `target` meanwhile finds the old folder or the new one, through `resolve` even
+    after a kill between the two renames.
+
+    Raises:
+        RissoleError: if the file system does not let it.
+    """
+    target = Path(target).absolute()
+    check_replaceable(target)
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_stale(target)
+        _flush(stage)
+        _publish(stage, target)
 
 
 def _listing(folder: Path) -> list[str]:
@@ -251,7 +284,7 @@ def _roots() -> list[Path]:
 
 def _candidates(name: str, bundled: bool = True) -> list[Path]:
     """Existing folders that `name` may mean, the first one first."""
-    paths = [Path(name)] if name else []
+    paths = [Path(name), _aside(Path(name))] if Path(name).name else []
     if bundled and _NAME.fullmatch(name):
         paths += [root / name for root in _roots()]
     try:
@@ -266,13 +299,6 @@ def _writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RissoleError(f"cannot write {target}: {error.strerror or error}") from error
-
-
-def _check_replaceable(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise RissoleError(f"{target} is a file, not a folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise RissoleError(f"{target} is not empty and no bundle: not overwritten")
 
 
 def _clear_stale(target: Path) -> None:

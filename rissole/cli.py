@@ -26,9 +26,8 @@ from rissole.config import MAX_SEED, RissoleError
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
-    from torch import Tensor
 
+    from rissole.indexing import IndexReport
     from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
 
 app = typer.Typer(
@@ -45,10 +44,29 @@ Bundle = Annotated[
 ]
 Database = Annotated[
     str | None,
-    typer.Option(help="Folder made by `index`, used in place of the bundle's own gallery."),
+    typer.Option(
+        help="Folder made by `index`, or owner/name of one on the Hub, used in place of the "
+        "bundle's own gallery."
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="the fastest present")
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        help="What pictures are compared by: latent, latent-corner (as first published), learned "
+        "or clip.",
+        show_default="as shipped",
+    ),
+]
+Clip = Annotated[
+    str | None,
+    typer.Option(
+        help="CLIP model that reads text: a name of open_clip such as MobileCLIP2-S0, owner/name "
+        "on the Hub, or a folder.",
+        show_default="none",
+    ),
 ]
 Order = Annotated[
     str | None,
@@ -144,8 +162,14 @@ def sample(
     item: Annotated[
         int | None, typer.Option(help="Use the neighbors of this picture of the database.")
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Words that the neighbors match; needs --clip.")
+    ] = None,
     neighbors: Annotated[
         str | None, typer.Option(help="Name the neighbors yourself, such as 3,17,5.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only neighbors of this class.", show_default="all")
     ] = None,
     k: Neighbors = None,
     order: Order = None,
@@ -154,13 +178,20 @@ def sample(
     guidance_scale: Guidance = None,
     num_images: Annotated[int, typer.Option(help="How many pictures to paint.")] = 1,
     database: Database = None,
+    encoder: Encoder = None,
+    clip: Clip = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit of a bundle on the Hub.", show_default="main"),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Paint pictures and save them as PNG, each with the recipe that paints it again.
 
-    Without --query, --item or --neighbors every picture starts from a random item of the database.
+    Without --query, --text, --item or --neighbors every picture starts from a random item of the
+    database.
     """
-    chosen = _one_query(query, item, neighbors)
+    chosen = _one_query(query, text, item, neighbors, only)
     paths = _output_paths(out, num_images)
     seed = secrets.randbelow(2**32) if seed is None else seed
     _check_seeds(seed, num_images)
@@ -172,7 +203,7 @@ def sample(
     }
     from rissole.images import save_png
 
-    pipe = _load(bundle, database, device)
+    pipe = _load(bundle, database, device, encoder=encoder, clip=clip, revision=revision)
     for index, path in enumerate(paths):
         start = time.perf_counter()
         condition = _condition(pipe, chosen, k, seed + index)
@@ -184,18 +215,24 @@ def sample(
         typer.echo(f"{path}  seed {seed + index}  neighbors {ids}  {seconds:.1f} s")
 
 
-def _one_query(query: Path | None, item: int | None, neighbors: str | None) -> dict[str, Any]:
+def _one_query(
+    query: Path | None, text: str | None, item: int | None, neighbors: str | None, only: str | None
+) -> dict[str, Any]:
     """The one way of choosing neighbors that was given, read and checked; empty for none."""
-    given = {"image": query, "item": item, "neighbors": neighbors}
+    given = {"image": query, "text": text, "item": item, "neighbors": neighbors}
     chosen = {name: value for name, value in given.items() if value is not None}
     if len(chosen) > 1:
-        raise RissoleError("give only one of --query, --item and --neighbors")
+        raise RissoleError("give only one of --query, --text, --item and --neighbors")
+    if only is not None and neighbors is not None:
+        raise RissoleError("give only one of --neighbors and --only")
     if query is not None:
         from rissole.images import load_image
 
         chosen["image"] = load_image(query)
     if neighbors is not None:
         chosen["neighbors"] = _numbers(neighbors)
+    if only is not None:
+        chosen["label"] = only
     return chosen
 
 
@@ -228,10 +265,13 @@ def _check_seeds(first: int, count: int) -> None:
         raise RissoleError(f"seed must be from 0 to {MAX_SEED - (count - 1)}, not {first}")
 
 
-def _load(bundle: str, database: str | None, device: str | None) -> RissolePipeline:
+def _load(bundle: str, database: str | None, device: str | None, **options: Any) -> RissolePipeline:
     from rissole.pipeline import RissolePipeline
 
-    return RissolePipeline.from_pretrained(bundle, database=database, device=device)
+    pipe = RissolePipeline.from_pretrained(bundle, database=database, device=device, **options)
+    if pipe.commit:
+        typer.echo(f"{bundle} at commit {pipe.commit}", err=True)
+    return pipe
 
 
 def _condition(
@@ -414,7 +454,11 @@ def _peak_rss() -> int:
 @app.command()
 def index(
     source: Annotated[
-        Path, typer.Argument(help="A folder of pictures, a parquet file, or a folder of such.")
+        str,
+        typer.Argument(
+            help="A folder of pictures, a parquet file, a folder of such, or owner/name of a data "
+            "set on the Hub."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; give it to --database afterwards.")],
     bundle: Bundle = "cats-128",
@@ -422,55 +466,57 @@ def index(
         str | None,
         typer.Option(help="What the pictures are, for people.", show_default="the source's name"),
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Take only pictures of this class.", show_default="all")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Take only the first pictures.", show_default="all")
     ] = None,
+    split: Annotated[str, typer.Option(help="Part of a data set on the Hub.")] = "train",
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit of a data set.", show_default="the newest"),
+    ] = None,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep pictures that are there already.")
+    ] = False,
+    encoder: Encoder = None,
+    clip: Clip = None,
     device: Device = None,
 ) -> None:
     """Make a retrieval database of your own pictures, to guide the model in place of its gallery.
 
-    It fits the bundle it is made with, and others with the same autoencoder.
+    Duplicates and files that are no pictures are left out and listed. Started again, a build that
+    was cut off goes on where it was. The result fits the bundle it is made with, and others with
+    the same autoencoder.
     """
     if limit is not None and limit < 1:
         raise RissoleError(f"--limit must be above 0, not {limit}")
-    from rissole.bundle import fingerprint, read_manifest, staged, write_manifest
-    from rissole.retrieval import build_database
-    from rissole.training.photos import load_photos
+    from rissole.indexing import build_index
+    from rissole.sources import open_source
 
-    pipe = _load(bundle, None, device)
-    with staged(out) as stage:
-        photos = load_photos(source, pipe.image_size, limit)
-        latents = _encode(pipe, photos)
-        images = [_picture(photo) for photo in photos]
-        build_database(stage, images, pipe.codec, pipe.embedding, label or source.stem, latents)
-        encoder = fingerprint(read_manifest(pipe.folder), ("autoencoder/", "embedding/"))
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", out.name).lstrip(".-_") or "database"
-        write_manifest(stage, name, encoder=encoder)
-    typer.echo(f"{len(photos):,} pictures in {out}: use it with --database {out}")
+    pictures = open_source(source, split, revision)
+    pipe = _load(bundle, None, device, encoder=encoder, clip=clip)
+    report = build_index(
+        pipe, pictures, out, label=label, only=only, limit=limit, keep_duplicates=keep_duplicates
+    )
+    if report.pictures:  # one of several processes reports
+        _print_index(report, out)
 
 
-def _encode(pipe: RissolePipeline, photos: Tensor, batch: int = 16) -> Tensor:
-    """Latents (N, C, S, S), on the CPU, of uint8 photos (N, 3, H, W)."""
-    import torch
-    from tqdm import tqdm
-
-    parts = []
-    with (
-        torch.inference_mode(),
-        tqdm(total=len(photos), desc="encoding", unit="photo", leave=False, disable=None) as bar,
-    ):
-        for part in photos.split(batch):
-            pixels = part.to(pipe.device).float().div(127.5).sub(1)
-            parts.append(pipe.codec.encode(pixels).float().cpu())
-            bar.update(len(part))
-    return torch.cat(parts)
-
-
-def _picture(photo: Tensor) -> Image.Image:
-    """A uint8 tensor (3, H, W) as a picture."""
-    from PIL import Image
-
-    return Image.fromarray(photo.permute(1, 2, 0).contiguous().numpy())
+def _print_index(report: IndexReport, out: Path) -> None:
+    for name, reason in report.skipped[:10]:
+        typer.echo(f"skipped {name}: {reason}", err=True)
+    if len(report.skipped) > 10:
+        typer.echo(f"... all {len(report.skipped)} in {out / 'left-out.json'}", err=True)
+    rate = (report.pictures + report.duplicates - report.resumed_at) / max(report.seconds, 1e-9)
+    left_out = f"{report.duplicates:,} duplicates and {len(report.skipped):,} unreadable left out"
+    resumed = f", resumed after {report.resumed_at:,}" if report.resumed_at else ""
+    typer.echo(
+        f"{report.pictures:,} pictures in {report.seconds:.1f} s ({max(rate, 0):.0f} a second), "
+        f"{report.bytes / 1e6:.1f} MB; {left_out}{resumed}"
+    )
+    typer.echo(f"use it with --database {out}")
 
 
 # --- train --------------------------------------------------------------------------------------

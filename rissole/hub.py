@@ -1,6 +1,6 @@
 """The Hugging Face Hub: bundles, databases and the app, fetched and sent.
 
-Only the files that a repository's `manifest.json` lists are fetched, all of one commit, each checked
+Only the files that `manifest.json` lists are fetched, all of one commit, each checked
 against its size and SHA-256. What is whole in the cache is used without any network.
 """
 
@@ -23,6 +23,7 @@ from rissole.bundle import (
     check_file,
     check_repo_id,
     fingerprint,
+    harmless,
     read_manifest,
     verify,
     write_manifest,
@@ -32,7 +33,6 @@ from rissole.config import RissoleError
 
 TIMEOUT = 4.0  # seconds until a Hub that does not answer counts as unreachable
 HUB = "the Hugging Face Hub"
-LOADED = (".safetensors", ".json", ".faiss")  # kinds of files that loaders look for by name
 
 Result = TypeVar("Result")
 
@@ -73,12 +73,28 @@ def fetch(repo: Repo, update: bool = False) -> Path:
     if cached is not None and not update:
         with contextlib.suppress(RissoleError):
             return _checked(cached)
-    commit = _commit(repo)
-    folder = _manifest_folder(repo, commit)
-    _fetch_files(repo, commit, folder)
+    newest = commit(repo)
+    folder = _manifest_folder(repo, newest)
+    _fetch_files(repo, newest, folder)
     # the client notes which commit the branch is at, for the next start without network
     _get(repo, MANIFEST, repo.revision or "main")
     return _checked(folder)
+
+
+def commit(repo: Repo) -> str:
+    """The commit that the revision is at: one question, answered soon or not at all.
+
+    Raises:
+        RissoleError: one line, within some 5 seconds.
+    """
+    from huggingface_hub import HfApi
+
+    ask = HfApi().dataset_info if repo.kind == "dataset" else HfApi().model_info
+    with _one_line(repo):
+        info = _within(TIMEOUT, lambda: ask(repo.id, revision=repo.revision, timeout=TIMEOUT))
+    if not info.sha:
+        raise RissoleError(f"{HUB} names no commit of {repo.id}")
+    return info.sha
 
 
 def commit_of(folder: str | Path) -> str | None:
@@ -159,20 +175,8 @@ def _cached(repo: Repo) -> Path | None:
 
 def _checked(folder: Path) -> Path:
     """The folder, its listed files verified; pictures and texts beside them do no harm."""
-    verify(folder, tolerate=lambda path: not path.endswith(LOADED))
+    verify(folder, tolerate=harmless)
     return folder
-
-
-def _commit(repo: Repo) -> str:
-    """The commit that the revision is at: one question, answered soon or not at all."""
-    from huggingface_hub import HfApi
-
-    ask = HfApi().dataset_info if repo.kind == "dataset" else HfApi().model_info
-    with _one_line(repo):
-        info = _within(TIMEOUT, lambda: ask(repo.id, revision=repo.revision, timeout=TIMEOUT))
-    if not info.sha:
-        raise RissoleError(f"{HUB} names no commit of {repo.id}")
-    return info.sha
 
 
 def _manifest_folder(repo: Repo, commit: str) -> Path:

@@ -8,8 +8,10 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,35 @@ from PIL import Image
 from torch import Tensor
 
 from rissole.autoencoder import Codec
-from rissole.bundle import fingerprint, resolve, staged, verify, write_manifest
+from rissole.bundle import (
+    fingerprint,
+    harmless,
+    read_manifest,
+    resolve,
+    staged,
+    verify,
+    write_manifest,
+)
 from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
-from rissole.images import square, to_pil, to_tensor
-from rissole.retrieval import Database, Hits
+from rissole.encoders import (
+    GET_CLIP,
+    NAMES,
+    ClipEncoder,
+    CornerEncoder,
+    LatentEncoder,
+    LearnedEncoder,
+    QueryEncoder,
+)
+from rissole.hub import commit_of
+from rissole.images import ImageSource, load_image, square, to_pil, to_tensor
+from rissole.retrieval import Database, Hits, open_database
 from rissole.sampler import Conditions, PaintStep, block_shares, canvas_noise, paint
+from rissole.vectors import VectorIndex
 
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
+MAX_PICTURES = 256  # in a database that lives in memory
 EMPTY = 127  # grey level of blocks that are not painted yet
 
 
@@ -144,6 +166,7 @@ class RissolePipeline:
         config: dict[str, Any],
         fingerprint: str = "",
         folder: Path | None = None,
+        encoders: Iterable[QueryEncoder] = (),
     ):
         """Puts the parts together; `from_pretrained` is the usual way.
 
@@ -152,16 +175,17 @@ class RissolePipeline:
                 num_inference_steps, guidance_scale and k.
             fingerprint: stands for all weights.
             folder: where the bundle lies, for `save_pretrained` to copy.
+            encoders: further query encoders, beside those that compare latents.
         """
-        size = denoiser.config.latent_size
-        if database.latent_shape != (denoiser.config.latent_channels, size, size):
-            raise RissoleError(
-                "the database was made for another model: its latents differ in shape"
-            )
+        channels, size = denoiser.config.latent_channels, denoiser.config.latent_size
+        _check_shape(database, (channels, size, size))
         self.codec, self.denoiser, self.scheduler = codec, denoiser, scheduler
         self.embedding, self.database, self.config = embedding, database, config
         self.fingerprint, self.folder = fingerprint, folder
-        self._lock = threading.Lock()
+        always = (LatentEncoder(embedding), CornerEncoder(channels, size))
+        self.encoders = {encoder.name: encoder for encoder in (*always, *encoders)}
+        self._indexes: dict[str, VectorIndex] = {}
+        self._lock, self._index_lock = threading.Lock(), threading.Lock()
 
     # --- loading and saving ---------------------------------------------------------------------
 
@@ -173,26 +197,38 @@ class RissolePipeline:
         database: str | Path | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
+        encoder: str | None = None,
+        clip: str | None = None,
+        update: bool = False,
     ) -> RissolePipeline:
         """Loads a bundle after checking every file against its manifest.
 
         Args:
             name: a bundled name, a local folder or a Hub repository.
             revision: branch, tag or commit on the Hub.
-            database: folder of another database, made for the same autoencoder.
+            database: folder or Hub data set of another database, made for the same autoencoder.
             device: "cpu", "cuda", ...; None takes the fastest there is.
             dtype: of the denoiser; None is bfloat16 where the processor computes in it.
+            encoder: what pictures are compared by: "latent", "latent-corner" (as published),
+                "learned" (if the bundle has one) or "clip"; None is as shipped.
+            clip: a CLIP model that makes text queries possible, see `ClipEncoder.load`.
+            update: ask the Hub for a newer commit, even when a whole copy is in the cache.
 
         Raises:
             RissoleError: one line that says what is missing, damaged or unknown.
         """
-        folder = resolve(name, revision)
-        manifest = verify(folder)
+        folder = resolve(name, revision, update=update)
+        manifest = verify(folder, tolerate=harmless if commit_of(folder) else lambda path: False)
         config = _read_config(folder / "config.json")
         where = _device(device)
+        further: list[QueryEncoder] = []
+        if (folder / "encoder").is_dir():
+            further.append(LearnedEncoder.load(folder / "encoder").to(where))
+        if clip is not None:
+            further.append(ClipEncoder.load(clip).to(where))
         codec = Codec.load(folder / "autoencoder").to(where)
         denoiser = Denoiser.load(folder / "denoiser").to(where, dtype or _fast_dtype(where))
-        return cls(
+        pipe = cls(
             codec,
             denoiser.to(memory_format=torch.channels_last),
             DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler"),
@@ -201,7 +237,59 @@ class RissolePipeline:
             config,
             fingerprint(manifest, WEIGHTS),
             folder,
+            further,
         )
+        if encoder is not None:
+            pipe.config = {**config, "encoder": pipe.find_encoder(encoder).name}
+        return pipe
+
+    def with_database(self, database: str | Path | Database) -> RissolePipeline:
+        """The same model, nothing of it copied, with another database.
+
+        Args:
+            database: folder, `owner/name` of a data set on the Hub, or an opened one.
+
+        Raises:
+            RissoleError: when it is damaged or was made with another autoencoder.
+        """
+        if not isinstance(database, Database):
+            if self.folder is None:
+                raise RissoleError("a pipeline without a folder cannot check a database's encoder")
+            database = _open_database(self.folder, read_manifest(self.folder), database)
+        _check_shape(database, self.database.latent_shape)
+        other = copy(self)
+        other.database, other._indexes = database, {}
+        return other
+
+    def with_pictures(
+        self, pictures: Iterable[ImageSource], label: str = "your photos"
+    ) -> RissolePipeline:
+        """The same model with a database of a few pictures that lives as long as the result.
+
+        Nothing is written to disk. What is no picture is left out and named in
+        `result.database.info["skipped"]`.
+
+        Args:
+            pictures: files, bytes or PIL images, 1 to 256 of them.
+            label: what they are, for people.
+
+        Raises:
+            RissoleError: when none of them is a picture.
+        """
+        images, skipped = [], []
+        for source in islice(pictures, MAX_PICTURES + 1):
+            try:
+                images.append(square(load_image(source), self.image_size))
+            except RissoleError as error:
+                skipped.append(str(error))
+        if not 1 <= len(images) <= MAX_PICTURES:
+            reason = f": {skipped[0]}" if skipped and not images else ""
+            raise RissoleError(f"give 1 to {MAX_PICTURES} pictures{reason}")
+        latents = torch.cat([self._encode(image) for image in images])
+        with torch.inference_mode():
+            database = Database.in_memory(latents, images, self.encoders["latent"], label)
+        database.info["skipped"] = skipped
+        return self.with_database(database)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a complete bundle with its manifest, whole or not at all.
@@ -228,6 +316,21 @@ class RissolePipeline:
         return self.config["image_size"]
 
     @property
+    def commit(self) -> str | None:
+        """Commit of the bundle on the Hub; None when it does not come from there."""
+        return commit_of(self.folder) if self.folder is not None else None
+
+    @property
+    def encoder(self) -> QueryEncoder:
+        """What pictures are compared by, unless `retrieve` is told otherwise."""
+        return self.find_encoder(self.config.get("encoder", "latent"))
+
+    @property
+    def text_queries(self) -> bool:
+        """Whether `retrieve(text=...)` works: a CLIP model was given."""
+        return any(encoder.reads_text for encoder in self.encoders.values())
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """Shipped settings: order, grid, num_inference_steps, guidance_scale and k."""
         return dict(self.config["defaults"])
@@ -251,40 +354,98 @@ class RissolePipeline:
         item: int | None = None,
         k: int = 8,
         seed: int | None = None,
+        label: str | None = None,
+        encoder: str | None = None,
     ) -> Hits:
         """Finds the k nearest pictures of the database.
 
         Args:
             image: a query of any size.
-            text: a query in words; needs a bundle with a text encoder.
+            text: a query in words; needs a text encoder, see `text_queries`.
             item: a picture of the database; it is not among its own neighbors.
             k: 1 to 16.
             seed: draws the random item that is taken when no query is given.
+            label: only pictures of this class, the random item included.
+            encoder: what they are compared by, in place of `self.encoder`.
 
         Raises:
             RissoleError: for more than one query, an unknown item or k out of range.
         """
         if sum(q is not None for q in (image, text, item)) > 1:
             raise RissoleError("give one query: an image, a text or an item")
+        used = self._text_encoder() if text is not None else self.encoder
+        used = used if encoder is None else self.find_encoder(encoder)
         item = None if item is None else whole_number(item, "item", 0, len(self.database) - 1)
-        if text is not None:
-            raise RissoleError("this bundle has no text encoder: query with an image or an item")
-        if image is not None:
-            picture = square(image, self.image_size)
-            ids, scores = self.database.search(self._embed(picture), k)
-            return Hits(ids, scores, [self.database.image(i) for i in ids], picture)
-        if item is None:
-            seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
-            draw = torch.Generator().manual_seed(seed)
-            item = int(torch.randint(len(self.database), (), generator=draw))
-        ids, scores = self.database.search(self.database.vector(item), k, exclude=item)
-        images = [self.database.image(i) for i in ids]
-        return Hits(ids, scores, images, self.database.image(item), item)
+        picture = None if image is None else square(image, self.image_size)
+        if image is None and text is None and item is None:
+            item = self._random_item(seed, label)
+        index = self._index(used)
+        vector = index.vector(item) if item is not None else self._embed(used, picture, text)
+        ids, scores = self.database.search(vector, k, exclude=item, label=label, index=index)
+        return Hits(
+            ids,
+            scores,
+            images=[self.database.image(i) for i in ids],
+            query=picture if item is None else self.database.image(item),
+            item=item,
+            labels=self.database.labels(ids),
+            text=text,
+        )
 
-    def _embed(self, picture: Image.Image) -> np.ndarray:
+    def find_encoder(self, name: str) -> QueryEncoder:
+        """A query encoder by its name.
+
+        Raises:
+            RissoleError: when there is none of that name here.
+        """
+        if name in self.encoders:
+            return self.encoders[name]
+        if name == "clip":
+            raise RissoleError(f"no CLIP model is loaded: {GET_CLIP}")
+        if name in NAMES:
+            raise RissoleError(f"this bundle has no encoder {name!r}")
+        raise RissoleError(f"encoder must be one of {', '.join(NAMES)}, not {name!r:.60}")
+
+    def _text_encoder(self) -> QueryEncoder:
+        reading = (encoder for encoder in self.encoders.values() if encoder.reads_text)
+        found = next(reading, None)
+        if found is None:
+            raise RissoleError(f"no text encoder is loaded: {GET_CLIP}")
+        return found
+
+    def _random_item(self, seed: int | None, label: str | None) -> int:
+        seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
+        draw = torch.Generator().manual_seed(seed)
+        if label is None:
+            return int(torch.randint(len(self.database), (), generator=draw))
+        members = self.database.members(label).nonzero()[0]
+        if not len(members):
+            raise RissoleError(f"the database has no picture of class {label!r:.60}")
+        return int(members[int(torch.randint(len(members), (), generator=draw))])
+
+    def _index(self, encoder: QueryEncoder) -> VectorIndex:
+        """The database's index for an encoder, made on first use where it has none."""
+        with self._index_lock:
+            if encoder.id not in self._indexes:
+                self._indexes[encoder.id] = self.database.index_for(encoder)
+            return self._indexes[encoder.id]
+
+    def _embed(
+        self, encoder: QueryEncoder, picture: Image.Image | None, text: str | None
+    ) -> np.ndarray:
+        if text is not None:
+            if not text.strip():
+                raise RissoleError("the text to search for is empty")
+            with torch.inference_mode():
+                return encoder.text([text])[0].cpu().numpy()
+        latents = self._encode(picture).to(self.device)
+        with torch.inference_mode():
+            return encoder(to_tensor(picture).to(self.device), latents)[0].cpu().numpy()
+
+    def _encode(self, picture: Image.Image) -> Tensor:
+        """Latent (1, C, S, S) of a square picture, on the CPU."""
         with self._lock, torch.inference_mode():
-            latents = self.codec.encode(to_tensor(picture).to(self.device))
-            return self.embedding(latents)[0].cpu().numpy()
+            return self.codec.encode(to_tensor(picture).to(self.device)).float().cpu()
 
     # --- painting -------------------------------------------------------------------------------
 
@@ -484,15 +645,17 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _open_database(folder: Path, manifest: dict, other: str | Path | None) -> Database:
     if other is None:
         return Database(folder / "database", fingerprint(manifest, "database/"))
-    if not (Path(other) / "manifest.json").is_file():
-        raise RissoleError(f"{other} is no database: it has no manifest.json")
-    own = verify(other)
-    wanted = fingerprint(manifest, ("autoencoder/", "embedding/"))
-    if own.get("encoder") != wanted:
-        raise RissoleError(
-            f"database {Path(other).name} was made with another autoencoder: index it again"
-        )
-    return Database(other, fingerprint(own))
+    return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
+
+
+def latent_fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Stands for what makes the latents and vectors of a bundle's databases."""
+    return fingerprint(manifest, ("autoencoder/", "embedding/"))
+
+
+def _check_shape(database: Database, wanted: tuple[int, ...]) -> None:
+    if database.latent_shape != wanted:
+        raise RissoleError("the database was made for another model: its latents differ in shape")
 
 
 def _device(name: str | None) -> torch.device:

@@ -1,0 +1,591 @@
+"""Makes a retrieval database of any pictures: streamed, resumable, without duplicates.
+
+Pictures are read, decoded, encoded and written a few at a time, so that memory does not grow with
+their number. What is written is on disk every few seconds together with a note of how far it goes;
+a build that was killed goes on from there. The finished folder takes the place of `out` by a
+rename: a database in use is never half one.
+
+With `accelerate launch` several processes encode, each its share; the first one joins them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from rissole import vectors
+from rissole.bundle import check_replaceable, publish, read_manifest, write_manifest
+from rissole.config import RissoleError
+from rissole.encoders import QueryEncoder
+from rissole.images import load_image, square, to_tensor, write_atomic
+from rissole.pipeline import RissolePipeline, latent_fingerprint
+from rissole.retrieval import NO_CLASS, to_webp, write_encoder
+from rissole.sources import Item, Source
+
+BATCH = 16  # pictures encoded together; larger ones outgrow a CPU's caches
+COMMIT_SECONDS = 2.0  # how much work a kill may cost
+NEAR = 0.98  # cosine above which another picture counts as the same one
+CANDIDATES = 4  # nearest by their signs, whose cosine is then compared
+HEADER = 1024  # bytes kept free in front of a tensor for what is known at the end
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What a build did.
+
+    Attributes:
+        pictures: in the database.
+        duplicates: left out, exact and near.
+        skipped: `(name, reason)` of what could not be read.
+        resumed_at: number of pictures that an earlier, killed build had dealt with.
+        seconds: wall time of this build.
+        bytes: size of the folder.
+    """
+
+    pictures: int
+    duplicates: int
+    skipped: list[tuple[str, str]]
+    resumed_at: int
+    seconds: float
+    bytes: int
+
+
+def build_index(
+    pipe: RissolePipeline,
+    source: Source,
+    out: str | Path,
+    *,
+    label: str | None = None,
+    only: str | None = None,
+    limit: int | None = None,
+    keep_duplicates: bool = False,
+) -> IndexReport:
+    """Writes the pictures of a source as a database that fits the pipeline's autoencoder.
+
+    The pipeline's own encoder finds the neighbors; a CLIP model, if it has one, gets an index of
+    its own.
+
+    Args:
+        out: folder to write; replaced when it is a database already.
+        label: what the pictures are, for people.
+        only: take only pictures of this class.
+        limit: take only the first pictures.
+        keep_duplicates: keep pictures that are there already.
+
+    Raises:
+        RissoleError: when there is nothing to read, `out` is something else, or another build is
+            writing it.
+    """
+    start, out = time.monotonic(), Path(out).absolute()
+    check_replaceable(out)
+    label = label or (f"{source.name}: {only}" if only else source.name)
+    rank, world = _processes()
+    work = out.with_name(f".{out.name}.build")
+    identity = {
+        "source": source.identity, "bundle": latent_fingerprint(read_manifest(pipe.folder)),
+        "encoders": [encoder.id for encoder in _encoders(pipe)], "only": only, "limit": limit,
+        "keep_duplicates": keep_duplicates, "world": world,
+    }  # fmt: skip
+    with _locked(work, rank):
+        if world > 1:
+            with _Writer(pipe, work / f"part-{rank}", identity, keep_duplicates=True) as part:
+                _encode_all(pipe, source, part, only, limit, rank, world)
+            _wait()
+        report = None
+        if rank == 0:
+            with _Writer(pipe, work / "whole", identity, keep_duplicates) as writer:
+                resumed = writer.read
+                if world == 1:
+                    _encode_all(pipe, source, writer, only, limit)
+                else:
+                    _join(writer, [work / f"part-{r}" for r in range(world)])
+                if not writer.count:
+                    reason = _nothing(source, only, writer)
+                    shutil.rmtree(work, ignore_errors=True)
+                    raise RissoleError(reason)
+                folder = writer.finish(label, out.name)
+                report = _report(writer, folder, resumed, time.monotonic() - start)
+            publish(folder, out)
+            shutil.rmtree(work, ignore_errors=True)
+        if world > 1:
+            _wait()
+    return report or IndexReport(0, 0, [], 0, time.monotonic() - start, 0)
+
+
+# --- reading and encoding -----------------------------------------------------------------------
+
+
+class _Picture(NamedTuple):
+    """A picture on its way into the database, or the reason why it cannot be."""
+
+    number: int
+    name: str
+    label: str | None
+    image: Image.Image | None
+    fault: str = ""
+
+
+class _Row(NamedTuple):
+    """What the database keeps of one picture."""
+
+    number: int
+    name: str
+    label: str | None
+    latent: np.ndarray
+    vectors: list[np.ndarray]
+    webp: bytes
+    digest: bytes
+
+
+def _encode_all(
+    pipe: RissolePipeline,
+    source: Source,
+    writer: _Writer,
+    only: str | None,
+    limit: int | None,
+    rank: int = 0,
+    world: int = 1,
+) -> None:
+    """Takes a writer through what is left of a source."""
+    total = min(filter(None, (source.total, limit)), default=None)
+    title = f"indexing {source.name}"
+    # disable=None: no bar where stderr is no terminal
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=total, initial=writer.read, desc=title, unit="picture", disable=None) as bar,
+    ):
+        numbered = enumerate(source.items(writer.read), writer.read)
+        numbered = islice(numbered, None if limit is None else max(0, limit - writer.read))
+        while batch := list(islice(numbered, BATCH)):
+            own = batch if (batch[0][0] // BATCH) % world == rank else []
+            wanted = [(n, item) for n, item in own if only is None or item.label == only]
+            pictures = list(pool.map(lambda pair: _decode(*pair, pipe.image_size), wanted))
+            for picture in pictures:
+                if picture.image is None:
+                    writer.skip(picture.name, picture.fault)
+            readable = [picture for picture in pictures if picture.image is not None]
+            for row in _rows(pipe, writer.encoders, readable, pool):
+                writer.add(row)
+            writer.read = batch[-1][0] + 1
+            writer.commit()
+            bar.update(len(batch))
+    writer.commit(now=True)
+
+
+def _decode(number: int, item: Item, size: int) -> _Picture:
+    if item.data is None:
+        return _Picture(number, item.name, item.label, None, "holds no picture")
+    try:
+        image = square(load_image(item.data), size)
+    except RissoleError as error:
+        return _Picture(number, item.name, item.label, None, str(error))
+    return _Picture(number, item.name, item.label, image)
+
+
+def _rows(
+    pipe: RissolePipeline,
+    encoders: Sequence[QueryEncoder],
+    pictures: Sequence[_Picture],
+    pool: ThreadPoolExecutor,
+) -> Iterator[_Row]:
+    """Latents, vectors and thumbnails of pictures."""
+    if not pictures:
+        return
+    images = [picture.image for picture in pictures]
+    webp = pool.map(to_webp, images)
+    pixels = to_tensor(images).to(pipe.device)
+    with torch.inference_mode():
+        latents = pipe.codec.encode(pixels).float()
+        made = [encoder(pixels, latents).cpu().numpy() for encoder in encoders]
+    stored = latents.cpu().half().numpy()
+    for i, (picture, data) in enumerate(zip(pictures, webp, strict=True)):
+        digest = hashlib.sha256(picture.image.tobytes()).digest()[:16]
+        yield _Row(
+            picture.number, picture.name, picture.label, stored[i], [v[i] for v in made], data,
+            digest,
+        )  # fmt: skip
+
+
+def _encoders(pipe: RissolePipeline) -> list[QueryEncoder]:
+    """The pipeline's own encoder first, then those whose vectors take long to make."""
+    further = (pipe.encoders[name] for name in ("learned", "clip") if name in pipe.encoders)
+    return [pipe.encoder, *(encoder for encoder in further if encoder is not pipe.encoder)]
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+class _Column:
+    """A file of rows of one kind, appended to and cut back to what was noted."""
+
+    def __init__(self, path: Path, dtype: str, row: tuple[int, ...] = (), header: int = 0):
+        self.path, self.dtype, self.row, self.header = path, np.dtype(dtype), row, header
+        self.row_bytes = self.dtype.itemsize * int(np.prod(row, dtype=np.int64))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.file = path.open("r+b", buffering=0)
+
+    def cut(self, rows: int) -> bool:
+        """Forgets what comes after some rows; tells whether all of them are there."""
+        length = self.header + rows * self.row_bytes
+        whole = rows == 0 or self.path.stat().st_size >= length
+        self.file.truncate(length)
+        self.file.seek(length)
+        return whole
+
+    def append(self, values: np.ndarray | bytes) -> None:
+        """Adds rows; a full disk is an OSError."""
+        data = values if isinstance(values, bytes) else np.asarray(values, self.dtype).tobytes()
+        if self.file.write(data) != len(data):
+            raise OSError(28, "No space left on device", str(self.path))
+
+    def rows(self, count: int) -> np.ndarray:
+        """All rows, memory-mapped."""
+        if not count:
+            return np.empty((0, *self.row), self.dtype)
+        return np.memmap(self.path, self.dtype, "r", self.header, (count, *self.row))
+
+    def one(self, number: int) -> np.ndarray:
+        """A single row."""
+        data = os.pread(self.file.fileno(), self.row_bytes, self.header + number * self.row_bytes)
+        return np.frombuffer(data, self.dtype).reshape(self.row)
+
+    def flush(self) -> None:
+        """Forces the file to disk."""
+        os.fsync(self.file.fileno())
+
+
+class _Writer:
+    """A database in the making, in a folder that survives a kill.
+
+    `database/` is what will be published; `columns/` is what is needed on the way.
+    """
+
+    def __init__(
+        self, pipe: RissolePipeline, folder: Path, identity: dict[str, Any], keep_duplicates: bool
+    ):
+        self.encoders, self.identity = _encoders(pipe), identity
+        self.folder, self.keep_duplicates = folder, keep_duplicates
+        self.image_size, self.latent_shape = pipe.image_size, pipe.database.latent_shape
+        self._state = self._open()
+        self._committed = time.monotonic()
+        self._seen = {bytes(d) for d in self.columns["digests"].rows(self.count).reshape(-1, 16)}
+        self._near = faiss.IndexBinaryFlat(8 * -(-self.encoders[0].dim // 8))
+        for start in range(0, self.count, vectors.CHUNK):
+            part = self.columns["vectors-0"].rows(self.count)[start : start + vectors.CHUNK]
+            self._near.add(_signs(part))
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for column in self.columns.values():
+            column.file.close()
+
+    @property
+    def count(self) -> int:
+        """Pictures so far."""
+        return self._state["count"]
+
+    @property
+    def read(self) -> int:
+        """Items of the source that were dealt with."""
+        return self._state["read"]
+
+    @read.setter
+    def read(self, number: int) -> None:
+        self._state["read"] = number
+
+    @property
+    def duplicates(self) -> int:
+        """Pictures left out because they are there already."""
+        return self._state["duplicates"]
+
+    def add(self, row: _Row) -> None:
+        """Adds a picture unless it is there already."""
+        if not self.keep_duplicates:
+            same = self._same(row)
+            if same is not None:
+                self._state["duplicates"] += 1
+                return self._note({"duplicate": row.name, "of": same})
+        self._seen.add(row.digest)
+        self._near.add(_signs(row.vectors[0][None]))
+        for i, vector in enumerate(row.vectors):
+            self.columns[f"vectors-{i}"].append(vector)
+        self.columns["latents"].append(row.latent)
+        self.columns["webp"].append(row.webp)
+        self.columns["lengths"].append(np.array(len(row.webp)))
+        self.columns["digests"].append(row.digest)
+        self.columns["numbers"].append(np.array(row.number))
+        self.columns["labels"].append(np.array(self._class(row.label)))
+        self._state["count"] += 1
+        self._state["webp"] += len(row.webp)
+        return None
+
+    def skip(self, name: str, reason: str) -> None:
+        """Notes that something could not be read."""
+        self._state["skipped"] += 1
+        self._note({"skipped": name, "reason": reason})
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What was skipped and left out, in order."""
+        data = self.columns["notes"].path.read_bytes()[: self._state["notes"]]
+        return [json.loads(line) for line in data.splitlines()]
+
+    def commit(self, now: bool = False) -> None:
+        """Forces everything to disk and notes how far it goes, now or when it is time again."""
+        if now or time.monotonic() - self._committed > COMMIT_SECONDS:
+            for column in self.columns.values():
+                column.flush()
+            data = {"identity": self.identity, **self._state}
+            write_atomic(self.folder / "progress.json", json.dumps(data).encode())
+            self._committed = time.monotonic()
+
+    def finish(self, label: str, name: str) -> Path:
+        """Writes index, headers and manifest; returns the folder to publish."""
+        self.commit(now=True)
+        final, count = self.folder / "database", self.count
+        self._finish_latents(count)
+        self._finish_thumbnails(count)
+        index = vectors.build(final / "index.faiss", self._chunks(0), count, self.encoders[0].dim)
+        for i, encoder in enumerate(self.encoders[1:], 1):
+            made = self.columns[f"vectors-{i}"].rows(count)
+            write_encoder(final / "encoders" / encoder.name, encoder, made)
+        own = self.encoders[0]
+        info = {"format": 1, "count": count, "label": label, "image_size": self.image_size,
+                "encoder": {"name": own.name, "id": own.id}, "index": index}  # fmt: skip
+        classes = self._state["classes"]
+        if classes:
+            info["classes"] = classes
+            numbers = torch.from_numpy(np.array(self.columns["labels"].rows(count)))
+            save_file({"labels": numbers}, final / "labels.safetensors")
+        (final / "database.json").write_text(json.dumps(info, indent=1) + "\n")
+        (final / "left-out.json").write_text(json.dumps(self.notes(), indent=1) + "\n")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_") or "database"
+        write_manifest(final, name, encoder=self.identity["bundle"])
+        return final
+
+    def _chunks(self, encoder: int) -> vectors.Chunks:
+        rows = self.columns[f"vectors-{encoder}"].rows(self.count)
+
+        def chunks() -> Iterator[np.ndarray]:
+            for start in range(0, len(rows), vectors.CHUNK):
+                yield rows[start : start + vectors.CHUNK]
+
+        return chunks
+
+    def _finish_latents(self, count: int) -> None:
+        column = self.columns["latents"]
+        shape = [count, *self.latent_shape]
+        entry = {"dtype": "F16", "shape": shape, "data_offsets": [0, count * column.row_bytes]}
+        _write_header(column, {"latents": entry})
+
+    def _finish_thumbnails(self, count: int) -> None:
+        """Puts the offsets behind the WebP files, at a multiple of 8 as numbers like to lie."""
+        column, length = self.columns["webp"], self._state["webp"]
+        column.cut(length)
+        start = -(-length // 8) * 8
+        column.append(bytes(start - length))
+        offsets = np.zeros(count + 1, np.int64)
+        np.cumsum(self.columns["lengths"].rows(count), out=offsets[1:])
+        column.append(offsets.tobytes())
+        end = start + offsets.nbytes
+        _write_header(column, {
+            "data": {"dtype": "U8", "shape": [start], "data_offsets": [0, start]},
+            "offsets": {"dtype": "I64", "shape": [count + 1], "data_offsets": [start, end]},
+        })  # fmt: skip
+
+    def _same(self, row: _Row) -> int | None | str:
+        """The number of a picture in the database that is the same, "exact" for a twin."""
+        if row.digest in self._seen:
+            return "exact"
+        if not self.count:
+            return None
+        nearest = self._near.search(_signs(row.vectors[0][None]), min(CANDIDATES, self.count))[1]
+        for other in nearest[0].tolist():
+            cosine = float(self.columns["vectors-0"].one(other).astype(np.float32) @ row.vectors[0])
+            if cosine > NEAR:
+                return other
+        return None
+
+    def _class(self, label: str | None) -> int:
+        if label is None:
+            return NO_CLASS
+        if label not in self._state["classes"]:
+            self._state["classes"].append(label)
+        return self._state["classes"].index(label)
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        line = json.dumps(entry).encode() + b"\n"
+        self.columns["notes"].append(line)
+        self._state["notes"] += len(line)
+
+    def _open(self) -> dict[str, Any]:
+        """Opens the columns, cut back to the last note, or empty where there is none that fits."""
+        state = self._noted()
+        self.columns = self._columns()
+        if state and all(c.cut(_length(n, state)) for n, c in self.columns.items()):
+            return state
+        for column in self.columns.values():
+            column.cut(0)
+        return {"read": 0, "count": 0, "webp": 0, "notes": 0, "skipped": 0, "duplicates": 0,
+                "classes": []}  # fmt: skip
+
+    def _noted(self) -> dict[str, Any] | None:
+        try:
+            state = json.loads((self.folder / "progress.json").read_bytes())
+            if state.pop("identity") == self.identity:
+                return state
+        except (OSError, ValueError, KeyError):
+            pass
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return None
+
+    def _columns(self) -> dict[str, _Column]:
+        final, helper = self.folder / "database", self.folder / "columns"
+        columns = {
+            "latents": _Column(final / "latents.safetensors", "f2", self.latent_shape, HEADER),
+            "webp": _Column(final / "thumbnails.safetensors", "u1", (), HEADER),
+            "lengths": _Column(helper / "lengths", "i4"),
+            "digests": _Column(helper / "digests", "u1", (16,)),
+            "numbers": _Column(helper / "numbers", "i8"),
+            "labels": _Column(helper / "labels", "i4"),
+            "notes": _Column(helper / "notes", "u1"),
+        }
+        for i, encoder in enumerate(self.encoders):
+            columns[f"vectors-{i}"] = _Column(helper / f"vectors-{i}", "f2", (encoder.dim,))
+        return columns
+
+
+def _length(name: str, state: dict[str, Any]) -> int:
+    """Rows that a column had when the state was noted."""
+    return state[name] if name in ("webp", "notes") else state["count"]
+
+
+def _write_header(column: _Column, entries: dict[str, Any]) -> None:
+    """Describes a file's tensors in the space kept free for that, as the safetensors format has it.
+
+    8 bytes of length, then JSON, which may end in spaces.
+    """
+    text = json.dumps(entries).encode()
+    os.pwrite(column.file.fileno(), (HEADER - 8).to_bytes(8, "little"), 0)
+    os.pwrite(column.file.fileno(), text.ljust(HEADER - 8), 8)
+
+
+def _signs(part: np.ndarray) -> np.ndarray:
+    """The signs of vectors (N, dim) as bits: near vectors have most of them in common."""
+    return np.packbits(np.asarray(part) > 0, axis=1)
+
+
+# --- several processes --------------------------------------------------------------------------
+
+
+def _processes() -> tuple[int, int]:
+    """This process's number among those of `accelerate launch`, and how many there are."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return 0, 1
+    from accelerate import PartialState
+
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def _wait() -> None:
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
+
+
+def _join(writer: _Writer, parts: Sequence[Path]) -> None:
+    """Feeds what several processes wrote to one writer, in the order of the source."""
+    states = [json.loads((part / "progress.json").read_bytes()) for part in parts]
+    columns = [_part_columns(writer, part) for part in parts]
+    order = [
+        (number, p, row)
+        for p, (own, state) in enumerate(zip(columns, states, strict=True))
+        for row, number in enumerate(own["numbers"].rows(state["count"]).tolist())
+    ]
+    ends = [np.cumsum(c["lengths"].rows(s["count"])) for c, s in zip(columns, states, strict=True)]
+    for number, p, row in tqdm(sorted(order), desc="joining", unit="picture", disable=None):
+        own, end = columns[p], int(ends[p][row])
+        size = int(own["lengths"].one(row))
+        webp = os.pread(own["webp"].file.fileno(), size, HEADER + end - size)
+        kind = int(own["labels"].one(row))
+        writer.add(
+            _Row(
+                number,
+                f"row {number}",
+                states[p]["classes"][kind] if kind >= 0 else None,
+                own["latents"].one(row),
+                [own[f"vectors-{i}"].one(row) for i in range(len(writer.encoders))],
+                webp,
+                own["digests"].one(row).tobytes(),
+            )  # fmt: skip
+        )
+    for part in parts:
+        for line in (part / "columns" / "notes").read_bytes().splitlines():
+            note = json.loads(line)
+            writer.skip(note["skipped"], note["reason"])
+    writer.read = max(state["read"] for state in states)
+
+
+def _part_columns(writer: _Writer, part: Path) -> dict[str, _Column]:
+    """The columns of another writer's folder."""
+    own = writer.folder
+    try:
+        writer.folder = part
+        return writer._columns()
+    finally:
+        writer.folder = own
+
+
+# --- around it ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _locked(work: Path, rank: int) -> Iterator[None]:
+    """Only one build at a time writes a folder; the lock of a killed one is free again."""
+    from filelock import FileLock, Timeout
+
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / f"lock-{rank}", timeout=0):
+            yield
+    except Timeout as error:
+        name = work.name.removeprefix(".").removesuffix(".build")
+        raise RissoleError(f"another build is writing {name} just now") from error
+    except OSError as error:
+        raise RissoleError(f"cannot write {work.parent}: {error.strerror or error}") from error
+
+
+def _nothing(source: Source, only: str | None, writer: _Writer) -> str:
+    if only is not None and not writer.notes():
+        return f"no pictures of class {only!r} in {source.name}"
+    bad = [note for note in writer.notes() if "skipped" in note]
+    reason = f": {bad[0]['reason']}" if bad else ""
+    return f"no pictures found in {source.name}{reason}"
+
+
+def _report(writer: _Writer, folder: Path, resumed: int, seconds: float) -> IndexReport:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    skipped = [(n["skipped"], n["reason"]) for n in writer.notes() if "skipped" in n]
+    size = sum(path.stat().st_size for path in files)
+    return IndexReport(writer.count, writer.duplicates, skipped, resumed, seconds, size)
