@@ -320,10 +320,17 @@ def benchmark(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.", show_default="as torch chooses")
     ] = None,
+    entries: Annotated[
+        int | None,
+        typer.Option("--index", help="Measure retrieval instead, among so many synthetic entries."),
+    ] = None,
     database: Database = None,
     device: Device = None,
 ) -> None:
     """Measure size, speed and memory on this machine; every figure is measured in this run."""
+    if entries is not None:
+        _measure_index(bundle, database, entries, threads, as_json)
+        return
     if not 1 <= runs <= 1000:
         raise RissoleError(f"--runs must be from 1 to 1000, not {runs}")
     if threads is not None and not 1 <= threads <= 1024:
@@ -395,6 +402,21 @@ def _measure(
         "python": platform.python_version(),
         "settings": {**{name: output.recipe[name] for name in settings}, **_sizes(pipe, output)},
     }
+
+
+def _measure_index(
+    bundle: str, database: str | None, entries: int, threads: int | None, as_json: bool
+) -> None:
+    from rissole.scale import measure_index
+
+    if threads is not None:
+        import faiss
+        import torch
+
+        torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(threads)
+    report = measure_index(_load(bundle, database, "cpu"), entries)
+    _print_report({**report, "cpus": os.cpu_count()}, as_json)
 
 
 def _sizes(pipe: RissolePipeline, output: GenerationOutput) -> dict[str, int]:

@@ -136,13 +136,13 @@ def _trained(chunks: Chunks, count: int, dim: int) -> faiss.Index:
     lists = 2 ** round(np.log2(4 * np.sqrt(count)))
     index = faiss.index_factory(dim, f"IVF{lists},SQfp16", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter, index.cp.seed = 10, 0
-    index.train(_sample(chunks, count, 40 * lists, 0))
+    index.train(_sample(chunks, count, 40 * lists, 0)[0])
     index.set_direct_map_type(faiss.DirectMap.Array)  # finds an entry's own vector again
     return index
 
 
-def _sample(chunks: Chunks, count: int, wanted: int, seed: int) -> np.ndarray:
-    """A random part of the vectors, in order."""
+def _sample(chunks: Chunks, count: int, wanted: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random part of the vectors, in order, and their ids."""
     wanted = min(wanted, count)
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).choice(count, wanted, replace=False)] = True
@@ -150,20 +150,25 @@ def _sample(chunks: Chunks, count: int, wanted: int, seed: int) -> np.ndarray:
     for part in chunks():
         parts.append(np.asarray(part[chosen[start : start + len(part)]], np.float32))
         start += len(part)
-    return np.concatenate(parts)
+    return np.concatenate(parts), chosen.nonzero()[0]
 
 
 def _tuned(index: faiss.Index, chunks: Chunks, count: int) -> dict[str, Any]:
-    """The fewest lists that reach the wanted recall on entries as queries."""
-    queries = _sample(chunks, count, QUERIES, 1)
-    truth = exact_neighbors(queries, chunks, 8)
+    """The fewest lists that reach the wanted recall; a query does not count itself."""
+    queries, own = _sample(chunks, count, QUERIES, 1)
+    truth = _others(exact_neighbors(queries, chunks, 9), own)
     for probes in (*(p for p in PROBES if p < index.nlist), index.nlist):
         parameters = faiss.SearchParametersIVF(nprobe=probes)
-        found = index.search(queries, 8, params=parameters)[1]
+        found = _others(index.search(queries, 9, params=parameters)[1], own)
         recall = recall_at(found, truth)
         if recall >= RECALL:
             break
     return {"probes": probes, "recall_at_8": round(recall, 4), "queries": len(queries)}
+
+
+def _others(ids: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The first 8 of each row of 9 ids that are not the query's own."""
+    return np.stack([row[row != i][:8] for row, i in zip(ids, own, strict=True)])
 
 
 def exact_neighbors(queries: np.ndarray, chunks: Chunks, k: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
@@ -105,11 +105,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.variables[given["key"]] = given["value"]
             return self.answer({})
         if rest[:1] == ["tree"]:
-            under = "/".join(rest[2:])
-            return self.answer([entry for entry in tree(folder) if entry["path"].startswith(under)])
+            everything = "recursive=true" in urlsplit(self.path).query.lower()
+            return self.answer(listing(folder, "/".join(rest[2:]), everything))
         if rest[:1] == ["paths-info"]:
-            wanted = set(json.loads(body)["paths"]) if body.startswith(b"{") else set()
-            return self.answer([entry for entry in tree(folder) if entry["path"] in wanted])
+            wanted = asked_paths(body)
+            entries = listing(folder, "", False) + tree(folder)
+            return self.answer([entry for entry in entries if entry["path"] in wanted])
         names = [{"rfilename": entry["path"]} for entry in tree(folder)]
         return self.answer({"id": repo_id, "sha": self.server.commit, "siblings": names})
 
@@ -192,6 +193,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
+def listing(folder: Path, under: str, everything: bool) -> list[dict]:
+    """Files and folders in a folder of a repository, or below it."""
+    start = f"{under}/" if under else ""
+    inside = [entry for entry in tree(folder) if entry["path"].startswith(start)]
+    below = {entry["path"][len(start) :].split("/")[0] for entry in inside}
+    folders = [start + name for name in sorted(below) if (folder / (start + name)).is_dir()]
+    found = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders]
+    return found + [e for e in inside if everything or "/" not in e["path"][len(start) :]]
+
+
 def tree(folder: Path) -> list[dict]:
     """What the Hub says of a folder's files."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
@@ -204,6 +215,15 @@ def tree(folder: Path) -> list[dict]:
         }
         for path in files
     ]
+
+
+def asked_paths(body: bytes) -> set[str]:
+    """Paths of a request, which the client sends as JSON or as a form."""
+    if body.startswith(b"{"):
+        paths = json.loads(body)["paths"]
+    else:
+        paths = parse_qs(body.decode()).get("paths", [])
+    return set(paths if isinstance(paths, list) else [paths])
 
 
 @contextmanager

@@ -82,7 +82,9 @@ def test_words_find_the_pictures_whose_vectors_are_nearest(reading):
         reading.retrieve(text="  ")
 
 
-def test_vectors_are_made_once_and_kept_with_their_encoder(reading, cache, tiny_bundle, clip_folder):
+def test_vectors_are_made_once_and_kept_with_their_encoder(
+    reading, cache, tiny_bundle, clip_folder
+):
     first = reading.retrieve(item=3, k=4, encoder="clip")
     kept = list(cache.glob("*-clip-tiny-clip-*/index.faiss"))
     assert len(kept) == 1
@@ -122,7 +124,10 @@ def test_corner_encoder_searches_as_published(pipe, tmp_path, monkeypatch):
 
 def test_learned_encoder_trains_two_steps_and_comes_back(tmp_path):
     photos = torch.stack(
-        [torch.from_numpy(np.array(picture(i).resize((32, 32)))).permute(2, 0, 1) for i in range(24)]
+        [
+            torch.from_numpy(np.array(picture(i).resize((32, 32)))).permute(2, 0, 1)
+            for i in range(24)
+        ]
     )
     result = train_encoder(
         photos, tmp_path, Budget(steps=2), batch_size=8, width=32, device="cpu", seed=3
