@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from rissole.config import RissoleError
+from rissole.zerogpu import prepare
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Reads the command line; what it leaves out comes from the environment, as Spaces have it."""
     parser = argparse.ArgumentParser(description="Paint pictures block by block in the browser.")
-    add = parser.add_argument
-    add("--bundle", default="cats-128", help="bundled name, folder or Hub id [cats-128]")
-    add("--database", help="folder of a retrieval database [the bundle's own]")
+    add, known = parser.add_argument, os.environ.get
+    add(
+        "--bundle",
+        default=known("RISSOLE_BUNDLE") or "cats-128",
+        help="bundled name, folder or owner/name on the Hub [$RISSOLE_BUNDLE, else cats-128]",
+    )
+    add(
+        "--database",
+        default=known("RISSOLE_DATABASE") or None,
+        help="folder of a retrieval database, or owner/name of a data set on the Hub "
+        "[$RISSOLE_DATABASE, else the bundle's own]",
+    )
+    add(
+        "--clip",
+        default=known("RISSOLE_CLIP") or None,
+        help="CLIP model that makes text queries possible, such as MobileCLIP2-S0; needs "
+        "open_clip_torch [$RISSOLE_CLIP, else none]",
+    )
+    add(
+        "--revision",
+        default=known("RISSOLE_REVISION") or None,
+        help="branch, tag or commit of a bundle on the Hub [$RISSOLE_REVISION, else main]",
+    )
     add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
     add("--port", type=int, help="port to listen on [the first free one from 7860]")
     return parser.parse_args(arguments)
@@ -24,12 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Loads the bundle and serves the page until interrupted; returns the exit code."""
     options = parse(arguments)
     print(f"Loading {options.bundle} ...", flush=True)
+    prepare()
     try:
         # after the arguments: --help and a typing error should not wait for torch
         from rissole import RissolePipeline
         from rissole.ui import serve
 
-        pipe = RissolePipeline.from_pretrained(options.bundle, database=options.database)
+        pipe = RissolePipeline.from_pretrained(
+            options.bundle, options.revision, database=options.database, clip=options.clip
+        )
+        if pipe.commit:
+            print(f"{options.bundle} at commit {pipe.commit}", flush=True)
         serve(pipe, options.host, options.port, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
