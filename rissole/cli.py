@@ -26,6 +26,7 @@ from rissole.config import MAX_SEED, RissoleError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from rissole.indexing import IndexReport
     from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
