@@ -529,7 +529,8 @@ def index(
 
 def _print_index(report: IndexReport, out: Path) -> None:
     for name, reason in report.skipped[:10]:
-        typer.echo(f"skipped {name}: {reason}", err=True)
+        named = reason.startswith(Path(name).name)
+        typer.echo(f"skipped: {reason}" if named else f"skipped: {name}: {reason}", err=True)
     if len(report.skipped) > 10:
         typer.echo(f"... all {len(report.skipped)} in {out / 'left-out.json'}", err=True)
     rate = (report.pictures + report.duplicates - report.resumed_at) / max(report.seconds, 1e-9)
