@@ -30,6 +30,6 @@ clean:
 	$(BIN)/python -m pip install -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-extra.txt
 	$(BIN)/python -m pip install -r requirements-dev.txt
 	touch $@

@@ -1,0 +1,79 @@
+"""What a Space needs: front matter, an app that is configured by its environment, ZeroGPU."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import app
+from rissole import zerogpu
+
+ROOT = Path(app.__file__).parent
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+@pytest.fixture(scope="module")
+def front() -> dict:
+    return yaml.safe_load((ROOT / "README.md").read_text().split("---")[1])
+
+
+def test_front_matter_is_what_spaces_want(front):
+    assert front["sdk"] == "gradio"
+    assert (ROOT / front["app_file"]).is_file()
+    assert front["python_version"] in ("3.10", "3.12")
+    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert len(front["short_description"]) <= 60
+    assert len(front["title"]) <= 30
+    assert front["license"] == "mit"
+    assert front["tags"]
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in front["datasets"])
+
+
+def test_sdk_version_is_one_that_the_requirements_allow(front):
+    line = next(
+        line for line in (ROOT / "requirements.txt").read_text().splitlines() if "gradio" in line
+    )
+    low, high = re.search(r"gradio>=([\d.]+),<([\d.]+)", line).groups()
+    wanted, low, high = (
+        tuple(map(int, version.split("."))) for version in (front["sdk_version"], low, high)
+    )
+    assert low <= wanted < high
+
+
+def test_app_is_configured_by_its_environment_and_the_command_line_wins(monkeypatch):
+    for name in ("BUNDLE", "DATABASE", "CLIP", "REVISION"):
+        monkeypatch.delenv(f"RISSOLE_{name}", raising=False)
+    plain = app.parse([])
+    assert (plain.bundle, plain.database, plain.clip) == ("cats-128", None, None)
+    monkeypatch.setenv("RISSOLE_BUNDLE", "someone/cats")
+    monkeypatch.setenv("RISSOLE_DATABASE", "someone/photos")
+    monkeypatch.setenv("RISSOLE_CLIP", "")
+    told = app.parse([])
+    assert (told.bundle, told.database, told.clip) == ("someone/cats", "someone/photos", None)
+    assert app.parse(["--bundle", "other"]).bundle == "other"
+
+
+def test_zerogpu_decorator_is_nothing_elsewhere(monkeypatch):
+    def paint():
+        yield 1
+
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    assert zerogpu.on_gpu(30)(paint) is paint
+    zerogpu.prepare()
+    assert "spaces" not in sys.modules
+
+
+def test_zerogpu_is_asked_for_where_it_is(tmp_path):
+    (tmp_path / "spaces.py").write_text("def GPU(duration):\n    return lambda f: (f, duration)\n")
+    code = (
+        "import sys; from rissole import zerogpu\n"
+        "zerogpu.prepare(); assert 'spaces' in sys.modules\n"
+        "assert 'torch' not in sys.modules; assert zerogpu.on_gpu(30)(len) == (len, 30)"
+    )
+    env = {**os.environ, "SPACES_ZERO_GPU": "true", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
