@@ -282,8 +282,21 @@ class _Column:
 
     def one(self, number: int) -> np.ndarray:
         """A single row."""
-        data = os.pread(self.file.fileno(), self.row_bytes, self.header + number * self.row_bytes)
+        data = self.part(self.header + number * self.row_bytes, self.row_bytes)
         return np.frombuffer(data, self.dtype).reshape(self.row)
+
+    def part(self, start: int, length: int) -> bytes:
+        """Bytes from anywhere in the file."""
+        self.file.seek(start)
+        data = self.file.read(length)
+        self.file.seek(0, os.SEEK_END)
+        return data
+
+    def begin_with(self, data: bytes) -> None:
+        """Overwrites the first bytes of the file."""
+        self.file.seek(0)
+        self.file.write(data)
+        self.file.seek(0, os.SEEK_END)
 
     def flush(self) -> None:
         """Forces the file to disk."""
@@ -509,8 +522,7 @@ def _write_header(column: _Column, entries: dict[str, Any]) -> None:
     8 bytes of length, then JSON, which may end in spaces.
     """
     text = json.dumps(entries).encode()
-    os.pwrite(column.file.fileno(), (HEADER - 8).to_bytes(8, "little"), 0)
-    os.pwrite(column.file.fileno(), text.ljust(HEADER - 8), 8)
+    column.begin_with((HEADER - 8).to_bytes(8, "little") + text.ljust(HEADER - 8))
 
 
 def _signs(part: np.ndarray) -> np.ndarray:
@@ -559,7 +571,7 @@ def _join(writer: _Writer, parts: Sequence[Path]) -> None:
     for number, p, row in tqdm(sorted(order), desc="joining", unit="picture", disable=None):
         own, end = columns[p], int(ends[p][row])
         size = int(own["lengths"].one(row))
-        webp = os.pread(own["webp"].file.fileno(), size, HEADER + end - size)
+        webp = own["webp"].part(HEADER + end - size, size)
         kind = int(own["labels"].one(row))
         writer.add(
             _Row(

@@ -101,7 +101,8 @@ class FolderSource(Source):
         """See `Source`."""
         for path in self.paths[start:]:
             inside = path.relative_to(self.folder)
-            yield Item(inside.as_posix(), path, inside.parts[0] if self.labelled else None)
+            label = _printable(inside.parts[0]) if self.labelled else None
+            yield Item(_printable(inside.as_posix()), path, label)
 
 
 class ParquetSource(Source):
@@ -215,6 +216,11 @@ class HubSource(Source):
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise RissoleError(f"reading {self.name} broke off: {reason}") from error
+
+
+def _printable(name: str) -> str:
+    """A file's name as a line of text, however odd its characters are."""
+    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def _column(names: Any, wanted: tuple[str, ...]) -> str | None:

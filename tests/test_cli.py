@@ -82,6 +82,8 @@ def test_help_needs_no_heavy_module():
         (["push"], "Missing argument"),
         (["push", "no-such-bundle", "not-a-repository"], "owner/name"),
         (["push", "no-such-bundle", "someone/cats"], "unknown bundle"),
+        (["push", "cats-128", "someone/cats", "--space", "--database", "photos"], "owner/name"),
+        (["index", "nowhere", "--out", "mine"], "no folder of pictures, no parquet file"),
         (["train", "--stage", "everything"], "--stage must be one of"),
         (["train", "--stage", "autoencoder"], "--data is needed"),
         (["train", "--stage", "autoencoder", "--data", "nowhere"], "nowhere"),
@@ -117,6 +119,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(run, arguments, words):
         (["--neighbors", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"], "16"),
         (["--device", "warp-drive"], "warp-drive"),
         (["--database", "no-such-folder"], "no-such-folder"),
+        (["--text", "a cat"], "no text encoder is loaded: pip install open_clip_torch"),
+        (["--text", "a cat", "--item", "1"], "only one of"),
+        (["--clip", "no-such-model", "--text", "a cat"], "no-such-model"),
+        (["--encoder", "magic"], "encoder must be one of latent"),
+        (["--encoder", "learned"], "no encoder 'learned'"),
+        (["--only", "fish"], "no class 'fish'"),
     ],
 )
 def test_values_out_of_range_are_one_line(run, tiny_bundle, tmp_path, arguments, words):

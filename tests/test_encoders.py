@@ -10,9 +10,10 @@ from rissole.autoencoder import Codec, PixelSpace
 from rissole.bundle import write_manifest
 from rissole.config import RissoleError
 from rissole.encoders import ClipEncoder, CornerEncoder, LearnedConfig, LearnedEncoder
+from rissole.features import FeatureConfig, FeatureNetwork
 from rissole.images import to_tensor
 from rissole.pipeline import RissolePipeline
-from rissole.training.encoder import train_encoder
+from rissole.training.encoder import neighbor_quality, train_encoder
 from rissole.training.loop import Budget
 
 TINY_CLIP = {
@@ -143,6 +144,18 @@ def test_learned_encoder_trains_two_steps_and_comes_back(tmp_path):
     train_encoder(photos, tmp_path, Budget(steps=1), batch_size=8, width=32, device="cpu")
     assert (tmp_path / "encoder.safetensors").read_bytes() != before
     assert LearnedEncoder.load(tmp_path).id != encoder.id
+
+
+def test_quality_of_neighbors_is_told_from_chance(pipe):
+    photos = torch.stack(
+        [torch.from_numpy(np.array(picture(i % 40))).permute(2, 0, 1) for i in range(60)]
+    )  # the last 20 are there twice, so that some held-out photos have a twin
+    judge = FeatureNetwork(FeatureConfig(resolution=32))
+    encoders = [pipe.encoders["latent"], pipe.encoders["latent-corner"]]
+    found = neighbor_quality(photos, pipe.codec, encoders, judge, k=3)
+    assert set(found) == {"chance", "latent", "latent-corner"}
+    assert found["latent"]["blocks"] < found["chance"]["blocks"]
+    assert found["latent"]["features"] < found["chance"]["features"]
 
 
 def test_default_shape_of_the_learned_encoder_is_small_enough():

@@ -236,6 +236,11 @@ def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, ti
                   'from_pretrained("someone/pushed")', "| `denoiser/` |", "# tiny"):  # fmt: skip
         assert words in card
     assert "from_pretrained" not in (tiny_bundle / "README.md").read_text()  # ours is untouched
+    out = cache / "picture.png"
+    done = run(cache, hub.url, "sample", "--bundle", "someone/pushed", "--steps", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"someone/pushed at commit {COMMIT}" in done.stderr
+    assert out.is_file()
 
 
 def test_pushed_space_has_the_app_and_finds_its_bundle(hub, cache):

@@ -76,5 +76,7 @@ def test_benchmark_of_synthetic_entries(pipe, tmp_path):
     assert 0 < report["ms_per_query"] <= report["ms_per_query_p95"]
     assert report["latents_mb"] == pytest.approx(3000 * 4 * 32 * 32 * 2 / 1e6, abs=0.1)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RissoleError, match="1000 entries at least"):
+        measure_index(pipe, 10, tmp_path)
     with pytest.raises(RissoleError, match="GB of disk"):
         measure_index(pipe, 10**10, tmp_path)
