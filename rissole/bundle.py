@@ -284,7 +284,8 @@ def _roots() -> list[Path]:
 
 def _candidates(name: str, bundled: bool = True) -> list[Path]:
     """Existing folders that `name` may mean, the first one first."""
-    paths = [Path(name), _aside(Path(name))] if Path(name).name else []
+    paths = [Path(name)] if name else []
+    paths += [_aside(path) for path in paths if path.name]  # of a kill between two renames
     if bundled and _NAME.fullmatch(name):
         paths += [root / name for root in _roots()]
     try:

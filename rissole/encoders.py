@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -243,7 +245,8 @@ class ClipEncoder(QueryEncoder):
             raise RissoleError(f"text queries need another package: {GET_CLIP}") from error
         name, tag = _clip_name(source, open_clip)
         try:
-            model = open_clip.create_model(name, pretrained=tag, require_pretrained=True)
+            with _no_log():  # it says in many lines what the error will say in one
+                model = open_clip.create_model(name, pretrained=tag, require_pretrained=True)
             return cls(model, open_clip.get_tokenizer(name), source)
         # a download fails in as many ways as the client of the Hub has errors
         except Exception as error:
@@ -283,6 +286,18 @@ def cache_folder() -> Path:
     configured = os.environ.get("RISSOLE_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(configured) if configured else Path(base) / "rissole"
+
+
+@contextmanager
+def _no_log() -> Iterator[None]:
+    """Silences the root logger, which open_clip writes to."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _clip_name(source: str, open_clip: object) -> tuple[str, str | None]:

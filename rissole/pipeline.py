@@ -297,7 +297,7 @@ class RissolePipeline:
         Weights that were loaded are copied as their files, since the model may compute in a
         precision that holds less than they do.
         """
-        if self.database.folder == Path():
+        if self.database.in_memory:
             raise RissoleError("pictures of one visit are not saved: index them in a folder")
         with staged(folder) as stage:
             if self.folder is not None:

@@ -38,6 +38,8 @@ from rissole.vectors import VectorIndex
 
 WEBP_QUALITY = 88
 NO_CLASS = -1
+# what makes a database what it is; a card or one more encoder makes it no other
+DATA = ("database.json", "index.faiss", "latents.", "thumbnails.", "labels.")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Database:
         Raises:
             RissoleError: when files are missing, damaged or do not belong together.
         """
-        self.folder, self.fingerprint = Path(folder), fingerprint
+        self.folder, self.fingerprint, self.in_memory = Path(folder), fingerprint, False
         try:
             self.info = json.loads((self.folder / "database.json").read_text())
             self.index = VectorIndex.load(self.folder / "index.faiss", self.info.get("index"))
@@ -107,7 +109,7 @@ class Database:
         """
         self = cls.__new__(cls)
         webp = [to_webp(image) for image in images]
-        self.folder = Path()
+        self.folder, self.in_memory = Path(), True
         self._rows, self.latent_shape = latents.half(), tuple(latents.shape[1:])
         self._webp = torch.from_numpy(np.frombuffer(b"".join(webp), np.uint8).copy())
         self._offsets = torch.tensor([0, *np.cumsum([len(data) for data in webp])])
@@ -225,7 +227,7 @@ class Database:
             self._check_encoder(own["id"], encoder)
             return self.index
         stored = self.folder / "encoders" / encoder.name
-        if self.folder != Path() and (stored / "encoder.json").is_file():
+        if not self.in_memory and (stored / "encoder.json").is_file():
             facts = json.loads((stored / "encoder.json").read_text())
             self._check_encoder(facts["id"], encoder)
             return VectorIndex.load(stored / "index.faiss", facts["index"])
@@ -240,7 +242,7 @@ class Database:
 
     def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
         """An index made from latents and thumbnails, kept in the user's cache."""
-        if self.folder == Path():
+        if self.in_memory:
             return VectorIndex.exact(np.concatenate(list(self._vectors(encoder))))
         kept = cache_folder() / f"{self.fingerprint}-{encoder.id}".replace("/", "-")
         if (kept / MANIFEST).is_file():
@@ -376,7 +378,7 @@ def open_database(folder: Path, encoder: str) -> Database:
         raise RissoleError(
             f"database {folder.name} was made with another autoencoder: index it again"
         )
-    return Database(folder, fingerprint(own))
+    return Database(folder, fingerprint(own, DATA))
 
 
 def _write_thumbnails(path: Path, images: Sequence[Image.Image]) -> None:

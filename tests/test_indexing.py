@@ -66,7 +66,7 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path):
+def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypatch):
     report = build_index(pipe, open_source(photos), tmp_path / "db", label="pets")
     assert (report.pictures, report.duplicates, report.resumed_at) == (10, 2, 0)
     assert [Path(name).name for name, _ in report.skipped] == ["broken.jpg", "text.png"]
@@ -84,6 +84,10 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path):
     latent = pets._encode(picture(0))
     same = pets.database.latents([0])
     assert (latent - same).abs().mean() < 0.2
+    monkeypatch.chdir(tmp_path / "db")
+    here = pipe.with_database(".")
+    assert here.database.fingerprint == pets.database.fingerprint
+    assert not here.database.in_memory
     hits = pets.retrieve(item=0, k=16, label="dogs")
     assert set(hits.labels) == {"dogs"}
     assert len(hits.ids) == 4
@@ -129,7 +133,7 @@ def test_what_is_no_source_is_one_line(tmp_path):
 # A real SIGKILL, at places of which every one once broke somebody's data.
 
 KILLED = """
-import os, pathlib, signal, sys
+import os, pathlib, resource, signal, sys
 from rissole import bundle, cli, indexing, vectors
 
 indexing.COMMIT_SECONDS = 0
@@ -156,6 +160,7 @@ for place in sys.stdin:
             "manifest": lambda: killed_at(indexing, "write_manifest", 1),
             "flushing": lambda: killed_at(bundle, "_flush", 1),
             "renames": lambda: setattr(bundle, "_publish", between_the_renames),
+            "full": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
             "never": lambda: None,
         }
         places[place.strip()]()
@@ -184,10 +189,11 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
         seen = []
         while not (line := next(lines)).startswith("status"):
             seen.append(line)
-        assert int(line.split()[1]) == (0 if place == "never" else -signal.SIGKILL), seen
+        expected = {"never": 0, "full": 2}.get(place, -signal.SIGKILL)
+        assert int(line.split()[1]) == expected, seen
         return seen
 
-    for place in ("adding", "noting", "index", "manifest", "flushing", "renames"):
+    for place in ("adding", "full", "noting", "index", "manifest", "flushing", "renames"):
         run(place)
         found = bundle.resolve(target, kind="dataset")
         assert bundle.verify(found) == before, place
@@ -215,10 +221,12 @@ def test_two_builds_of_one_folder_do_not_mix(pipe, photos, tmp_path):
 
 # Data sets and databases on the Hub
 
-STREAM = """
-import sys
+
+COMMANDS = """
+import json, sys
 from rissole.cli import main
-sys.exit(main(sys.argv[1:]))
+for line in sys.stdin:
+    print("status", main(json.loads(line)), flush=True)
 """
 
 
@@ -230,30 +238,29 @@ def test_hub_data_set_is_streamed_and_a_database_comes_back(tiny_bundle, tmp_pat
         write_parquet(served / "data" / "train-00000-of-00001.parquet", 12)
         hub.repos["dataset", "someone/pets"] = served
         env = environment(tmp_path / "cache", hub.url, HF_DATASETS_CACHE=str(tmp_path / "sets"))
-
-        def run(*arguments) -> str:
-            done = subprocess.run(
-                [sys.executable, "-m", "rissole", *map(str, arguments)], cwd=tmp_path,
-                env={**env, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
-        base = ("--bundle", tiny_bundle)
-        assert "6 pictures" in run("index", "someone/pets", "--only", "dog", "--out", "dogs", *base)
+        sample = ["sample", "--bundle", str(tiny_bundle), "--steps", "1", "--seed", "3"]
+        commands = [
+            ["index", "someone/pets", "--only", "dog", "--out", "dogs", "--bundle", tiny_bundle],
+            ["push", "dogs", "someone/dogs"],
+            [*sample, "--database", "someone/dogs", "--out", "a.png"],
+            [*sample, "--database", "dogs", "--out", "b.png"],
+            ["index", "someone/nothing", "--out", "x", "--bundle", tiny_bundle],
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS], cwd=tmp_path, env={**env, "PYTHONPATH": str(ROOT)},
+            input="\n".join(json.dumps(list(map(str, command))) for command in commands),
+            capture_output=True, text=True,
+        )  # fmt: skip
+        results = [line for line in done.stdout.splitlines() if line.startswith("status")]
+        assert results == ["status 0"] * 4 + ["status 2"], done.stderr
+        assert "6 pictures" in done.stdout
+        assert "there is no dataset someone/nothing" in done.stderr.splitlines()[-1]
         assert not list((tmp_path / "sets").rglob("*.arrow"))
         info = json.loads((tmp_path / "dogs" / "database.json").read_text())
         assert (info["label"], info["classes"]) == ("someone/pets: dog", ["dog"])
-        run("push", "dogs", "someone/dogs")
         assert ("dataset", "someone/dogs") in hub.repos
-        run("sample", *base, "--database", "someone/dogs", "--steps", 1, "--out", "a.png")
-        hub.fail("/api/datasets/someone/nothing", "404")
-        done = subprocess.run(
-            [sys.executable, "-m", "rissole", "index", "someone/nothing", "--out", "x", *base],
-            cwd=ROOT, env=env, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 2
-        assert "there is no dataset someone/nothing" in done.stderr.splitlines()[-1]
+        # the same pictures, so the same recipe, though a card was added
+        assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 # One visitor's own pictures
@@ -275,6 +282,8 @@ def test_own_pictures_live_in_memory_only(pipe, tmp_path, monkeypatch):
     assert len(pipe.database) == 24
     with pytest.raises(RissoleError, match="was made with another database"):
         pipe(**out.recipe)
+    with pytest.raises(RissoleError, match="are not saved"):
+        own.save_pretrained(tmp_path / "saved")
     with pytest.raises(RissoleError, match="1 to 256 pictures: broken.png"):
         pipe.with_pictures([tmp_path / "broken.png"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png"]
