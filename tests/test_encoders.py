@@ -1,10 +1,11 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from conftest import picture
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from rissole.autoencoder import Codec, PixelSpace
 from rissole.bundle import write_manifest
@@ -12,7 +13,9 @@ from rissole.config import RissoleError
 from rissole.encoders import ClipEncoder, CornerEncoder, LearnedConfig, LearnedEncoder
 from rissole.features import FeatureConfig, FeatureNetwork
 from rissole.images import to_tensor
+from rissole.indexing import build_index
 from rissole.pipeline import RissolePipeline
+from rissole.sources import open_source
 from rissole.training.encoder import neighbor_quality, train_encoder
 from rissole.training.loop import Budget
 
@@ -94,6 +97,27 @@ def test_vectors_are_made_once_and_kept_with_their_encoder(
     assert again.retrieve(item=3, k=4).ids == first.ids
     assert kept[0].stat().st_mtime_ns == changed
     assert first.ids != reading.retrieve(item=3, k=4).ids  # the latents see it otherwise
+
+
+def test_database_made_with_a_clip_model_carries_its_vectors_and_refuses_another(
+    reading, clip_folder, cache, tmp_path
+):
+    for i in range(5):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        picture(40 + i).save(tmp_path / "photos" / f"{i}.png")
+    kept = set(cache.iterdir())
+    build_index(reading, open_source(tmp_path / "photos"), tmp_path / "db")
+    hits = reading.with_database(tmp_path / "db").retrieve(text="a ginger cat", k=2)
+    assert len(hits.ids) == 2
+    assert set(cache.iterdir()) == kept  # nothing had to be made
+    other = tmp_path / "other-clip"
+    shutil.copytree(clip_folder, other)
+    weights = load_file(other / "open_clip_model.safetensors")
+    weights["logit_scale"] += 1
+    save_file(weights, other / "open_clip_model.safetensors")
+    reading.encoders["clip"] = ClipEncoder.load(str(other))
+    with pytest.raises(RissoleError, match="indexed with the encoder clip-tiny-clip-.*index the"):
+        reading.with_database(tmp_path / "db").retrieve(text="a ginger cat")
 
 
 def test_missing_clip_model_is_one_line(tiny_bundle, tmp_path):
