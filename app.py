@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if pipe.commit:
             print(f"{options.bundle} at commit {pipe.commit}", flush=True)
+        if options.clip:
+            print("Reading the database's pictures with CLIP, once ...", flush=True)
+            pipe.prepare("clip")
         serve(pipe, options.host, options.port, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -408,6 +408,16 @@ class RissolePipeline:
             raise RissoleError(f"this bundle has no encoder {name!r}")
         raise RissoleError(f"encoder must be one of {', '.join(NAMES)}, not {name!r:.60}")
 
+    def prepare(self, encoder: str) -> None:
+        """Makes the database's vectors for an encoder now rather than at the first query.
+
+        Takes some 60 ms a picture for CLIP on two cores, once: they are kept.
+
+        Raises:
+            RissoleError: when the encoder is not there or the database was made with another.
+        """
+        self._index(self.find_encoder(encoder))
+
     def _text_encoder(self) -> QueryEncoder:
         reading = (encoder for encoder in self.encoders.values() if encoder.reads_text)
         found = next(reading, None)

@@ -89,6 +89,7 @@ def test_words_find_the_pictures_whose_vectors_are_nearest(reading):
 def test_vectors_are_made_once_and_kept_with_their_encoder(
     reading, cache, tiny_bundle, clip_folder
 ):
+    reading.prepare("clip")
     first = reading.retrieve(item=3, k=4, encoder="clip")
     kept = list(cache.glob("*-clip-tiny-clip-*/index.faiss"))
     assert len(kept) == 1
