@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +45,7 @@ COMMIT_SECONDS = 2.0  # how much work a kill may cost
 # Another picture counts as the same one above both. Of AFHQ's cats all 57 pairs found so are the
 # same photo; cosine alone also joins small things on one plain background (CIFAR-10: 6 of 18).
 NEAR = 0.98  # cosine of the embeddings
-ALIKE = 0.88  # correlation of the latents at half their resolution
+ALIKE = 0.87  # correlation of the latents at half their resolution
 CANDIDATES = 4  # nearest by their signs, whose cosine is then compared
 HEADER = 1024  # bytes kept free in front of a tensor for what is known at the end
 
@@ -99,38 +99,66 @@ def build_index(
     """
     start, out = time.monotonic(), Path(out).absolute()
     check_replaceable(out)
-    label = label or (f"{source.name}: {only}" if only else source.name)
     rank, world = _processes()
+    job = _Job(pipe, source, only, limit, keep_duplicates, rank, world)
+    label = label or (f"{source.name}: {only}" if only else source.name)
     work = out.with_name(f".{out.name}.build")
-    identity = {
-        "source": source.identity, "bundle": latent_fingerprint(read_manifest(pipe.folder)),
-        "encoders": [encoder.id for encoder in _encoders(pipe)], "only": only, "limit": limit,
-        "keep_duplicates": keep_duplicates, "world": world,
-    }  # fmt: skip
     with _locked(work, rank):
         if world > 1:
-            with _Writer(pipe, work / f"part-{rank}", identity, keep_duplicates=True) as part:
-                _encode_all(pipe, source, part, only, limit, rank, world)
+            with _Writer(pipe, work / f"part-{rank}", job.identity, keep_duplicates=True) as part:
+                _encode_all(job, part)
             _wait()
-        report = None
+        report = IndexReport(0, 0, [], 0, 0.0, 0)
         if rank == 0:
-            with _Writer(pipe, work / "whole", identity, keep_duplicates) as writer:
-                resumed = writer.read
-                if world == 1:
-                    _encode_all(pipe, source, writer, only, limit)
-                else:
-                    _join(writer, [work / f"part-{r}" for r in range(world)])
-                if not writer.count:
-                    reason = _nothing(source, only, writer)
-                    shutil.rmtree(work, ignore_errors=True)
-                    raise RissoleError(reason)
-                folder = writer.finish(label, out.name)
-                report = _report(writer, folder, resumed, time.monotonic() - start)
-            publish(folder, out)
+            report = _assemble(job, work, label, out)
             shutil.rmtree(work, ignore_errors=True)
         if world > 1:
             _wait()
-    return report or IndexReport(0, 0, [], 0, time.monotonic() - start, 0)
+    return replace(report, seconds=time.monotonic() - start)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be built, and this process's share: every `world`-th batch from `rank` on."""
+
+    pipe: RissolePipeline
+    source: Source
+    only: str | None
+    limit: int | None
+    keep_duplicates: bool
+    rank: int
+    world: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """A build goes on only with what an earlier one of the same identity wrote."""
+        return {
+            "source": self.source.identity,
+            "bundle": latent_fingerprint(read_manifest(self.pipe.folder)),
+            "encoders": [encoder.id for encoder in _encoders(self.pipe)],
+            "only": self.only,
+            "limit": self.limit,
+            "keep_duplicates": self.keep_duplicates,
+            "world": self.world,
+        }
+
+
+def _assemble(job: _Job, work: Path, label: str, out: Path) -> IndexReport:
+    """Writes the whole database and publishes it."""
+    with _Writer(job.pipe, work / "whole", job.identity, job.keep_duplicates) as writer:
+        resumed = writer.read
+        if job.world == 1:
+            _encode_all(job, writer)
+        else:
+            _join(writer, [work / f"part-{rank}" for rank in range(job.world)])
+        if not writer.count:
+            reason = _nothing(job, writer)
+            shutil.rmtree(work, ignore_errors=True)
+            raise RissoleError(reason)
+        folder = writer.finish(label, out.name)
+        report = _report(writer, folder, resumed)
+    publish(folder, out)
+    return report
 
 
 # --- reading and encoding -----------------------------------------------------------------------
@@ -158,39 +186,37 @@ class _Row(NamedTuple):
     digest: bytes
 
 
-def _encode_all(
-    pipe: RissolePipeline,
-    source: Source,
-    writer: _Writer,
-    only: str | None,
-    limit: int | None,
-    rank: int = 0,
-    world: int = 1,
-) -> None:
+def _encode_all(job: _Job, writer: _Writer) -> None:
     """Takes a writer through what is left of a source."""
-    total = min(filter(None, (source.total, limit)), default=None)
-    title = f"indexing {source.name}"
+    total = min(filter(None, (job.source.total, job.limit)), default=None)
+    left = None if job.limit is None else max(0, job.limit - writer.read)
+    numbered = islice(enumerate(job.source.items(writer.read), writer.read), left)
+    title = f"indexing {job.source.name}"
     # disable=None: no bar where stderr is no terminal
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         tqdm(total=total, initial=writer.read, desc=title, unit="picture", disable=None) as bar,
     ):
-        numbered = enumerate(source.items(writer.read), writer.read)
-        numbered = islice(numbered, None if limit is None else max(0, limit - writer.read))
         while batch := list(islice(numbered, BATCH)):
-            own = batch if (batch[0][0] // BATCH) % world == rank else []
-            wanted = [(n, item) for n, item in own if only is None or item.label == only]
-            pictures = list(pool.map(lambda pair: _decode(*pair, pipe.image_size), wanted))
-            for picture in pictures:
-                if picture.image is None:
-                    writer.skip(picture.name, picture.fault)
-            readable = [picture for picture in pictures if picture.image is not None]
-            for row in _rows(pipe, writer.encoders, readable, pool):
-                writer.add(row)
+            if (batch[0][0] // BATCH) % job.world == job.rank:
+                _encode_batch(job, writer, batch, pool)
             writer.read = batch[-1][0] + 1
             writer.commit()
             bar.update(len(batch))
     writer.commit(now=True)
+
+
+def _encode_batch(
+    job: _Job, writer: _Writer, batch: Sequence[tuple[int, Item]], pool: ThreadPoolExecutor
+) -> None:
+    wanted = [(n, item) for n, item in batch if job.only is None or item.label == job.only]
+    pictures = list(pool.map(lambda pair: _decode(*pair, job.pipe.image_size), wanted))
+    for picture in pictures:
+        if picture.image is None:
+            writer.skip(picture.name, picture.fault)
+    readable = [picture for picture in pictures if picture.image is not None]
+    for row in _rows(job.pipe, writer.encoders, readable, pool):
+        writer.add(row)
 
 
 def _decode(number: int, item: Item, size: int) -> _Picture:
@@ -477,7 +503,7 @@ class _Writer:
     def _open(self) -> dict[str, Any]:
         """Opens the columns, cut back to the last note, or empty where there is none that fits."""
         state = self._noted()
-        self.columns = self._columns()
+        self.columns = _columns(self.folder, self.latent_shape, self.encoders)
         if state and all(c.cut(_length(n, state)) for n, c in self.columns.items()):
             return state
         for column in self.columns.values():
@@ -495,20 +521,24 @@ class _Writer:
         shutil.rmtree(self.folder, ignore_errors=True)
         return None
 
-    def _columns(self) -> dict[str, _Column]:
-        final, helper = self.folder / "database", self.folder / "columns"
-        columns = {
-            "latents": _Column(final / "latents.safetensors", "f2", self.latent_shape, HEADER),
-            "webp": _Column(final / "thumbnails.safetensors", "u1", (), HEADER),
-            "lengths": _Column(helper / "lengths", "i4"),
-            "digests": _Column(helper / "digests", "u1", (16,)),
-            "numbers": _Column(helper / "numbers", "i8"),
-            "labels": _Column(helper / "labels", "i4"),
-            "notes": _Column(helper / "notes", "u1"),
-        }
-        for i, encoder in enumerate(self.encoders):
-            columns[f"vectors-{i}"] = _Column(helper / f"vectors-{i}", "f2", (encoder.dim,))
-        return columns
+
+def _columns(
+    folder: Path, latent_shape: tuple[int, ...], encoders: Sequence[QueryEncoder]
+) -> dict[str, _Column]:
+    """The files of a database in the making."""
+    final, helper = folder / "database", folder / "columns"
+    columns = {
+        "latents": _Column(final / "latents.safetensors", "f2", latent_shape, HEADER),
+        "webp": _Column(final / "thumbnails.safetensors", "u1", (), HEADER),
+        "lengths": _Column(helper / "lengths", "i4"),
+        "digests": _Column(helper / "digests", "u1", (16,)),
+        "numbers": _Column(helper / "numbers", "i8"),
+        "labels": _Column(helper / "labels", "i4"),
+        "notes": _Column(helper / "notes", "u1"),
+    }
+    for i, encoder in enumerate(encoders):
+        columns[f"vectors-{i}"] = _Column(helper / f"vectors-{i}", "f2", (encoder.dim,))
+    return columns
 
 
 def _length(name: str, state: dict[str, Any]) -> int:
@@ -561,7 +591,7 @@ def _wait() -> None:
 def _join(writer: _Writer, parts: Sequence[Path]) -> None:
     """Feeds what several processes wrote to one writer, in the order of the source."""
     states = [json.loads((part / "progress.json").read_bytes()) for part in parts]
-    columns = [_part_columns(writer, part) for part in parts]
+    columns = [_columns(part, writer.latent_shape, writer.encoders) for part in parts]
     order = [
         (number, p, row)
         for p, (own, state) in enumerate(zip(columns, states, strict=True))
@@ -591,16 +621,6 @@ def _join(writer: _Writer, parts: Sequence[Path]) -> None:
     writer.read = max(state["read"] for state in states)
 
 
-def _part_columns(writer: _Writer, part: Path) -> dict[str, _Column]:
-    """The columns of another writer's folder."""
-    own = writer.folder
-    try:
-        writer.folder = part
-        return writer._columns()
-    finally:
-        writer.folder = own
-
-
 # --- around it ----------------------------------------------------------------------------------
 
 
@@ -620,16 +640,17 @@ def _locked(work: Path, rank: int) -> Iterator[None]:
         raise RissoleError(f"cannot write {work.parent}: {error.strerror or error}") from error
 
 
-def _nothing(source: Source, only: str | None, writer: _Writer) -> str:
-    if only is not None and not writer.notes():
-        return f"no pictures of class {only!r} in {source.name}"
-    bad = [note for note in writer.notes() if "skipped" in note]
-    reason = f": {bad[0]['reason']}" if bad else ""
-    return f"no pictures found in {source.name}{reason}"
+def _nothing(job: _Job, writer: _Writer) -> str:
+    """Why there is no picture, in one line."""
+    notes = writer.notes()
+    if job.only is not None and not notes:
+        return f"no pictures of class {job.only!r} in {job.source.name}"
+    reasons = [note["reason"] for note in notes if "skipped" in note]
+    return f"no pictures found in {job.source.name}" + (f": {reasons[0]}" if reasons else "")
 
 
-def _report(writer: _Writer, folder: Path, resumed: int, seconds: float) -> IndexReport:
+def _report(writer: _Writer, folder: Path, resumed: int) -> IndexReport:
     files = (path for path in folder.rglob("*") if path.is_file())
     skipped = [(n["skipped"], n["reason"]) for n in writer.notes() if "skipped" in n]
     size = sum(path.stat().st_size for path in files)
-    return IndexReport(writer.count, writer.duplicates, skipped, resumed, seconds, size)
+    return IndexReport(writer.count, writer.duplicates, skipped, resumed, 0.0, size)
