@@ -639,7 +639,7 @@ def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
 
 @pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
 def test_going_back_has_an_end(visit, monkeypatch):
-    monkeypatch.setattr("rissole.ui.PICTURES_KEPT", 2)
+    monkeypatch.setattr("rissole.ui.painting.PICTURES_KEPT", 2)
     page = visit.page
     visit.set_steps(1)
     seen = []

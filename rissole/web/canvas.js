@@ -1,4 +1,4 @@
-// The live canvas. The server sends one small message per frame (see `frame` in ui.py): the
+// The live canvas. The server sends one small message per frame (see `frame` in ui/frames.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
 const { fill, make, thumb, arrow, whole, tell, hear, phase } = window.rissole;
