@@ -77,6 +77,14 @@ class BlockStep:
         return shares[..., self._inverse].cpu().numpy()
 
     @cached_property
+    def attention_map(self) -> np.ndarray:
+        """(k, cells, cells): share of each neighbor on each cell of the canvas so far.
+
+        Zeros where nothing is painted; the shares of a painted cell add up to 1.
+        """
+        return self._step.attention[0].cpu().numpy()[self._inverse.numpy()]
+
+    @cached_property
     def preview(self) -> Image.Image:
         """The picture as far as it can be told, decoded on first use; grey where nothing is."""
         image = self._previews.decode(self._step)

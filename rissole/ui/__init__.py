@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
-from rissole.ui import api, choose, painting
+from rissole.ui import api, choose, painting, presets
 from rissole.ui.frames import Throttle
 from rissole.ui.page import Page
 from rissole.ui.parts import paragraph
@@ -34,6 +34,7 @@ __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
 MAX_UPLOAD_MB = 20
 QUEUE_SIZE = 64
+SCRIPTS = ("shared.js", "maps.js", "film.js", "inspector.js")  # in the order they need each other
 
 
 def build(pipe: RissolePipeline) -> gr.Blocks:
@@ -46,14 +47,15 @@ def build(pipe: RissolePipeline) -> gr.Blocks:
     options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
     with gr.Blocks(**options) as demo:
         page = Page(studio, demo, gr.State(Visit()))
-        gr.HTML(_header(pipe, words), elem_id="rs-header")
+        gr.HTML(_header(studio), elem_id="rs-header")
+        presets.section(page)
         with gr.Row(elem_id="rs-page", equal_height=False):
             with gr.Column(elem_id="rs-choose", min_width=0):
                 choose.section(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
         gr.HTML(_footer(pipe, words), elem_id="rs-footer")
-        for part in (choose, painting):
+        for part in (presets, choose, painting):
             part.wire(page)
         api.wire(studio)
         _stay_local(demo, studio.errors)
@@ -111,7 +113,7 @@ def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
     return {
         "theme": theme(),
         "head": f"<style>{asset('page.css')}{asset('canvas.css')}</style>"
-        f"<script>{asset('shared.js')}</script>",
+        f"<script>{''.join(map(asset, SCRIPTS))}</script>",
         "footer_links": ["api"],
         "app_kwargs": {"middleware": [guard], "routes": [thumbs]},
         "allowed_paths": [],
@@ -124,13 +126,25 @@ def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
     }
 
 
-def _header(pipe: RissolePipeline, words: dict) -> str:
+def _header(studio: Studio) -> str:
+    pipe, words = studio.pipe, studio.words["page"]
     sizes = {name: f"{count / 1e6:.1f}" for name, count in pipe.num_parameters().items()}
     label = html.escape(pipe.database.label)
     known = {"pictures": f"{len(pipe.database):,}", "label": label, **sizes}
     facts = (fact.format(**known) for fact in words["facts"])
     items = "".join(f"<li>{fact}</li>" for fact in facts)
-    return f"<h1>{words['title']}</h1><p>{words['lead']}</p><ul>{items}</ul>"
+    keys = f'<button type="button" data-keys aria-keyshortcuts="?">{words["keys"]}</button>'
+    offline = f'<p id="rs-offline" role="alert" hidden>{words["offline"]}</p>'
+    lead = f"<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul>{items}</ul>"
+    return lead + offline + _key_list(studio.words["keys"])
+
+
+def _key_list(said: dict) -> str:
+    rows = "".join(f"<dt><kbd>{key}</kbd></dt><dd>{does}</dd>" for key, does in said["list"])
+    close = f'<button type="button" data-keys>{said["close"]}</button>'
+    title = f'<h2 id="rs-keylist-title">{said["title"]}</h2>'
+    body = f"<div>{title}<dl>{rows}</dl>{close}</div>"
+    return f'<dialog id="rs-keylist" aria-labelledby="rs-keylist-title">{body}</dialog>'
 
 
 def _footer(pipe: RissolePipeline, words: dict) -> str:

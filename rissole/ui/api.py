@@ -126,8 +126,8 @@ class Api:
                 last.num_inference_steps if steps is None else steps,
                 last.guidance_scale if guidance_scale is None else guidance_scale,
                 secrets.randbelow(2**32) if seed is None else seed,
-                (block,),
-                beneath(last, block),
+                blocks=(block,),
+                init=beneath(last, (block,)),
             )
             for step in self.studio.stream(new):
                 output = step.output

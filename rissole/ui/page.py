@@ -20,15 +20,18 @@ class Page:
         studio: the pipeline with the texts.
         demo: the blocks that all of this is in.
         visit: a `state.Visit`, one for each visitor.
-        neighbors: its value is `{query, hits: [{id, score, on}]}`.
+        text: only where the pipeline understands words.
+        neighbors: its value is described at `choose.Choosing`.
         canvas: its value is the last message, see `frames.frame`.
     """
 
     studio: Studio
     demo: gr.Blocks
     visit: gr.State
+    presets: list[gr.Button] = field(init=False)
     surprise: gr.Button = field(init=False)
     upload: gr.UploadButton = field(init=False)
+    text: gr.Textbox | None = field(init=False, default=None)
     gallery: gr.HTML = field(init=False)
     neighbors: gr.HTML = field(init=False)
     k: gr.Slider = field(init=False)

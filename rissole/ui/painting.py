@@ -5,15 +5,16 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 
 from rissole.config import GRIDS, ORDERS, Recipe, RissoleError
-from rissole.ui.choose import hits_of
+from rissole.ui.choose import blocks_of, hits_of
 from rissole.ui.errors import clear_errors, one_line
-from rissole.ui.frames import Throttle, data_uri, frame
+from rissole.ui.frames import Meter, Throttle, data_uri, frame
 from rissole.ui.page import Page
-from rissole.ui.parts import component, heading, paragraph, source
+from rissole.ui.parts import component, heading, source
 from rissole.ui.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
 from rissole.ui.studio import QUIET, Studio
 
@@ -42,8 +43,8 @@ class Painting:
 
         def frames() -> Iterator[tuple]:
             used = secrets.randbelow(2**32) if new_seed or seed is None else seed
-            ids = self._switched_on(neighbors)
-            recipe = self.studio.checked(ids, order, grid, steps, guidance, used)
+            values = self._switched_on(neighbors), order, grid, steps, guidance, used
+            recipe = self.studio.checked(*values, self._own(neighbors, grid))
             for shown in self._frames(recipe, visit):
                 yield *shown, recipe.seed
 
@@ -58,17 +59,21 @@ class Painting:
         guidance: float,
         event: gr.EventData,
     ) -> Iterator[tuple]:
-        """Repaints one block of the last picture; yields as `paint` does, but for the seed."""
+        """Repaints blocks of the picture on show; yields as `paint` does, but for the seed."""
 
         def frames() -> Iterator[tuple]:
-            shown = replace(visit, pictures=visit.pictures[: place(visit.pictures, event) + 1])
-            if not shown.pictures:
+            kept = visit.pictures[: place(visit.pictures, event) + 1]
+            if not kept:
                 raise RissoleError(self.errors["repaint"])
-            block = getattr(event, "row", None), getattr(event, "col", None)
-            last, seed = shown.pictures[-1].recipe, secrets.randbelow(2**32)
+            last, seed = kept[-1].recipe, secrets.randbelow(2**32)
             values = self._switched_on(neighbors), order, last.grid, steps, guidance, seed
-            recipe = self.studio.checked(*values, (block,), beneath(last, block))
-            yield from self._frames(recipe, shown)
+            whole = self.studio.checked(*values)
+            asked = getattr(event, "blocks", None)
+            blocks = self.studio.checked(*values, blocks=asked, init=whole).blocks
+            own = self._own(neighbors, last.grid)
+            own = {at: ids for at, ids in own.items() if at in blocks}
+            recipe = self.studio.checked(*values, own, blocks, beneath(last, blocks))
+            yield from self._frames(recipe, replace(visit, pictures=kept))
 
         yield from self._safely(frames(), 3)
 
@@ -78,11 +83,22 @@ class Painting:
             kept = visit.pictures[: place(visit.pictures, event)]
             if not kept:
                 raise RissoleError(self.errors["back"])
-            image, recipe = kept[-1].output.images[0], kept[-1].output.recipe
+            visit = replace(visit, pictures=kept)
+            return self.shown(visit), self._file(kept[-1]), visit
+
+    def shown(self, visit: Visit) -> dict[str, Any]:
+        """The message that puts the last picture of a visit on the canvas again."""
+        last = visit.pictures[-1]
+        return {
+            **last.message,
             # a mark of its own, since a message like the one before would not be noticed
-            new = {"back": secrets.token_hex(4), "kept": len(kept), "frame": data_uri(image, None)}
-            shown, path = {**kept[-1].message, **new}, self.studio.png(image, recipe)
-            return shown, path, replace(visit, pictures=kept)
+            "back": secrets.token_hex(4),
+            "kept": len(visit.pictures),
+            "frame": data_uri(last.output.images[0], None),
+        }
+
+    def _file(self, picture: Picture) -> str:
+        return self.studio.png(picture.output.images[0], picture.output.recipe)
 
     def _safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
         """The frames; where they fail, the canvas says why."""
@@ -99,18 +115,26 @@ class Painting:
             raise RissoleError(self.errors["neighbors"])
         return ids
 
+    def _own(self, neighbors: dict | None, grid: Any) -> dict[tuple[int, int], Any]:
+        """The neighbours of single blocks that lie in a grid; what they hold is checked later."""
+        cells = {f"{row},{col}": (row, col) for row in range(grid) for col in range(grid)}
+        own = blocks_of(neighbors)
+        return {cells[at]: own[at] for at in own if at in cells}
+
     def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         began, throttle = time.perf_counter(), Throttle()
-        run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
         before = visit.pictures[-1] if recipe.init else None
+        meter = Meter(recipe.grid, before.message["spent"] if before else None)
+        run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
+        run["before"] = before.message["run"] if before else None
         # closing the stream at once on Stop frees the processor within a step
         with contextlib.closing(self.studio.stream(recipe, before)) as steps:
-            for step in steps:
+            for step in meter.timed(steps):
                 if step.output is None and not throttle.due(step.step, step.total_steps):
                     continue
                 shares = shares_of(step, recipe, before)
-                seconds = round(time.perf_counter() - began, 2)
-                message = {**run, "seconds": seconds, **frame(step, recipe, *shares)}
+                run |= {"seconds": round(time.perf_counter() - began, 2), "spent": meter.spent[:]}
+                message = {**run, **frame(step, recipe, *shares)}
                 if step.output is None:
                     yield message, gr.skip(), gr.skip()
                 else:
@@ -118,9 +142,10 @@ class Painting:
 
     def _finished(self, message: dict, picture: Picture, visit: Visit) -> tuple:
         lasting = {name: value for name, value in message.items() if name != "frame"}
-        kept = (*visit.pictures, replace(picture, message=lasting))[-PICTURES_KEPT:]
-        path = self.studio.png(picture.output.images[0], picture.output.recipe)
-        return {**message, "kept": len(kept)}, path, replace(visit, pictures=kept)
+        picture = replace(picture, message=lasting)
+        kept = (*visit.pictures, picture)[-PICTURES_KEPT:]
+        message = {**message, "kept": len(kept)}
+        return message, self._file(picture), replace(visit, pictures=kept)
 
 
 def section(page: Page) -> None:
@@ -138,7 +163,6 @@ def section(page: Page) -> None:
             page.generate = gr.Button(said["generate"], variant="primary", elem_id="rs-generate")
             page.stop = gr.Button(said["stop"], elem_id="rs-stop")
             page.download = gr.DownloadButton(said["download"], elem_id="rs-download")
-        gr.HTML(paragraph(said["keys"]), elem_id="rs-keys", elem_classes="rs-hint")
     with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
         _choices(page, page.studio.words["settings"])
         with gr.Row():

@@ -18,7 +18,9 @@ from rissole.pipeline import BlockStep, RissolePipeline
 from rissole.ui.state import Picture
 
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
-QUIET = {"show_progress": "hidden", "api_visibility": "private", **HEAVY}
+_HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
+LIGHT = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}  # never behind a painting
+QUIET = {**HEAVY, **_HIDDEN}
 
 
 class Studio:
@@ -51,6 +53,7 @@ class Studio:
         steps: Any,
         guidance: Any,
         seed: Any,
+        block_neighbors: Any = None,
         blocks: Any = (),
         init: Recipe | None = None,
     ) -> Recipe:
@@ -59,6 +62,7 @@ class Studio:
             bundle=self.pipe.fingerprint,
             database=self.pipe.database.fingerprint,
             neighbors=ids,
+            block_neighbors=block_neighbors,
             order=order,
             grid=grid,
             num_inference_steps=steps,
