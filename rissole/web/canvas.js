@@ -300,6 +300,7 @@ cells.addEventListener("pointerdown", (event) => {
   const node = event.target.closest(".rs-cell");
   dragged = node && event.pointerType === "mouse" && event.button === 0 && held === null ? node : null;
 });
+document.addEventListener("pointerup", () => { dragged = null; });
 cells.addEventListener("pointerover", (event) => {
   const node = event.target.closest(".rs-cell");
   if (!node || !dragged || !(event.buttons & 1) || !canRepaint() || (node === dragged && !picked.size)) return;
@@ -374,7 +375,6 @@ const renderTools = () => {
   undoing.hidden = !canUndo();
   more.hidden = state !== "done";
   clearing.hidden = !Object.keys(own).length;
-  clearing.textContent = fill(texts.clear, { count: Object.keys(own).length });
 };
 
 const renderHeld = () => {

@@ -145,7 +145,7 @@ window.rissole.maps = (() => {
         const heat = Math.min(1, Math.max(0, excess / 24)); // 24 of 255 levels is a plain step
         const [x, y] = across ? [border + 1, line] : [line, border + 1];
         const wide = 1.5;
-        pen.fillStyle = `hsl(${50 - 50 * heat} 95% ${60 - 8 * heat}% / ${0.22 + 0.78 * heat})`;
+        pen.fillStyle = `hsl(${50 - 50 * heat} 95% ${60 - 8 * heat}% / ${0.14 + 0.86 * heat})`;
         const area = across ? [x - wide, y, 2 * wide, 1] : [x, y - wide, 1, 2 * wide];
         pen.fillRect(...area.map((value) => value * scale));
       });

@@ -82,7 +82,7 @@ window.rissole = (() => {
 
   const lift = (from) => {
     const ghost = make("img", "rs-ghost", { alt: "" });
-    ghost.src = from.querySelector("img").src;
+    ghost.src = from.dataset.src || from.querySelector("img").src;
     document.body.append(ghost);
     page.classList.add("rs-carrying");
     return ghost;
