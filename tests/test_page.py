@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from visiting import DRAWN, PHONE, WATCH, assert_canvas_shows, canvas, save, upload
+from visiting import DRAWN, PHONE, WATCH, Visit, assert_canvas_shows, canvas, save, upload
 
 from rissole.evaluation import seam_ratio
 from rissole.images import read_recipe
@@ -60,6 +60,7 @@ def test_stop_keeps_the_picture_so_far(visit):
     page.click("#rs-stop")
     visit.wait_for("stopped")
     assert visit.words().startswith("Stopped at block")
+    assert page.locator("[data-state=active]").count() == 1  # nothing covers the unfinished block
     page.wait_for_timeout(300)
     kept = page.evaluate(DRAWN)
     page.wait_for_timeout(700)
@@ -476,6 +477,20 @@ def test_near_duplicates_are_marked(visit, monkeypatch):
     assert visit.page.locator(".rs-twin:visible").count() == len(visit.hits()) - 1
 
 
+def test_the_gallery_scrolls_and_obeys_keys(visit):
+    page = visit.page
+    last = "[data-item='23']"
+    page.focus("[data-item='0']")
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.dataset.item") == "23"
+    inside = page.locator(last).bounding_box(), page.locator(".rs-gallery").bounding_box()
+    assert inside[0]["y"] + inside[0]["height"] <= inside[1]["y"] + inside[1]["height"] + 1
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".rs-query-name:has-text('Picture 22 ')")
+    assert page.get_attribute("[data-item='22']", "aria-selected") == "true"
+
+
 def test_more_like_this_and_search_from_a_neighbour(visit, pipe):
     page = visit.page
     visit.paint()
@@ -593,3 +608,28 @@ def test_everyone_can_use_it(visit):
         check()
     page.click("[data-keys] >> nth=0")
     check()
+
+
+@pytest.mark.slow
+def test_twenty_visitors_each_get_their_own_picture(browser, address, pipe):
+    """All paint at once, look around meanwhile, and in the end see what their recipe paints."""
+    visits = [Visit(browser, address) for _ in range(20)]
+    for seed, visit in enumerate(visits):
+        visit.page.get_by_label("New seed every time").uncheck()
+        visit.page.locator("#rs-seed input").fill(str(seed))
+        visit.set_steps(20)
+    for visit in visits:
+        visit.page.click("#rs-generate")
+    for at, visit in enumerate(visits):
+        visit.page.click(f"[data-at='{at % 16}']")
+        assert (
+            visit.page.inner_text(".rs-focus-name") == f"Row {at // 4 % 4 + 1}, column {at % 4 + 1}"
+        )
+    for seed, visit in enumerate(visits):
+        visit.wait_for("done")
+        visit.page.wait_for_timeout(200)
+        recipe = save(visit.page)
+        assert (recipe["seed"], recipe["neighbors"]) == (seed, visit.hits())
+        assert (canvas(visit.page) == np.asarray(pipe(**recipe).images[0])).all()
+        visit.context.close()
+        assert visit.troubles == []

@@ -152,17 +152,20 @@ def section(page: Page) -> None:
     """Lays out the canvas with its buttons, and the settings."""
     pipe, said = page.studio.pipe, page.studio.words["canvas"]
     with gr.Column(elem_classes="rs-card"):
-        heading(3, said["title"])
+        with gr.Row(elem_id="rs-top"):
+            heading(3, said["title"])
+            with gr.Row(elem_id="rs-actions"):
+                page.download = gr.DownloadButton(said["download"], elem_id="rs-download")
+                page.stop = gr.Button(said["stop"], elem_id="rs-stop")
+                page.generate = gr.Button(
+                    said["generate"], variant="primary", elem_id="rs-generate"
+                )
         page.canvas = component(
             *("canvas", said, "rs-canvas"),
             source=source(pipe),
             grid=pipe.defaults["grid"],
             size=pipe.image_size,
         )
-        with gr.Row(elem_id="rs-actions"):
-            page.generate = gr.Button(said["generate"], variant="primary", elem_id="rs-generate")
-            page.stop = gr.Button(said["stop"], elem_id="rs-stop")
-            page.download = gr.DownloadButton(said["download"], elem_id="rs-download")
     with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
         _choices(page, page.studio.words["settings"])
         with gr.Row():

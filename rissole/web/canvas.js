@@ -226,7 +226,7 @@ const looks = (at) => {
   const now = shown();
   if (!now) return "waiting";
   if (now.done[at] === "1" && now.active[at] !== "1") return "done";
-  if (now.active[at] === "1" && (state === "running" || scrubbed !== null)) return "active";
+  if (now.active[at] === "1" && (state !== "done" || scrubbed !== null)) return "active";
   return now.done[at] === "1" ? "done" : "waiting";
 };
 
