@@ -367,6 +367,12 @@ const more = button(".rs-more", texts.more, () => trigger("more", { run: message
 const clearing = button(".rs-clear", texts.clear, () => tell("clear", null));
 const release = button(".rs-release", texts.release, () => tell("release"));
 
+// on a phone the picture may be far from the neighbour that was just taken in hand
+const picture = part(".rs-picture");
+const goto = button(".rs-goto", texts.goto, () => picture.scrollIntoView({ block: "center", behavior: "smooth" }));
+new IntersectionObserver(([seen]) => { goto.hidden = seen.intersectionRatio > 0.5; }, { threshold: [0.5] })
+  .observe(picture);
+
 const renderTools = () => {
   follow.hidden = !(pinned && brush());
   again.hidden = many.hidden = !canRepaint();
