@@ -114,9 +114,9 @@ class Choosing:
         score = dict(zip(hits.ids, hits.scores, strict=True))
         ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
         vectors = {i: self.pipe.database.vector(i) for i in ids}
-        if hits.item is not None:  # how near the pinned ones are that were not found
+        if hits.item is not None:
             own = self.pipe.database.vector(hits.item)
-            score = {i: float(own @ vectors[i]) for i in ids} | score
+            score = {i: float(own @ vectors[i]) for i in ids}
         twins = {
             i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
             for n, i in enumerate(ids)
