@@ -338,8 +338,8 @@ def test_the_film_can_be_scrubbed(visit):
     assert (canvas(page) == last).all()
 
     page.click("[data-at='0']")
-    page.click(".rs-strip button >> nth=0")
-    assert page.locator(".rs-strip button").count() in (2, 3)  # steps may outrun the frames
+    page.click(".rs-moments button >> nth=0")
+    assert page.locator(".rs-moments button").count() in (2, 3)  # steps may outrun the frames
     assert visit.words() == "Block 1 of 16, step 1 of 3"
     page.click(".rs-play")
     page.wait_for_selector(".rs-words:has-text('Done in')")

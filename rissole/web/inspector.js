@@ -112,7 +112,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
 
   const renderStrip = () => {
     const message = look.message();
-    const box = part(".rs-strip");
+    const box = part(".rs-moments");
     const [row, col] = look.focus();
     const at = message ? row * message.grid + col : 0;
     const places = message && !look.live() ? look.film.moments(message.run, at, MOMENTS) : [];
@@ -127,8 +127,8 @@ window.rissole.inspector = (element, { texts, source }, look) => {
 
   const drawStrip = (places, row, col, message) => {
     const reel = look.film.reel(message.run);
-    part(".rs-strip .rs-hint").textContent = texts.strip;
-    part(".rs-strip ol").replaceChildren(...places.map((place) => {
+    part(".rs-moments .rs-hint").textContent = texts.strip;
+    part(".rs-moments ol").replaceChildren(...places.map((place) => {
       const { step, total_steps: steps, frame, grid } = reel[place];
       const item = make("li", "");
       const button = make("button", "", { type: "button", "data-place": place });
