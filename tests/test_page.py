@@ -556,7 +556,7 @@ def test_repaint_several_blocks_and_compare(visit, pipe):
 def test_a_mouse_drawn_over_blocks_picks_them(visit):
     visit.paint()
     drag(visit.page, "[data-at='5']", "[data-at='15']")
-    assert visit.page.locator(".rs-picked").count() == 9
+    assert visit.page.locator(".rs-cell.rs-picked").count() == 9
     visit.page.keyboard.press("r")
     visit.page.wait_for_selector(".rs-words:has-text('9 blocks repainted')")
 
