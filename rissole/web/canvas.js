@@ -458,7 +458,7 @@ const announce = (text) => {
 
 const renderProgress = () => {
   const percent = Math.round(100 * share());
-  part(".rs-bar span").style.width = `${percent}%`;
+  part(".rs-bar span").style.transform = state === "starting" ? "" : `scaleX(${percent / 100})`;
   part(".rs-bar").setAttribute("aria-valuenow", percent);
   part(".rs-words").textContent = words();
   renderCost();

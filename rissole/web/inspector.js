@@ -62,7 +62,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
     const percent = share === null ? null : Math.round(100 * share);
     node.classList.toggle("rs-most", share !== null && share === most);
     const bar = node.querySelector(".rs-weight span");
-    bar.style.width = share === null ? "0" : `${(100 * share) / most}%`;
+    bar.style.transform = `scaleX(${share === null ? 0 : share / most})`;
     bar.style.background = n === null ? "" : maps.colour(n);
     const chip = node.querySelector(".rs-chip");
     chip.hidden = n === null || look.view() !== "won";
