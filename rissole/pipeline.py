@@ -80,7 +80,8 @@ class BlockStep:
     def attention_map(self) -> np.ndarray:
         """(k, cells, cells): share of each neighbor on each cell of the canvas so far.
 
-        Zeros where nothing is painted; the shares of a painted cell add up to 1.
+        Zeros where nothing is painted. A cell's shares add up to at most 1: the rest went to none
+        of them.
         """
         return self._step.attention[0].cpu().numpy()[self._inverse.numpy()]
 
