@@ -15,7 +15,7 @@ from visiting import pixels
 
 from rissole.config import MAX_REPAINTS, RissoleError
 from rissole.images import read_recipe
-from rissole.ui import MAX_UPLOAD_MB, Throttle, serve
+from rissole.ui import MAX_UPLOAD_MB, Throttle, build, serve
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +306,13 @@ def test_thumbnails_have_addresses(address, pipe):
 def test_throttle_always_sends_the_last_step_of_a_block():
     throttle = Throttle(rate=1e-6)
     assert [throttle.due(step, 4) for step in (1, 2, 3, 4, 1, 4)] == [1, 0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("understood", [True, False])
+def test_words_are_asked_for_where_they_are_understood(pipe, monkeypatch, understood):
+    monkeypatch.setattr(type(pipe), "text_queries", understood, raising=False)
+    parts = build(pipe).get_config_file()["components"]
+    assert ("rs-text" in [part["props"].get("elem_id") for part in parts]) == understood
 
 
 def test_an_unknown_bundle_ends_with_one_line_and_code_2(capsys):

@@ -5,7 +5,7 @@ window.rissole.maps = (() => {
   // sixteen that are told apart in light and dark; each also has a number, for eyes that cannot
   const COLOURS = [
     "#e4572e", "#2e86ab", "#f2b134", "#4f8f3a", "#8e5bb5", "#1fa89a", "#d64f8a", "#8a5a35",
-    "#4c6ef5", "#b5c334", "#b03a5b", "#3d6b8c", "#ee9b7a", "#2b9348", "#a45ee5", "#7b858c",
+    "#4c6ef5", "#b5c334", "#b03a5b", "#38bdf8", "#ffb4a2", "#14532d", "#a45ee5", "#7b858c",
   ];
   const colour = (n) => COLOURS[n % COLOURS.length];
   const rgb = (n) => [1, 3, 5].map((at) => parseInt(colour(n).slice(at, at + 2), 16));
