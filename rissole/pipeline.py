@@ -290,6 +290,20 @@ class RissolePipeline:
         images = [self.database.image(i) for i in ids]
         return Hits(ids, scores, images, self.database.image(item), item)
 
+    def encode(self, picture: Image.Image) -> Tensor:
+        """Latents (1, C, S, S) of a picture of any size."""
+        pixels = to_tensor(square(picture, self.image_size)).to(self.device)
+        with self._lock, torch.inference_mode():
+            return self.codec.encode(pixels).cpu()
+
+    def similarity(self, query: Image.Image | int, ids: Iterable[int]) -> list[float]:
+        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
+        if isinstance(query, Image.Image):
+            query = self._embed(square(query, self.image_size))
+        else:
+            query = self.database.vector(query)
+        return [min(1.0, float(query @ self.database.vector(i))) for i in ids]
+
     def _embed(self, picture: Image.Image) -> np.ndarray:
         with self._lock, torch.inference_mode():
             latents = self.codec.encode(to_tensor(picture).to(self.device))
@@ -435,6 +449,18 @@ class RissolePipeline:
         for row, col, own in recipe.block_neighbors:
             visible[row, col] = torch.tensor([i in own for i in ids])
         return visible[None].to(self.device)
+
+    def check(self, recipe: Recipe) -> None:
+        """Whether this pipeline can paint a recipe.
+
+        Raises:
+            RissoleError: when it was made with other weights or with another database.
+        """
+        self._check_origin(recipe.bundle, recipe.database)
+        layer: Recipe | None = recipe
+        while layer is not None:
+            self.database.check(layer.all_neighbors)
+            layer = layer.init
 
     def _check_origin(self, bundle: str | None, database: str | None) -> None:
         for name, given, own in (

@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
-from rissole.ui import api, choose, painting, presets
+from rissole.ui import api, choose, compare, explain, painting, presets, share
 from rissole.ui.frames import Throttle
 from rissole.ui.page import Page
 from rissole.ui.parts import paragraph
@@ -34,6 +34,7 @@ __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
 MAX_UPLOAD_MB = 20
 QUEUE_SIZE = 64
+STYLES = ("page", "canvas", "share", "compare", "explain")
 SCRIPTS = ("shared.js", "maps.js", "film.js", "inspector.js")  # in the order they need each other
 
 
@@ -54,8 +55,12 @@ def build(pipe: RissolePipeline) -> gr.Blocks:
                 choose.section(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
+        with gr.Column(elem_id="rs-more"):
+            share.section(page)
+            compare.section(page)
+            explain.section(page)
         gr.HTML(_footer(pipe, words), elem_id="rs-footer")
-        for part in (presets, choose, painting):
+        for part in (presets, choose, painting, share, compare, explain):
             part.wire(page)
         api.wire(studio)
         _stay_local(demo, studio.errors)
@@ -110,10 +115,10 @@ def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
         remote=errors["remote"],
     )
     thumbs = thumbnail_route(len(pipe.database), pipe.database.image)
+    styles = "".join(asset(f"{name}.css") for name in STYLES)
     return {
         "theme": theme(),
-        "head": f"<style>{asset('page.css')}{asset('canvas.css')}</style>"
-        f"<script>{''.join(map(asset, SCRIPTS))}</script>",
+        "head": f"<style>{styles}</style><script>{''.join(map(asset, SCRIPTS))}</script>",
         "footer_links": ["api"],
         "app_kwargs": {"middleware": [guard], "routes": [thumbs]},
         "allowed_paths": [],

@@ -1,6 +1,6 @@
 """Choosing a query, and its neighbours."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ class Choosing:
         rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
         if not any(row["on"] for row in rows):
             rows = [{**row, "on": True} for row in rows]
-        value = {"query": _shown(query), "hits": rows, "blocks": blocks_of(neighbors)}
+        value = {"query": shown_query(query), "hits": rows, "blocks": blocks_of(neighbors)}
         return replace(visit, query=query), value
 
     def _pinned(self, neighbors: dict | None) -> list[int]:
@@ -113,10 +113,21 @@ class Choosing:
     def _rows(self, hits: Hits, pinned: list[int]) -> list[dict]:
         score = dict(zip(hits.ids, hits.scores, strict=True))
         ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
-        vectors = {i: self.pipe.database.vector(i) for i in ids}
         if hits.item is not None:
-            own = self.pipe.database.vector(hits.item)
-            score = {i: float(own @ vectors[i]) for i in ids}
+            score = dict(zip(ids, self.pipe.similarity(hits.item, ids), strict=True))
+        return self.rows(ids, score, pinned)
+
+    def rows(
+        self, ids: Sequence[int], score: Mapping[int, float], pinned: Sequence[int] = ()
+    ) -> list[dict]:
+        """What the page shows of neighbours: similarity where it is known, near-duplicates.
+
+        Args:
+            ids: the neighbours.
+            score: cosines of those whose similarity to the query is known.
+            pinned: ids that stay when the query changes.
+        """
+        vectors = {i: self.pipe.database.vector(i) for i in ids}
         twins = {
             i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
             for n, i in enumerate(ids)
@@ -124,7 +135,7 @@ class Choosing:
         return [
             {
                 "id": i,
-                "score": None if i not in score else round(min(1.0, float(score[i])), 4),
+                "score": None if i not in score else round(float(score[i]), 4),
                 "pin": i in pinned,
                 "twin": twins[i],
             }
@@ -144,7 +155,10 @@ def blocks_of(neighbors: Any) -> dict[str, Any]:
     return blocks if isinstance(blocks, dict) else {}
 
 
-def _shown(query: Query) -> dict[str, Any]:
+def shown_query(query: Query | None) -> dict[str, Any] | None:
+    """What the page shows of a query."""
+    if query is None or not query.arguments():
+        return None
     if query.image is not None:
         return {"image": data_uri(query.image), "painted": query.painted}
     return {"text": query.text} if query.text is not None else {"item": query.item}

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from rissole.config import GRIDS, ORDERS, Recipe, RissoleError
+from rissole.share import encode
 from rissole.ui.choose import blocks_of, hits_of
 from rissole.ui.errors import clear_errors, one_line
 from rissole.ui.frames import Meter, Throttle, data_uri, frame
@@ -43,12 +44,11 @@ class Painting:
 
         def frames() -> Iterator[tuple]:
             used = secrets.randbelow(2**32) if new_seed or seed is None else seed
-            values = self._switched_on(neighbors), order, grid, steps, guidance, used
-            recipe = self.studio.checked(*values, self._own(neighbors, grid))
-            for shown in self._frames(recipe, visit):
+            recipe = self.wanted(neighbors, order, grid, steps, guidance, used)
+            for shown in self.frames(recipe, visit):
                 yield *shown, recipe.seed
 
-        yield from self._safely(frames(), 4)
+        yield from self.safely(frames(), 4)
 
     def repaint(
         self,
@@ -73,9 +73,9 @@ class Painting:
             own = self._own(neighbors, last.grid)
             own = {at: ids for at, ids in own.items() if at in blocks}
             recipe = self.studio.checked(*values, own, blocks, beneath(last, blocks))
-            yield from self._frames(recipe, replace(visit, pictures=kept))
+            yield from self.frames(recipe, replace(visit, pictures=kept))
 
-        yield from self._safely(frames(), 3)
+        yield from self.safely(frames(), 3)
 
     def back(self, visit: Visit, event: gr.EventData) -> tuple:
         """The picture before the one on show; returns as `paint` yields, but for the seed."""
@@ -100,7 +100,7 @@ class Painting:
     def _file(self, picture: Picture) -> str:
         return self.studio.png(picture.output.images[0], picture.output.recipe)
 
-    def _safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
+    def safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
         """The frames; where they fail, the canvas says why."""
         try:
             yield from frames
@@ -108,6 +108,13 @@ class Painting:
             line = one_line(error, self.errors)
             yield {"state": "error", "error": line}, *[gr.skip()] * (width - 1)
             raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
+
+    def wanted(
+        self, neighbors: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
+    ) -> Recipe:
+        """The recipe of the settings on the page, every one of them checked."""
+        values = self._switched_on(neighbors), order, grid, steps, guidance, seed
+        return self.studio.checked(*values, self._own(neighbors, grid))
 
     def _switched_on(self, neighbors: dict | None) -> list:
         ids = [hit.get("id") for hit in hits_of(neighbors) if hit.get("on")]
@@ -121,7 +128,8 @@ class Painting:
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+    def frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+        """Paints a recipe; yields (canvas message, file to download, visit)."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
         meter = Meter(recipe.grid, before.message["spent"] if before else None)
@@ -144,7 +152,8 @@ class Painting:
         lasting = {name: value for name, value in message.items() if name != "frame"}
         picture = replace(picture, message=lasting)
         kept = (*visit.pictures, picture)[-PICTURES_KEPT:]
-        message = {**message, "kept": len(kept)}
+        link = encode(picture.recipe, visit.query.item)
+        message = {**message, "kept": len(kept), "link": link}
         return message, self._file(picture), replace(visit, pictures=kept)
 
 

@@ -79,14 +79,17 @@ class Studio:
             settings["init"] = replace(before.output, recipes=[settings["init"]])
         return self.pipe.stream(**settings)
 
-    def png(self, image: Image.Image, recipe: dict) -> str:
+    def png(self, image: Image.Image, recipe: dict, name: str | None = None) -> str:
         """Writes a PNG with its recipe where the browser can fetch it; returns the path."""
         buffer = io.BytesIO()
         save_png(image, buffer, recipe)
-        name = f"rissole-{recipe['seed']}.png"
+        return self.file(buffer.getvalue(), name or f"rissole-{recipe['seed']}.png")
+
+    def file(self, data: bytes, name: str) -> str:
+        """Writes a file where the browser can fetch it; returns the path."""
         # in the library's own cache, so that its `delete_cache` clears it away
         folder = gr.utils.get_upload_folder()
-        return processing_utils.save_bytes_to_cache(buffer.getvalue(), name, folder)
+        return processing_utils.save_bytes_to_cache(data, name, folder)
 
 
 def plain(value: Any) -> Any:

@@ -65,7 +65,8 @@ const load = async (address) => {
 };
 
 // While blocks are repainted only those are drawn: the others stay as they were, to the pixel.
-const drawFrame = async ({ frame, state: stage, repaint: blocks, grid: n }) => {
+const drawFrame = async (shown) => {
+  const { frame, state: stage, repaint: blocks, grid: n } = shown;
   const order = ++asked;
   const image = await load(frame).catch(() => null);
   if (!image || order < drawn) return;
@@ -81,6 +82,7 @@ const drawFrame = async ({ frame, state: stage, repaint: blocks, grid: n }) => {
   pixels.dataset.frames = whole(pixels.dataset.frames, 0, 1e9) + 1;
   renderBlock();
   renderOverlay();
+  tell("drawn", shown);
 };
 
 // Before the first step: the average of the neighbours, faint. Layer n at 1 / n is the mean.
@@ -612,6 +614,7 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("#rs-generate")) start();
   if (event.target.closest("#rs-stop")) stop();
 });
+hear("start", start);
 hear("failed", fail);
 hear("repaint", repaint);
 hear("undo", undo);

@@ -35,7 +35,11 @@ window.rissole = (() => {
     document.addEventListener(`rissole:${name}`, (event) => listener(event.detail));
 
   const page = document.documentElement;
-  const phase = (name) => { page.dataset.rissole = name; };
+  const phase = (name) => {
+    if (page.dataset.rissole === name) return;
+    page.dataset.rissole = name;
+    tell("phase", name);
+  };
   const live = () => ["starting", "running"].includes(page.dataset.rissole);
 
   const press = (id) => {
