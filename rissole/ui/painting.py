@@ -241,3 +241,5 @@ def wire(page: Page) -> None:
     page.stop.click(None, cancels=[paint, repaint], **listens)
     canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **listens)
     page.grid.change(None, [page.grid], js="(n) => window.rissole.tell('grid', n)", **listens)
+    # a place in one grid means nothing in another; a recipe that is opened brings its own places
+    page.grid.input(None, js="() => window.rissole.tell('clear', null)", **listens)

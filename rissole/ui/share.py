@@ -23,7 +23,7 @@ from rissole.ui.parts import component
 from rissole.ui.state import Picture, Query, Visit
 from rissole.ui.studio import QUIET, Studio
 
-SETTINGS = 8  # how many components `settings` sets
+SETTINGS = 8  # how many components `_settings` sets
 
 
 class Sharing:
@@ -39,7 +39,7 @@ class Sharing:
         """A link: its settings and its picture, or with `fresh` all settings but the seed.
 
         Yields:
-            (canvas message, file to download, visit, then the values of `settings`)
+            (canvas message, file to download, visit, what the shelf is told, then the settings)
         """
 
         def frames() -> Iterator[tuple]:
@@ -49,7 +49,7 @@ class Sharing:
             query = None if item is None else Query(item=item)
             yield from self._put_back(recipe, visit, query, fresh)
 
-        yield from self.painting.safely(frames(), 3 + SETTINGS)
+        yield from self.painting.safely(frames(), 4 + SETTINGS)
 
     def restore(self, visit: Visit, path: str | None) -> Iterator[tuple]:
         """A PNG file with a recipe: its settings and its picture; yields as `recall` does."""
@@ -63,7 +63,7 @@ class Sharing:
             self._check(recipe, None)
         query = Query(image=self.studio.query_picture(path), painted=True)
         frames = self._put_back(recipe, visit, query)
-        yield from self.painting.safely(frames, 3 + SETTINGS)
+        yield from self.painting.safely(frames, 4 + SETTINGS)
 
     def _check(self, recipe: Recipe, item: int | None) -> None:
         self.pipe.check(recipe)
@@ -72,16 +72,17 @@ class Sharing:
     def _put_back(
         self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool = False
     ) -> Iterator[tuple]:
-        same = [gr.skip()] * SETTINGS
+        same = [gr.skip()] * (1 + SETTINGS)
         visit = replace(visit, query=query or Query())
-        yield gr.skip(), gr.skip(), visit, *self._settings(recipe, query, fresh)
+        begun = {"begun": None if fresh else secrets.token_hex(4)}
+        yield gr.skip(), gr.skip(), visit, begun, *self._settings(recipe, query, fresh)
         if fresh:
             return
         for message, path, changed in self._chain(recipe, visit):
             yield message, path, changed, *same
         if query is None:  # what the neighbours are near to, as far as can be told
             query = Query(image=changed.pictures[-1].output.images[0], painted=True)
-            found = self._neighbors(recipe, query), *same[1:]
+            found = gr.skip(), self._neighbors(recipe, query), *same[2:]
             yield gr.skip(), gr.skip(), replace(changed, query=query), *found
 
     def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
@@ -186,7 +187,7 @@ def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
     actions, shelf, listens = Sharing(page.studio), page.shelf, {"api_visibility": "private"}
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
-    outputs = [page.canvas, page.download, page.visit, *settings, page.seed, page.new_seed]
+    outputs = [page.canvas, page.download, page.visit, shelf, *settings, page.seed, page.new_seed]
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):

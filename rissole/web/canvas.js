@@ -623,7 +623,6 @@ hear("grid", (value) => {
   const next = whole(value, 1, 4);
   if (next === grid) return;
   grid = next;
-  tell("clear", null); // a place in one grid means nothing in another
   if (!painting()) pinned = null;
   render();
 });

@@ -181,7 +181,8 @@ for (const shelf of element.querySelectorAll(".rs-shelf")) {
 }
 
 watch("value", () => {
-  if (!job || !props.value) return;
+  if (props.value?.begun && opening) tell("start"); // the file can be opened: now the canvas may go
+  if (!job || !props.value || !("job" in props.value)) return;
   const { job: name, done } = props.value;
   if (!name) finish(texts.saved);
   else if (name === job.job) say(`${texts.jobs[name]} ${Math.round(100 * Number(done) || 0)} %`);
@@ -200,11 +201,12 @@ const light = (zone) => {
   for (const node of document.querySelectorAll(".rs-drop")) node.classList.remove("rs-drop");
   zone?.classList.add("rs-drop");
 };
-const openFile = (list) => {
-  const input = document.getElementById("rs-opened").parentElement.querySelector("input[type=file]");
-  input.files = list;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
-};
+const input = () => document.getElementById("rs-opened").parentElement.querySelector("input[type=file]");
+document.addEventListener("change", (event) => { // chosen or dropped
+  if (event.target !== input() || !event.target.files.length) return;
+  opening = true;
+  say(texts.opening);
+}, { capture: true });
 document.addEventListener("dragover", (event) => {
   if (!files(event)) return;
   const zone = event.target.closest?.(ZONES);
@@ -217,9 +219,8 @@ document.addEventListener("drop", (event) => {
   if (!files(event) || !event.target.closest?.(ZONES)) return;
   event.preventDefault();
   if (live() || event.dataTransfer.files.length !== 1) return;
-  opening = true;
-  say(texts.opening);
-  openFile(event.dataTransfer.files);
+  input().files = event.dataTransfer.files;
+  input().dispatchEvent(new Event("change", { bubbles: true }));
 });
 
 // ---- a link in the address bar ---------------------------------------------------------------
