@@ -28,20 +28,20 @@ class Comparing:
         self.studio, self.pipe = studio, studio.pipe
         self.words, self.painting = studio.words["compare"], Painting(studio)
 
-    def ways(self, visit: Visit, *settings: Any) -> Iterator[tuple[dict, Any]]:
-        """The same query and seed in four ways; yields (message, PNG of all).
+    def ways(self, visit: Visit, *settings: Any) -> Iterator[dict]:
+        """The same query and seed in four ways; yields messages to the page.
 
         Args:
             visit: what is remembered of the visit.
             *settings: of the page, as `Painting.wanted` takes them.
         """
 
-        def frames() -> Iterator[tuple]:
+        def frames() -> Iterator[dict]:
             recipes = variants(self.painting.wanted(*settings))
             names = [self.words["ways"][name] for name in VARIANTS]
             yield from self._frames(visit, [list(recipes.values())], names, [""], "ways")
 
-        yield from self.painting.safely(frames(), 2)
+        yield from self._safely(frames())
 
     def cross(
         self,
@@ -53,16 +53,19 @@ class Comparing:
         guidance: Any,
         seed: Any,
         event: gr.EventData,
-    ) -> Iterator[tuple[dict, Any]]:
+    ) -> Iterator[dict]:
         """Two settings against each other, as the event says; yields as `ways` does."""
 
-        def frames() -> Iterator[tuple]:
+        def frames() -> Iterator[dict]:
             recipe = self.painting.wanted(neighbors, order, grid, steps, guidance, seed)
             x, y = (self._axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
             yield from self._frames(visit, table, self._labels(x), self._labels(y), "cross")
 
-        yield from self.painting.safely(frames(), 2)
+        yield from self._safely(frames())
+
+    def _safely(self, messages: Iterator[dict]) -> Iterator[dict]:
+        yield from (message for message, *_ in self.painting.safely(zip(messages), 1))
 
     def _axis(self, given: Any) -> Axis:
         given = given if isinstance(given, dict) else {}
@@ -88,7 +91,7 @@ class Comparing:
         columns: Sequence[str],
         rows: Sequence[str],
         kind: str,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[dict]:
         recipes = [recipe for row in table for recipe in row]
         for recipe in recipes:
             self.pipe.check(recipe)
@@ -96,7 +99,7 @@ class Comparing:
         message = {"run": secrets.token_hex(8), "state": "running", "error": None, "kind": kind}
         message |= {"columns": list(columns), "rows": list(rows), "count": len(recipes)}
         message |= {"at": 0, "done": 0.0, "cells": []}
-        yield message, gr.skip()
+        yield message
         throttle = Throttle(5)
         with contextlib.closing(run(self.pipe, recipes)) as stages:
             for index, done, result in stages:
@@ -105,10 +108,10 @@ class Comparing:
                     results.append(result)
                     cells = [*message["cells"], self._cell(result, visit)]
                     state = "done" if len(results) == len(recipes) else "running"
-                    message = {**message, "cells": cells, "state": state}
-                    yield message, self._file(results, columns, rows)
-                elif throttle.due(0, 1):
-                    yield message, gr.skip()
+                    file = self._file(results, columns, rows)
+                    message = {**message, "cells": cells, "state": state, "file": file}
+                if result is not None or throttle.due(0, 1):
+                    yield message
 
     def _cell(self, result: Result, visit: Visit) -> dict[str, Any]:
         return {
@@ -143,17 +146,14 @@ def section(page: Page) -> None:
     """Lays out the comparison, folded."""
     with gr.Column(elem_classes="rs-card"):
         page.compare = component("compare", page.studio.words["compare"], "rs-compare")
-        with gr.Row(elem_classes="rs-unseen"):
-            page.compared = gr.DownloadButton("PNG", elem_id="rs-compared")
 
 
 def wire(page: Page) -> None:
     """Connects the comparison with the pipeline."""
     actions, compare, listens = Comparing(page.studio), page.compare, {"api_visibility": "private"}
     settings = [page.neighbors, page.order, page.grid, page.steps, page.guidance, page.seed]
-    outputs = [compare, page.compared]
-    ways = compare.ways(actions.ways, [page.visit, *settings], outputs, **QUIET)
-    both = compare.cross(actions.cross, [page.visit, *settings], outputs, **QUIET)
+    ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **QUIET)
+    both = compare.cross(actions.cross, [page.visit, *settings], [compare], **QUIET)
     for event in (ways, both):
         event.failure(None, js="() => window.rissole.tell('uncompared')", **listens)
     compare.halt(None, cancels=[ways, both], **listens)

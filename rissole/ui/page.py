@@ -46,8 +46,6 @@ class Page:
     seed: gr.Number = field(init=False)
     new_seed: gr.Checkbox = field(init=False)
     shelf: gr.HTML = field(init=False)
-    file: gr.DownloadButton = field(init=False)
     opened: gr.UploadButton = field(init=False)
     compare: gr.HTML = field(init=False)
-    compared: gr.DownloadButton = field(init=False)
     explain: gr.HTML = field(init=False)

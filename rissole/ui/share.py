@@ -6,7 +6,6 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -120,8 +119,8 @@ class Sharing:
 
     # -- files
 
-    def film(self, event: gr.EventData) -> Iterator[tuple[dict, Any]]:
-        """The painting of a link as an animated GIF; yields (what to say, file)."""
+    def film(self, event: gr.EventData) -> Iterator[dict]:
+        """The painting of a link as an animated GIF; yields what the shelf is told."""
         with clear_errors(self.errors):
             recipe = decode(getattr(event, "link", None))
             self.pipe.check(recipe)
@@ -129,16 +128,16 @@ class Sharing:
             for done, frame in painting(self.pipe, recipe):
                 frames += [] if frame is None else [frame]
                 if throttle.due(0, 1):
-                    yield {"job": "film", "done": round(done, 3)}, gr.skip()
+                    yield {"job": "film", "done": round(done, 3)}
             name = f"rissole-{recipe.seed}.gif"
-            yield _done(), self.studio.file(animation(frames), name)
+            yield _done(self.studio.file(animation(frames), name))
 
-    def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[tuple[dict, Any]]:
+    def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""
         with clear_errors(self.errors):
             recipe = decode(getattr(event, "link", None))
             self.pipe.check(recipe)
-            yield {"job": "sheet", "done": 0}, gr.skip()
+            yield {"job": "sheet", "done": 0}
             shown = self._picture(recipe, visit)
             shares = per_block(shown.attention, recipe.grid)
             title = self.words["sheetTitle"].format(
@@ -148,7 +147,7 @@ class Sharing:
                 shown.output.images[0], shown.ids, shares, self.pipe.database.image, title
             )
             name = f"rissole-{recipe.seed}-blocks.png"
-            yield _done(), self.studio.png(image, recipe.to_dict(), name)
+            yield _done(self.studio.png(image, recipe.to_dict(), name))
 
     def _picture(self, recipe: Recipe, visit: Visit) -> Picture:
         for picture in visit.pictures:
@@ -165,13 +164,13 @@ def per_block(attention: np.ndarray, grid: int) -> np.ndarray:
     return parts.mean((2, 4)).transpose(1, 2, 0)
 
 
-def _done() -> dict:
+def _done(file: str) -> dict:
     # a mark of its own, since a message like the one before would not be noticed
-    return {"job": None, "mark": secrets.token_hex(4)}
+    return {"job": None, "mark": secrets.token_hex(4), "file": file}
 
 
 def section(page: Page) -> None:
-    """Lays out the shelf, and two helpers that are pressed by its script."""
+    """Lays out the shelf, and a button that is pressed by its script."""
     pipe, said = page.studio.pipe, page.studio.words["share"]
     with gr.Column(elem_classes="rs-card"):
         # what was kept for another model could not be painted by this one
@@ -179,7 +178,6 @@ def section(page: Page) -> None:
             "share", said, "rs-share", store=f"{pipe.fingerprint}-{pipe.database.fingerprint}"
         )
         with gr.Row(elem_classes="rs-unseen"):
-            page.file = gr.DownloadButton(said["file"], elem_id="rs-file")
             page.opened = gr.UploadButton(said["open"], elem_id="rs-opened")
 
 
@@ -195,9 +193,8 @@ def wire(page: Page) -> None:
     restore.failure(None, js="() => window.rissole.tell('unopened')", **listens)
     page.stop.click(None, cancels=[recall, restore], **listens)
 
-    film = shelf.film(actions.film, None, [shelf, page.file], **QUIET)
-    sheet = shelf.sheet(actions.sheet, [page.visit], [shelf, page.file], **QUIET)
+    film = shelf.film(actions.film, None, [shelf], **QUIET)
+    sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **QUIET)
     for run in (film, sheet):
-        run.success(None, js="() => document.getElementById('rs-file').click()", **listens)
         run.failure(None, js="() => window.rissole.tell('unfiled')", **listens)
     shelf.quit(None, cancels=[film, sheet], **listens)

@@ -1,6 +1,6 @@
 // Pictures side by side: four ways, or two settings against each other. The server sends the cells
 // that are finished; each carries the link that paints it again.
-const { fill, make, hear, tell } = window.rissole;
+const { fill, make, hear, tell, fetchFile } = window.rissole;
 const { texts } = props;
 const part = (name) => element.querySelector(name);
 const form = part("form");
@@ -137,7 +137,7 @@ part(".rs-halt").addEventListener("click", () => {
   render();
   part(".rs-ways").focus();
 });
-part(".rs-save").addEventListener("click", () => document.getElementById("rs-compared").click());
+part(".rs-save").addEventListener("click", () => fetchFile(message.file));
 part(".rs-table").addEventListener("click", (event) => {
   const button = event.target.closest("[data-link]");
   if (!button) return;

@@ -1,6 +1,6 @@
 // The shelf: pictures of this visit, favourites, and what can be done with one of them. A picture
 // is kept as its link and a thumbnail: the same link paints the same pixels again.
-const { fill, make, arrow, hear, tell, live } = window.rissole;
+const { fill, make, arrow, hear, tell, live, fetchFile } = window.rissole;
 const { texts, store } = props;
 const CAP = { history: 24, favourites: 48 };
 const THUMB = 112;
@@ -37,14 +37,12 @@ const say = (text) => { part(".rs-said").textContent = text; };
 
 // ---- drawing ---------------------------------------------------------------------------------
 
-const tile = (picture, index) => {
-  const here = picture.link === chosen?.link;
+const tile = ({ link, thumb, name }) => {
   const node = make("button", "rs-kept", {
-    type: "button", role: "option", "aria-label": picture.name, "aria-selected": String(here),
-    "data-at": index, tabindex: here ? "0" : "-1",
+    type: "button", role: "option", "aria-label": name, "data-link": link,
   });
   const image = make("img", "", { alt: "", width: THUMB, height: THUMB });
-  image.src = picture.thumb;
+  image.src = thumb;
   node.append(image);
   return node;
 };
@@ -52,10 +50,17 @@ const tile = (picture, index) => {
 const renderShelf = (name) => {
   const shelf = part(`[data-of="${name}"]`);
   const list = shelf.querySelector(".rs-strip");
-  const within = list.contains(document.activeElement);
-  list.replaceChildren(...kept[name].map(tile));
-  if (list.children.length && !list.querySelector("[tabindex='0']")) list.children[0].tabIndex = 0;
-  if (within) list.querySelector("[tabindex='0']")?.focus();
+  // what is there stays: a node that was replaced would lose the focus, and a double click
+  const known = new Map([...list.children].map((node) => [node.dataset.link, node]));
+  const wanted = kept[name].map((picture) => known.get(picture.link) || tile(picture));
+  if (wanted.length !== list.children.length || wanted.some((node, n) => node !== list.children[n])) {
+    list.replaceChildren(...wanted);
+  }
+  const here = wanted.findIndex((node) => node.dataset.link === chosen?.link);
+  wanted.forEach((node, at) => {
+    node.setAttribute("aria-selected", String(at === here));
+    node.tabIndex = at === Math.max(0, here) ? 0 : -1;
+  });
   list.hidden = !kept[name].length;
   shelf.querySelector(".rs-none").hidden = Boolean(kept[name].length);
 };
@@ -165,16 +170,19 @@ for (const [name, act] of Object.entries(acts)) tool(name).addEventListener("cli
 for (const shelf of element.querySelectorAll(".rs-shelf")) {
   const name = shelf.dataset.of;
   const list = shelf.querySelector(".rs-strip");
-  const at = (event) => event.target.closest("[data-at]");
+  const at = (event) => kept[name].findIndex(
+    ({ link }) => link === event.target.closest("[data-link]")?.dataset.link);
   list.addEventListener("click", (event) => {
-    if (at(event)) choose(kept[name][Number(at(event).dataset.at)]);
+    if (at(event) >= 0) choose(kept[name][at(event)]);
   });
-  list.addEventListener("dblclick", (event) => { if (at(event)) recall(chosen.link); });
+  list.addEventListener("dblclick", (event) => { if (at(event) >= 0) recall(chosen.link); });
   list.addEventListener("keydown", (event) => {
-    if (!at(event)) return;
-    const next = arrow(event.key, Number(at(event).dataset.at), kept[name].length, kept[name].length);
-    if (next !== null) choose(kept[name][next]);
-    else if (event.key === "Enter" && !event.ctrlKey) recall(chosen.link);
+    if (at(event) < 0) return;
+    const next = arrow(event.key, at(event), kept[name].length, kept[name].length);
+    if (next !== null) {
+      choose(kept[name][next]);
+      list.children[next].focus();
+    } else if (event.key === "Enter" && !event.ctrlKey) recall(chosen.link);
     else return;
     event.preventDefault();
   });
@@ -184,8 +192,10 @@ watch("value", () => {
   if (props.value?.begun && opening) tell("start"); // the file can be opened: now the canvas may go
   if (!job || !props.value || !("job" in props.value)) return;
   const { job: name, done } = props.value;
-  if (!name) finish(texts.saved);
-  else if (name === job.job) say(`${texts.jobs[name]} ${Math.round(100 * Number(done) || 0)} %`);
+  if (!name) {
+    fetchFile(props.value.file);
+    finish(texts.saved);
+  } else if (name === job.job) say(`${texts.jobs[name]} ${Math.round(100 * Number(done) || 0)} %`);
 });
 hear("unfiled", () => finish(""));
 hear("unopened", () => { opening = false; say(texts.unopened); });

@@ -47,6 +47,13 @@ window.rissole = (() => {
     if (button && !button.disabled) button.click();
   };
 
+  // A file that the server wrote for this page: save it under its own name.
+  const fetchFile = (path) => {
+    if (typeof path !== "string") return;
+    const name = path.split(/[\\/]/).pop();
+    make("a", "", { href: `gradio_api/file=${encodeURI(path)}`, download: name }).click();
+  };
+
   // ---- carrying pictures with the mouse --------------------------------------------------------
 
   // Anything in `container` that matches `selector` and has data-id can be carried onto what has
@@ -159,5 +166,5 @@ window.rissole = (() => {
     requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 60));
   };
 
-  return { go, fill, make, thumb, whole, arrow, tell, hear, phase, live, press, carry };
+  return { go, fetchFile, fill, make, thumb, whole, arrow, tell, hear, phase, live, press, carry };
 })();
