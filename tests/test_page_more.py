@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from test_app import address, browser, canvas, pixels, save, visit  # noqa: F401
+from visiting import PHONE, canvas, save
 
 from rissole.compare import VARIANTS, variants
 from rissole.config import Recipe
 from rissole.images import read_recipe, save_png
-from rissole.share import decode, encode
+from rissole.share import decode
 
 DROP = """([text, name]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -24,14 +24,14 @@ DROP = """([text, name]) => {
 }"""
 
 
-def paint(visit, steps: int = 2) -> None:  # noqa: F811
+def paint(visit, steps: int = 2) -> None:
     visit.page.evaluate("document.documentElement.dataset.rissole = 'asked'")
     visit.set_steps(steps)
     visit.page.click("#rs-generate")
     finish(visit)
 
 
-def finish(visit) -> None:  # noqa: F811
+def finish(visit) -> None:
     visit.wait_for("done")
     visit.page.wait_for_timeout(300)  # the last frame is decoded off screen
 
@@ -63,7 +63,7 @@ def drop(page, data: bytes, name: str = "picture.png") -> None:
 # ---- keep and share ------------------------------------------------------------------------------
 
 
-def test_history_favourites_and_all_but_the_seed(visit):  # noqa: F811
+def test_history_favourites_and_all_but_the_seed(visit):
     page = visit.page
     assert page.is_disabled(".rs-share [data-do=open]")
     paint(visit, 2)
@@ -75,8 +75,7 @@ def test_history_favourites_and_all_but_the_seed(visit):  # noqa: F811
 
     kept(page).nth(1).click()
     tool(page, "open")
-    page.wait_for_selector(f"#rs-seed input >> visible=true")
-    page.wait_for_function(f"document.querySelector('#rs-steps input').value === '2'")
+    page.wait_for_function("document.querySelector('#rs-steps input').value === '2'")
     finish(visit)
     assert (canvas(page) == first).all()
     assert save(page) == recipe
@@ -88,7 +87,7 @@ def test_history_favourites_and_all_but_the_seed(visit):  # noqa: F811
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowLeft")
     tool(page, "fresh")
-    page.wait_for_function(f"document.querySelector('#rs-steps input').value === '3'")
+    page.wait_for_function("document.querySelector('#rs-steps input').value === '3'")
     assert page.is_checked("#rs-new-seed input")
     assert (canvas(page) == first).all()
 
@@ -102,7 +101,7 @@ def test_history_favourites_and_all_but_the_seed(visit):  # noqa: F811
     assert kept(page, "favourites").count() == 0
 
 
-def test_history_has_an_end(visit):  # noqa: F811
+def test_history_has_an_end(visit):
     page = visit.page
     paint(visit, 1)
     for _ in range(3):
@@ -116,7 +115,7 @@ def test_history_has_an_end(visit):  # noqa: F811
     assert kept(page).count() == 24
 
 
-def test_a_link_opens_the_same_picture(visit, pipe):  # noqa: F811
+def test_a_link_opens_the_same_picture(visit, pipe):
     page = visit.page
     page.click("[data-item='5']")
     page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
@@ -141,7 +140,6 @@ def test_a_link_opens_the_same_picture(visit, pipe):  # noqa: F811
     page.wait_for_selector(".rs-words:has-text('Back at the picture before')")
 
 
-OTHER = {"b": "0" * 12, "p": "n1~op~g4~t2~w1.5~s0"}
 BAD_LINKS = {
     "another bundle": ("?b=000000000000&p=n1~op~g4~t2~w1.5~s0", "other weights"),
     "garbage": ("?p=%00%ff~~n&p=<b>", "link is damaged"),
@@ -152,7 +150,7 @@ BAD_LINKS = {
 
 
 @pytest.mark.parametrize("name", BAD_LINKS)
-def test_a_bad_link_says_why_and_the_page_works(visit, name):  # noqa: F811
+def test_a_bad_link_says_why_and_the_page_works(visit, name):
     query, said = BAD_LINKS[name]
     visit.page.goto(visit.address + query)
     visit.wait_for("error")
@@ -161,7 +159,7 @@ def test_a_bad_link_says_why_and_the_page_works(visit, name):  # noqa: F811
     paint(visit, 1)
 
 
-def test_a_dropped_png_brings_everything_back(visit, pipe):  # noqa: F811
+def test_a_dropped_png_brings_everything_back(visit, pipe):
     page = visit.page
     own = {"2,1": [7, 3]}
     values = {"neighbors": [3, 17, 5], "order": "sequential", "num_inference_steps": 2, "seed": 6}
@@ -185,7 +183,7 @@ def test_a_dropped_png_brings_everything_back(visit, pipe):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["no recipe", "another bundle", "no picture"])
-def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe, name):  # noqa: F811
+def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe, name):
     page, file = visit.page, io.BytesIO()
     paint(visit)
     before = canvas(page)
@@ -205,7 +203,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe, name)
     assert kept(page, "favourites").count() == 1
 
 
-def test_a_film_and_a_contact_sheet(visit, pipe):  # noqa: F811
+def test_a_film_and_a_contact_sheet(visit, pipe):
     page = visit.page
     page.get_by_label("One after another").check()
     paint(visit)
@@ -239,10 +237,12 @@ def unfold(page, name: str) -> None:
 
 def compared(page) -> list[dict]:
     page.wait_for_selector(".rs-save:not([hidden])", timeout=60_000)
-    return [decode(b.get_attribute("data-link")) for b in page.locator("[data-link]").all()]
+    return [
+        decode(b.get_attribute("data-link")) for b in page.locator(".rs-table [data-link]").all()
+    ]
 
 
-def test_four_ways_side_by_side(visit, pipe):  # noqa: F811
+def test_four_ways_side_by_side(visit, pipe):
     page = visit.page
     paint(visit)
     recipe = Recipe.from_dict(save(page))
@@ -257,13 +257,13 @@ def test_four_ways_side_by_side(visit, pipe):  # noqa: F811
     assert all(re.fullmatch(r"seams \d+\.\d\d · \d+ calls · \d+\.\d s", note) for note in notes)
     assert [int(note.split("·")[1].split()[0]) for note in notes] == [4, 2, 64, 4]
 
-    page.locator("[data-link]").nth(1).click()  # without retrieval: on the canvas now
+    page.locator(".rs-table [data-link]").nth(1).click()  # without retrieval: on the canvas now
     page.wait_for_function("document.querySelector('#rs-guidance input').value === '0'")
     finish(visit)
     assert (canvas(page) == np.asarray(pipe(**ways[1].to_dict()).images[0])).all()
 
 
-def test_two_settings_against_each_other(visit, pipe):  # noqa: F811
+def test_two_settings_against_each_other(visit, pipe):
     page = visit.page
     unfold(page, "compare")
     page.select_option("#rs-x", "k")
@@ -281,7 +281,7 @@ def test_two_settings_against_each_other(visit, pipe):  # noqa: F811
         assert image.height > image.width > 2 * 160
     assert read_recipe(file) == cells[0].to_dict()
 
-    page.locator("[data-link]").nth(3).click()
+    page.locator(".rs-table [data-link]").nth(3).click()
     page.wait_for_function("document.querySelectorAll('.rs-hit').length === 5")
     finish(visit)
     assert (canvas(page) == np.asarray(pipe(**cells[3].to_dict()).images[0])).all()
@@ -296,7 +296,7 @@ def test_two_settings_against_each_other(visit, pipe):  # noqa: F811
         ("order", "", "1 to 6 different values"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(visit, axis, values, said):  # noqa: F811
+def test_settings_that_make_no_sense_are_refused(visit, axis, values, said):
     page = visit.page
     unfold(page, "compare")
     page.select_option("#rs-y", axis)
@@ -306,7 +306,7 @@ def test_settings_that_make_no_sense_are_refused(visit, axis, values, said):  # 
     assert page.is_enabled(".rs-cross")
 
 
-def test_stop_keeps_the_compared_pictures(visit):  # noqa: F811
+def test_stop_keeps_the_compared_pictures(visit):
     page = visit.page
     visit.set_steps(2)
     unfold(page, "compare")
@@ -316,11 +316,11 @@ def test_stop_keeps_the_compared_pictures(visit):  # noqa: F811
     page.fill("[name=yValues]", "1")
     page.get_by_label("One after another").check()
     page.click(".rs-cross")
-    page.wait_for_selector("[data-link]")
+    page.wait_for_selector(".rs-table [data-link]")
     page.click(".rs-halt")
     assert page.inner_text(".rs-compare .rs-said").startswith("Stopped. 1 of 4")
     page.wait_for_timeout(500)
-    assert page.locator("[data-link]").count() == 1
+    assert page.locator(".rs-table [data-link]").count() == 1
     assert download(page, ".rs-save").suggested_filename.endswith("-compare.png")
     paint(visit, 1)
 
@@ -328,7 +328,7 @@ def test_stop_keeps_the_compared_pictures(visit):  # noqa: F811
 # ---- explain -------------------------------------------------------------------------------------
 
 
-def test_the_steps_show_the_current_run(visit, pipe):  # noqa: F811
+def test_the_steps_show_the_current_run(visit, pipe):
     page = visit.page
     unfold(page, "explain")
     page.wait_for_selector("[data-step=encode] .rs-latent")
@@ -344,15 +344,15 @@ def test_the_steps_show_the_current_run(visit, pipe):  # noqa: F811
     assert page.locator(".rs-step code").all_inner_texts()[0] == "rissole/autoencoder.py"
 
 
-def test_the_facts_of_the_model_are_in_view(visit, pipe):  # noqa: F811
+def test_the_facts_of_the_model_are_in_view(visit, pipe):
     facts = visit.page.inner_text(".rs-facts")
     assert pipe.fingerprint in facts
     assert pipe.database.fingerprint in facts
     assert "24 pictures: colours" in facts
 
 
-@pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
-def test_a_phone_shows_all_of_it_without_sideways_scrolling(visit):  # noqa: F811
+@pytest.mark.parametrize("visit", [PHONE], indirect=True)
+def test_a_phone_shows_all_of_it_without_sideways_scrolling(visit):
     page = visit.page
     for name in ("compare", "explain"):
         unfold(page, name)
@@ -368,3 +368,31 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(visit):  # noqa: F81
     assert visit.overflow() <= 0
     link(page)
     assert visit.overflow() <= 0
+
+
+@pytest.mark.parametrize("visit", [{}, {**PHONE, "color_scheme": "dark"}], indirect=True)
+def test_everyone_can_use_what_is_below_the_canvas(visit):
+    """The checks of axe-core find nothing serious, in any state."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core here")
+    page = visit.page
+
+    def check() -> None:
+        page.wait_for_timeout(700)  # until nothing fades in or out
+        found = axe.Axe().run(page).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert serious == [], [(one["id"], one["nodes"][0]["html"]) for one in serious]
+
+    for name in ("compare", "explain"):
+        unfold(page, name)
+    check()
+    paint(visit)
+    tool(page, "favourite")
+    link(page)
+    page.click(".rs-ways")
+    compared(page)
+    check()
+    page.fill("[name=yValues]", "1")
+    page.click(".rs-cross")
+    page.wait_for_selector("table")
+    compared(page)
+    check()
