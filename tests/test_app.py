@@ -70,6 +70,9 @@ def test_generate_describes_its_parameters(client):
     names = [parameter["parameter_name"] for parameter in described["parameters"]]
     assert names[:3] == ["neighbors", "item", "image"]
     assert {"k", "order", "grid", "steps", "guidance_scale", "seed"} <= set(names)
+    described = {p["parameter_name"]: p["python_type"] for p in described["parameters"]}
+    assert "how many neighbours" in described["k"]["description"]
+    assert "Literal['parallel', 'sequential', 'independent']" in described["order"]["type"]
 
 
 @pytest.fixture(scope="module")

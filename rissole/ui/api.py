@@ -1,7 +1,8 @@
 """The named endpoints, for programs."""
 
 import secrets
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -48,7 +49,7 @@ class Api:
         item: int | None = None,
         image: FileData | None = None,
         k: int | None = None,
-        order: str | None = None,
+        order: Literal["parallel", "sequential", "independent"] | None = None,
         grid: int | None = None,
         steps: int | None = None,
         guidance_scale: float | None = None,
@@ -176,6 +177,20 @@ class Api:
 def wire(studio: Studio) -> None:
     """Gives the endpoints their names."""
     actions = Api(studio)
-    gr.api(actions.retrieve, api_name="retrieve", **HEAVY)
-    gr.api(actions.generate, api_name="generate", **HEAVY)
-    gr.api(actions.regenerate_block, api_name="regenerate_block", **HEAVY)
+    for name in ("retrieve", "generate", "regenerate_block"):
+        endpoint = getattr(actions, name)
+        gr.api(endpoint, api_name=name, **HEAVY)
+        _describe(endpoint)
+
+
+def _describe(endpoint: Callable) -> None:
+    """Shows what the docstring says of each argument in the documentation of the API."""
+    _, arguments, returns = gr.utils.get_function_description(endpoint)
+    added = list(gr.context.Context.root_block.fns.values())[-1]
+    names = [line.partition(": ") for line in returns if line.strip()]
+    for part, name in zip(added.inputs, arguments, strict=True):
+        part.label, text = name, arguments[name]
+        part._api_info = {**part._api_info, "description": text, "additional_description": text}
+    for part, (name, _, text) in zip(added.outputs, names, strict=True):
+        part.label = name
+        part._api_info = {**part._api_info, "description": text}
