@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from visiting import PHONE, canvas, save
 
-from rissole.compare import VARIANTS, variants
 from rissole.config import Recipe
 from rissole.images import read_recipe, save_png
 from rissole.share import decode
+from rissole.variants import VARIANTS, variants
 
 DROP = """([text, name]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -149,13 +149,12 @@ BAD_LINKS = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_LINKS)
-def test_a_bad_link_says_why_and_the_page_works(visit, name):
-    query, said = BAD_LINKS[name]
-    visit.page.goto(visit.address + query)
-    visit.wait_for("error")
-    assert said in visit.words()
-    assert "\n" not in visit.words()
+def test_a_bad_link_says_why_and_the_page_works(visit):
+    for query, said in BAD_LINKS.values():
+        visit.page.goto(visit.address + query)
+        visit.wait_for("error")
+        assert said in visit.words()
+        assert "\n" not in visit.words()
     paint(visit, 1)
 
 
@@ -182,25 +181,24 @@ def test_a_dropped_png_brings_everything_back(visit, pipe):
     assert (canvas(page) == np.asarray(out.images[0])).all()
 
 
-@pytest.mark.parametrize("name", ["no recipe", "another bundle", "no picture"])
-def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe, name):
-    page, file = visit.page, io.BytesIO()
+def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe):
+    page, plain, other = visit.page, io.BytesIO(), io.BytesIO()
+    pipe.database.image(1).save(plain, "PNG")
+    save_png(pipe.database.image(1), other, {"neighbors": [1], "bundle": "0" * 12})
     paint(visit)
     before = canvas(page)
-    if name == "no recipe":
-        pipe.database.image(1).save(file, "PNG")
-    elif name == "another bundle":
-        save_png(pipe.database.image(1), file, {"neighbors": [1], "bundle": "0" * 12})
-    else:
-        file.write(b"not a picture")
-    drop(page, file.getvalue())
-    said = {"no recipe": "carries no recipe", "another bundle": "other weights"}
-    page.wait_for_selector(f"text={said.get(name, 'not a picture')}")
-    page.wait_for_selector(".rs-said:has-text('could not be opened')")
-    assert (canvas(page) == before).all()
-    assert page.evaluate("document.documentElement.dataset.rissole") == "done"
-    tool(page, "favourite")  # all of it still works
-    assert kept(page, "favourites").count() == 1
+    for data, said in (
+        (plain.getvalue(), "carries no recipe"),
+        (other.getvalue(), "other weights"),
+        (b"no picture", "not a picture"),
+    ):
+        drop(page, data)
+        page.wait_for_selector(f".toast-body:has-text('{said}')")
+        page.wait_for_selector(".rs-said:has-text('could not be opened')")
+        assert (canvas(page) == before).all()
+        assert page.evaluate("document.documentElement.dataset.rissole") == "done"
+        tool(page, "favourite")  # all of it still works
+        page.wait_for_selector(".rs-said:not(:has-text('opened'))", state="attached")
 
 
 def test_a_film_and_a_contact_sheet(visit, pipe):
@@ -220,8 +218,7 @@ def test_a_film_and_a_contact_sheet(visit, pipe):
     assert read_recipe(sheet.path()) == save(page)
     with Image.open(sheet.path()) as image:
         assert image.height > 16 * 64
-    visit.set_steps(100)
-    paint(visit, 30)
+    paint(visit, 12)
     tool(page, "film")
     page.click("[data-do=quit]")
     page.wait_for_selector(".rs-said:has-text('Cancelled')")
@@ -287,23 +284,20 @@ def test_two_settings_against_each_other(visit, pipe):
     assert (canvas(page) == np.asarray(pipe(**cells[3].to_dict()).images[0])).all()
 
 
-@pytest.mark.parametrize(
-    ("axis", "values", "said"),
-    [
+def test_settings_that_make_no_sense_are_refused(visit):
+    page = visit.page
+    unfold(page, "compare")
+    for axis, values, said in (
         ("k", "1", "two different settings"),
         ("grid", "3", "grid must be 1, 2 or 4"),
         ("steps", "many", "steps takes whole numbers"),
         ("order", "", "1 to 6 different values"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(visit, axis, values, said):
-    page = visit.page
-    unfold(page, "compare")
-    page.select_option("#rs-y", axis)
-    page.fill("[name=yValues]", values)
-    page.click(".rs-cross")
-    page.wait_for_selector(f".rs-compare .rs-said:has-text('{said}')")
-    assert page.is_enabled(".rs-cross")
+    ):
+        page.select_option("#rs-y", axis)
+        page.fill("[name=yValues]", values)
+        page.click(".rs-cross")
+        page.wait_for_selector(f".rs-compare .rs-said:has-text('{said}')")
+        assert page.is_enabled(".rs-cross")
 
 
 def test_stop_keeps_the_compared_pictures(visit):
@@ -335,11 +329,11 @@ def test_the_steps_show_the_current_run(visit, pipe):
     assert page.locator("[data-step=retrieve] img").count() == 1 + pipe.defaults["k"]
     assert "Generate a picture" in page.inner_text("[data-step=decode]")
     page.get_by_label("2 × 2").check()
-    paint(visit, 3)
+    paint(visit, 20)
     page.wait_for_selector("[data-step=stitch] .rs-pieces")
     assert page.locator("[data-step=cut] .rs-pieces span").count() == 4
     assert page.locator("[data-step=condition] span").count() == 1 + pipe.defaults["k"]
-    assert page.locator("[data-step=denoise] img").count() == 3
+    assert page.locator("[data-step=denoise] img").count() >= 2
     assert page.locator("[data-step=decode] img").count() == 1
     assert page.locator(".rs-step code").all_inner_texts()[0] == "rissole/autoencoder.py"
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from rissole.compare import VARIANTS, Axis, Result, cross, run, variants
 from rissole.config import MAX_NEIGHBORS, Recipe
 from rissole.share import encode, labelled_grid
 from rissole.ui.choose import hits_of
@@ -19,6 +18,7 @@ from rissole.ui.painting import Painting
 from rissole.ui.parts import component
 from rissole.ui.state import Visit
 from rissole.ui.studio import QUIET, Studio
+from rissole.variants import VARIANTS, Axis, Result, cross, run, variants
 
 
 class Comparing:

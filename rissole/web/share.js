@@ -121,6 +121,7 @@ const recall = (link, fresh = false) => {
 };
 
 const mark = () => {
+  say("");
   const at = favourite();
   if (at >= 0) kept.favourites.splice(at, 1);
   else kept.favourites = [chosen, ...kept.favourites].slice(0, CAP.favourites);

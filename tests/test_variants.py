@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rissole.compare import MAX_VALUES, VARIANTS, Axis, cross, run, seams, variants
 from rissole.config import Recipe, RissoleError
+from rissole.variants import MAX_VALUES, VARIANTS, Axis, cross, run, seams, variants
 
 
 @pytest.fixture
