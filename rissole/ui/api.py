@@ -189,8 +189,9 @@ def _describe(endpoint: Callable) -> None:
     added = list(gr.context.Context.root_block.fns.values())[-1]
     names = [line.partition(": ") for line in returns if line.strip()]
     for part, name in zip(added.inputs, arguments, strict=True):
-        part.label, text = name, arguments[name]
+        # a capital, since some names are keys of the library's own translations
+        part.label, text = name.capitalize(), arguments[name]
         part._api_info = {**part._api_info, "description": text, "additional_description": text}
     for part, (name, _, text) in zip(added.outputs, names, strict=True):
-        part.label = name
+        part.label = name.capitalize()
         part._api_info = {**part._api_info, "description": text}
