@@ -61,7 +61,7 @@ class Axis:
     @property
     def labels(self) -> tuple[str, ...]:
         """What to write beside each value."""
-        return tuple(f"{self.setting} {value}" for value in self.values)
+        return tuple(f"{self.setting} {spelled(value)}" for value in self.values)
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,11 @@ def run(
         image, seconds = step.output.images[0], time.perf_counter() - began
         calls = step.output.network_calls
         yield index, 1.0, Result(recipe, image, seconds, calls, seams(image, recipe.grid))
+
+
+def spelled(value: Any) -> str:
+    """A value as one writes it: 3 for 3.0."""
+    return str(value).removesuffix(".0")
 
 
 def seams(image: Image.Image, grid: int) -> float | None:

@@ -107,3 +107,19 @@ def visit(browser, address, request):
     yield visit
     visit.context.close()
     assert visit.troubles == []
+
+
+@pytest.fixture
+def under_way(pipe, monkeypatch):
+    """The paintings under way on the server, one entry each."""
+    stream, entries = pipe.stream, []
+
+    def counted(*args, **options):
+        entries.append(None)
+        try:
+            yield from stream(*args, **options)
+        finally:
+            entries.pop()
+
+    monkeypatch.setattr(pipe, "stream", counted)
+    return entries

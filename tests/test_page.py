@@ -71,22 +71,6 @@ def test_stop_keeps_the_picture_so_far(visit):
     visit.wait_for("done")
 
 
-@pytest.fixture
-def under_way(pipe, monkeypatch):
-    """The paintings under way on the server, one entry each."""
-    stream, entries = pipe.stream, []
-
-    def counted(*args, **options):
-        entries.append(None)
-        try:
-            yield from stream(*args, **options)
-        finally:
-            entries.pop()
-
-    monkeypatch.setattr(pipe, "stream", counted)
-    return entries
-
-
 @pytest.mark.parametrize("leave", ["stop", "reload", "close"])
 def test_leaving_in_mid_run_leaves_nothing_running(visit, under_way, leave):
     visit.page.get_by_label("One after another").check()

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import time
 
 import numpy as np
 import pytest
@@ -317,6 +318,22 @@ def test_stop_keeps_the_compared_pictures(visit):
     assert page.locator(".rs-table [data-link]").count() == 1
     assert download(page, ".rs-save").suggested_filename.endswith("-compare.png")
     paint(visit, 1)
+
+
+@pytest.mark.parametrize("leave", ["reload", "close"])
+def test_leaving_in_the_middle_of_a_comparison_leaves_nothing_running(visit, under_way, leave):
+    unfold(visit.page, "compare")
+    visit.page.get_by_label("One after another").check()
+    visit.set_steps(100)
+    visit.page.click(".rs-ways")
+    visit.page.wait_for_selector(".rs-compare .rs-said:has-text('Picture 1 of 4')")
+    assert len(under_way) == 1
+    getattr(visit.page, leave)()
+    visit.troubles.clear()  # the library reports a stream that ends with its page
+    deadline = time.monotonic() + 5
+    while under_way and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not under_way
 
 
 # ---- explain -------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def test_cross_sets_both_settings(recipe):
     more = cross(recipe, Axis.parse("k", "5"), y, candidates=[8, 6, 4, 2, 0, 1])
     assert more[0][0].neighbors == (8, 6, 4, 2, 0)
     assert x.labels == ("k 1", "k 3")
+    assert y.labels == ("guidance 1", "guidance 1.5", "guidance 2")
 
 
 def test_another_grid_drops_the_neighbours_of_single_blocks(recipe):

@@ -18,7 +18,7 @@ from rissole.ui.painting import Painting
 from rissole.ui.parts import component
 from rissole.ui.state import Visit
 from rissole.ui.studio import QUIET, Studio
-from rissole.variants import VARIANTS, Axis, Result, cross, run, variants
+from rissole.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
 
 
 class Comparing:
@@ -73,7 +73,8 @@ class Comparing:
 
     def _labels(self, axis: Axis) -> list[str]:
         name = self.words["settings"][axis.setting]
-        return [f"{name} {value}" for value in axis.values]
+        said = self.studio.words["settings"]["orders"] if axis.setting == "order" else {}
+        return [said.get(value) or f"{name} {spelled(value)}" for value in axis.values]
 
     def _pool(self, visit: Visit, neighbors: Any) -> list[int]:
         """Neighbours to count from: those that are on, then what else the query finds."""
