@@ -17,7 +17,7 @@ from rissole.ui.page import Page
 from rissole.ui.painting import Painting
 from rissole.ui.parts import component
 from rissole.ui.state import Visit
-from rissole.ui.studio import QUIET, Studio
+from rissole.ui.studio import LONG, Studio
 from rissole.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
 
 
@@ -153,8 +153,8 @@ def wire(page: Page) -> None:
     """Connects the comparison with the pipeline."""
     actions, compare, listens = Comparing(page.studio), page.compare, {"api_visibility": "private"}
     settings = [page.neighbors, page.order, page.grid, page.steps, page.guidance, page.seed]
-    ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **QUIET)
-    both = compare.cross(actions.cross, [page.visit, *settings], [compare], **QUIET)
+    ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **LONG)
+    both = compare.cross(actions.cross, [page.visit, *settings], [compare], **LONG)
     for event in (ways, both):
         event.failure(None, js="() => window.rissole.tell('uncompared')", **listens)
     compare.halt(None, cancels=[ways, both], **listens)

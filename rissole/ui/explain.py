@@ -14,7 +14,7 @@ from rissole.ui.frames import data_uri
 from rissole.ui.page import Page
 from rissole.ui.parts import component, source
 from rissole.ui.state import Visit, place
-from rissole.ui.studio import QUIET, Studio
+from rissole.ui.studio import LIGHT, Studio
 
 
 class Explaining:
@@ -53,4 +53,4 @@ def section(page: Page) -> None:
 def wire(page: Page) -> None:
     """Connects the strip with the pipeline."""
     actions = Explaining(page.studio)
-    page.explain.look(actions.look, [page.visit], [page.explain], **QUIET)
+    page.explain.look(actions.look, [page.visit], [page.explain], **LIGHT)

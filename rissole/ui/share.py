@@ -20,7 +20,7 @@ from rissole.ui.page import Page
 from rissole.ui.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
 from rissole.ui.parts import component
 from rissole.ui.state import Picture, Query, Visit
-from rissole.ui.studio import QUIET, Studio
+from rissole.ui.studio import LONG, QUIET, Studio
 
 SETTINGS = 8  # how many components `_settings` sets
 
@@ -193,8 +193,8 @@ def wire(page: Page) -> None:
     restore.failure(None, js="() => window.rissole.tell('unopened')", **listens)
     page.stop.click(None, cancels=[recall, restore], **listens)
 
-    film = shelf.film(actions.film, None, [shelf], **QUIET)
-    sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **QUIET)
+    film = shelf.film(actions.film, None, [shelf], **LONG)
+    sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
     for run in (film, sheet):
         run.failure(None, js="() => window.rissole.tell('unfiled')", **listens)
     shelf.quit(None, cancels=[film, sheet], **listens)

@@ -21,6 +21,8 @@ HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
 _HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
 LIGHT = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}  # never behind a painting
 QUIET = {**HEAVY, **_HIDDEN}
+# many pictures in a row: one such run at a time, and nobody's painting waits for it
+LONG = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
 
 
 class Studio:
