@@ -57,7 +57,7 @@ const draw = {
   retrieve: () => [querySrc() && shot(querySrc(), "rs-query-mark"), ...ids.slice(0, 8).map((id) => shot(thumb(source, id)))],
   condition: () => {
     const at = run?.position || middle();
-    const seen = (run?.used || ids).slice(0, 8).map((id) => block(thumb(source, id), grid(), at));
+    const seen = (run?.own[at.join()] || run?.used || ids).slice(0, 8).map((id) => block(thumb(source, id), grid(), at));
     return [last() ? block(last(), grid(), at) : null, ...seen];
   },
   denoise: () => spread(run?.frames || [], FRAMES).map((src) => shot(src)),
@@ -109,11 +109,11 @@ hear("neighbors", (detail) => {
 
 hear("drawn", (message) => {
   if (run?.id !== message.run) {
-    run = { id: message.run, frames: [], done: false };
+    run = { id: message.run, frames: [], own: {}, done: false };
     latents = { ...latents, made: null };
   }
   run.frames.push(message.frame);
-  run = { ...run, grid: message.grid, used: message.used, done: message.state === "done" };
+  run = { ...run, grid: message.grid, used: message.used, own: message.own || {}, done: message.state === "done" };
   run.position = message.position || run.position || null;
   render(["condition", "denoise", "stitch", "decode", ...(run.frames.length === 1 ? ["cut"] : [])]);
   if (run.done) look();

@@ -190,7 +190,7 @@ for (const shelf of element.querySelectorAll(".rs-shelf")) {
 }
 
 watch("value", () => {
-  if (props.value?.begun && opening) tell("start"); // the file can be opened: now the canvas may go
+  if (props.value?.begun && opening) tell("start"); // it can be opened: now the canvas may go
   if (!job || !props.value || !("job" in props.value)) return;
   const { job: name, done } = props.value;
   if (!name) {
@@ -200,6 +200,7 @@ watch("value", () => {
 });
 hear("unfiled", () => finish(""));
 hear("unopened", () => { opening = false; say(texts.unopened); });
+hear("failed", () => { opening = false; });
 hear("drawn", remember);
 hear("phase", renderTools);
 hear("open", ({ link }) => recall(link));
@@ -240,7 +241,8 @@ let arrived = !new URLSearchParams(location.search).has("p");
 hear("neighbors", ({ ids }) => { // the page has its first query: now the link may replace it
   if (arrived || !ids.length) return;
   arrived = true;
-  recall(location.search);
+  opening = true; // anyone may have written it: the canvas goes only when the link can be opened
+  trigger("recall", { link: location.search, fresh: false });
 });
 
 part("h2").textContent = texts.title;
