@@ -288,11 +288,14 @@ def test_two_settings_against_each_other(visit, pipe):
 def test_settings_that_make_no_sense_are_refused(visit):
     page = visit.page
     unfold(page, "compare")
+    page.get_by_label("One after another").check()
+    visit.set_steps(100)
     for axis, values, said in (
         ("k", "1", "two different settings"),
         ("grid", "3", "grid must be 1, 2 or 4"),
         ("steps", "many", "steps takes whole numbers"),
         ("order", "", "1 to 6 different values"),
+        ("seed", "1, 2, 3, 4, 5, 6", "compare fewer values"),
     ):
         page.select_option("#rs-y", axis)
         page.fill("[name=yValues]", values)
