@@ -99,6 +99,15 @@ class BlockStep:
         return shares[..., self._inverse].cpu().numpy()
 
     @cached_property
+    def attention_map(self) -> np.ndarray:
+        """(k, cells, cells): share of each neighbor on each cell of the canvas so far.
+
+        Zeros where nothing is painted. A cell's shares add up to at most 1: the rest went to none
+        of them.
+        """
+        return self._step.attention[0].cpu().numpy()[self._inverse.numpy()]
+
+    @cached_property
     def preview(self) -> Image.Image:
         """The picture as far as it can be told, decoded on first use; grey where nothing is."""
         image = self._previews.decode(self._step)
@@ -285,7 +294,7 @@ class RissolePipeline:
         if not 1 <= len(images) <= MAX_PICTURES:
             reason = f": {skipped[0]}" if skipped and not images else ""
             raise RissoleError(f"give 1 to {MAX_PICTURES} pictures{reason}")
-        latents = torch.cat([self._encode(image) for image in images])
+        latents = torch.cat([self.encode(image) for image in images])
         with torch.inference_mode():
             database = Database.in_memory(latents, images, self.encoders["latent"], label)
         database.info["skipped"] = skipped
@@ -450,14 +459,24 @@ class RissolePipeline:
                 raise RissoleError("the text to search for is empty")
             with torch.inference_mode():
                 return encoder.text([text])[0].cpu().numpy()
-        latents = self._encode(picture).to(self.device)
+        latents = self.encode(picture).to(self.device)
         with torch.inference_mode():
             return encoder(to_tensor(picture).to(self.device), latents)[0].cpu().numpy()
 
-    def _encode(self, picture: Image.Image) -> Tensor:
-        """Latent (1, C, S, S) of a square picture, on the CPU."""
+    def encode(self, picture: Image.Image) -> Tensor:
+        """Latent (1, C, S, S), on the CPU, of a picture of any size."""
+        pixels = to_tensor(square(picture, self.image_size)).to(self.device)
         with self._lock, torch.inference_mode():
-            return self.codec.encode(to_tensor(picture).to(self.device)).float().cpu()
+            return self.codec.encode(pixels).float().cpu()
+
+    def similarity(self, query: Image.Image | int, ids: Iterable[int]) -> list[float]:
+        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
+        index = self._index(self.encoder)
+        if isinstance(query, Image.Image):
+            vector = self._embed(self.encoder, square(query, self.image_size), None)
+        else:
+            vector = index.vector(query)
+        return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
     # --- painting -------------------------------------------------------------------------------
 
@@ -599,6 +618,18 @@ class RissolePipeline:
         for row, col, own in recipe.block_neighbors:
             visible[row, col] = torch.tensor([i in own for i in ids])
         return visible[None].to(self.device)
+
+    def check(self, recipe: Recipe) -> None:
+        """Whether this pipeline can paint a recipe.
+
+        Raises:
+            RissoleError: when it was made with other weights or with another database.
+        """
+        self._check_origin(recipe.bundle, recipe.database)
+        layer: Recipe | None = recipe
+        while layer is not None:
+            self.database.check(layer.all_neighbors)
+            layer = layer.init
 
     def _check_origin(self, bundle: str | None, database: str | None) -> None:
         for name, given, own in (

@@ -28,7 +28,8 @@ class Conditions:
     Attributes:
         features: encoded neighbors of the B pictures.
         visible: bool (B, g, g, K), which neighbors each block may see.
-        guidance_scale: 1 is unguided; larger values follow the neighbors more closely.
+        guidance_scale: 1 is unguided; larger values follow the neighbors more closely, 0 paints
+            as if there were none.
     """
 
     features: NeighborFeatures
@@ -190,7 +191,8 @@ class _Run:
         """Windows (B, n, C, w, w) and attention; two evaluations in one batch when guided."""
         features, visible = self.conditions.features, self.conditions.visible
         scale = self.conditions.guidance_scale
-        if scale == 1:
+        if scale in (0, 1):  # with 0, what the neighbors would say counts nothing
+            visible = visible & bool(scale)
             self.calls += 1
             windows, share = self.model(state, features, visible, index, weights=True)
             return windows.float(), share

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from visiting import Visit
 
 from rissole.autoencoder import Codec, tiny_autoencoder
 from rissole.bundle import write_manifest
@@ -70,3 +73,53 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pipe(tiny_bundle: Path) -> RissolePipeline:
     """The tiny pipeline."""
     return RissolePipeline.from_pretrained(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def address(pipe: RissolePipeline) -> Iterator[str]:
+    """Where a real server with the tiny pipeline listens."""
+    from rissole.ui import serve  # slow to import, and most tests need no page
+
+    app, url, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
+    yield url
+    app.get_blocks().close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip(f"no browser found: none of {', '.join(names)} is installed")
+    with sync_api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address, request):
+    """A visit of the page, by default on a desktop; nothing may go wrong in it."""
+    visit = Visit(browser, address, **getattr(request, "param", {}))
+    yield visit
+    visit.context.close()
+    assert visit.troubles == []
+
+
+@pytest.fixture
+def under_way(pipe, monkeypatch):
+    """The paintings under way on the server, one entry each."""
+    stream, entries = pipe.stream, []
+
+    def counted(*args, **options):
+        entries.append(None)
+        try:
+            yield from stream(*args, **options)
+        finally:
+            entries.pop()
+
+    monkeypatch.setattr(pipe, "stream", counted)
+    return entries

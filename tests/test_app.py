@@ -1,9 +1,7 @@
 """The app as its visitors use it: a real server, a real client and a real browser."""
 
 import io
-import shutil
 import struct
-import time
 import zlib
 from pathlib import Path
 
@@ -13,31 +11,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from visiting import pixels
 
 from rissole.config import MAX_REPAINTS, RissoleError
 from rissole.images import read_recipe
-from rissole.ui import MAX_UPLOAD_MB, Throttle, serve
-
-DRAWN = """() => {
-  const canvas = document.querySelector(".rs-pixels");
-  const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  let hash = 7;
-  for (let i = 0; i < bytes.length; i += 1) hash = (hash * 31 + bytes[i]) | 0;
-  return hash;
-}"""
-WATCH = f"""() => {{
-  const look = {DRAWN};
-  window.seen = new Set([look()]);
-  const again = () => {{ window.seen.add(look()); requestAnimationFrame(again); }};
-  again();
-}}"""
-
-
-@pytest.fixture(scope="module")
-def address(pipe):
-    app, url, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
-    yield url
-    app.get_blocks().close()
+from rissole.ui import MAX_UPLOAD_MB, Throttle, build, serve
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +70,9 @@ def test_generate_describes_its_parameters(client):
     names = [parameter["parameter_name"] for parameter in described["parameters"]]
     assert names[:3] == ["neighbors", "item", "image"]
     assert {"k", "order", "grid", "steps", "guidance_scale", "seed"} <= set(names)
+    described = {p["parameter_name"]: p["python_type"] for p in described["parameters"]}
+    assert "how many neighbours" in described["k"]["description"]
+    assert "Literal['parallel', 'sequential', 'independent']" in described["order"]["type"]
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +81,6 @@ def painted(client):
     return client.predict(
         neighbors=[3, 17, 5], grid=4, steps=2, seed=7, order="sequential", api_name="/generate"
     )
-
-
-def pixels(file) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"), np.int16)
 
 
 def test_regenerate_block_changes_that_block_only(client, pipe, painted):
@@ -335,6 +311,13 @@ def test_throttle_always_sends_the_last_step_of_a_block():
     assert [throttle.due(step, 4) for step in (1, 2, 3, 4, 1, 4)] == [1, 0, 0, 1, 0, 1]
 
 
+@pytest.mark.parametrize("understood", [True, False])
+def test_words_are_asked_for_where_they_are_understood(pipe, monkeypatch, understood):
+    monkeypatch.setattr(type(pipe), "text_queries", understood, raising=False)
+    parts = build(pipe).get_config_file()["components"]
+    assert ("rs-text" in [part["props"].get("elem_id") for part in parts]) == understood
+
+
 def test_an_unknown_bundle_ends_with_one_line_and_code_2(capsys):
     import app
 
@@ -353,349 +336,3 @@ def test_an_address_that_cannot_be_had_is_refused(pipe, address, host, port, sai
     taken = httpx.URL(address).port
     with pytest.raises(RissoleError, match=said):
         serve(pipe, host, port if host or port else taken, prevent_thread_lock=True)
-
-
-# ---- the page in a browser -----------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"no browser found: none of {', '.join(names)} is installed")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A tab on the page that notes what should not happen."""
-
-    def __init__(self, browser, address: str, width: int, height: int):
-        self.address, self.troubles = address, []
-        self.context = browser.new_context(viewport={"width": width, "height": height})
-        self.page = self.context.new_page()
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
-        self.page.on("request", self._request)
-        self.page.goto(address)
-        self.page.wait_for_selector(".rs-hit")
-
-    def _console(self, message) -> None:
-        if message.type == "error":
-            self.troubles.append(f"console: {message.text}")
-
-    def _request(self, request) -> None:
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.troubles.append(f"request to {request.url}")
-
-    def set_steps(self, steps: int) -> None:
-        box = self.page.locator("#rs-steps input[type=number]")
-        box.fill(str(steps))
-        box.press("Tab")
-
-    def wait_for(self, state: str) -> None:
-        self.page.wait_for_selector(f"html[data-rissole={state}]", timeout=60_000, state="attached")
-
-    def words(self) -> str:
-        return self.page.inner_text(".rs-words")
-
-    def hits(self) -> list[int]:
-        return [int(hit.get_attribute("data-id")) for hit in self.page.locator(".rs-hit").all()]
-
-    def overflow(self) -> int:
-        return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-
-
-@pytest.fixture
-def visit(browser, address, request):
-    width, height = getattr(request, "param", (1440, 900))
-    visit = Visit(browser, address, width, height)
-    yield visit
-    visit.context.close()
-    assert visit.troubles == []
-
-
-def test_open_pick_generate_and_download(visit, pipe):
-    page = visit.page
-    page.click("[data-item='5']")
-    page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
-    ids = pipe.retrieve(item=5, k=pipe.defaults["k"]).ids
-    assert visit.hits() == ids
-
-    page.click(".rs-hit >> nth=0")  # switch the nearest one off
-    page.get_by_label("One after another").check()
-    visit.set_steps(4)
-    page.evaluate(WATCH)
-    page.click("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(300)
-    assert page.evaluate("window.seen.size") > 3
-    assert visit.words().startswith("Done in")
-    assert page.locator(".rs-tile").count() == len(ids) - 1
-
-    with page.expect_download() as download:
-        page.click("#rs-download")
-    assert download.value.suggested_filename.endswith(".png")
-    file = download.value.path()
-    recipe = read_recipe(file)
-    assert sorted(recipe["neighbors"]) == sorted(ids[1:])
-    assert (recipe["order"], recipe["num_inference_steps"]) == ("sequential", 4)
-    assert page.input_value("#rs-seed input") == str(recipe["seed"])
-    assert_canvas_shows(page, file)
-
-
-def assert_canvas_shows(page, file) -> None:
-    assert np.abs(canvas(page) - pixels(file)).max() == 0
-
-
-def canvas(page) -> np.ndarray:
-    shown = page.evaluate(
-        """() => { const canvas = document.querySelector(".rs-pixels");
-          const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-          return [canvas.height, canvas.width, [...all.data]]; }"""
-    )
-    return np.asarray(shown[2], np.int16).reshape(shown[0], shown[1], 4)[..., :3]
-
-
-@pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
-def test_a_phone_needs_no_sideways_scrolling(visit):
-    assert visit.overflow() <= 0
-    visit.set_steps(2)
-    visit.page.click("#rs-generate")
-    visit.wait_for("done")
-    assert visit.overflow() <= 0
-    assert visit.page.locator(".rs-picture").bounding_box()["width"] > 300
-
-
-def test_stop_keeps_the_picture_so_far(visit):
-    page = visit.page
-    page.get_by_label("One after another").check()
-    visit.set_steps(100)
-    page.click("#rs-generate")
-    visit.wait_for("running")
-    page.wait_for_function("document.querySelector('.rs-pixels').dataset.frames > 2")
-    page.click("#rs-stop")
-    visit.wait_for("stopped")
-    assert visit.words().startswith("Stopped at block")
-    page.wait_for_timeout(300)
-    kept = page.evaluate(DRAWN)
-    page.wait_for_timeout(700)
-    assert page.evaluate(DRAWN) == kept
-
-    visit.set_steps(1)
-    page.click("#rs-generate")
-    visit.wait_for("done")
-
-
-@pytest.fixture
-def under_way(pipe, monkeypatch):
-    """The paintings under way on the server, one entry each."""
-    stream, entries = pipe.stream, []
-
-    def counted(*args, **options):
-        entries.append(None)
-        try:
-            yield from stream(*args, **options)
-        finally:
-            entries.pop()
-
-    monkeypatch.setattr(pipe, "stream", counted)
-    return entries
-
-
-@pytest.mark.parametrize("leave", ["stop", "reload", "close"])
-def test_leaving_in_mid_run_leaves_nothing_running(visit, under_way, leave):
-    visit.page.get_by_label("One after another").check()
-    visit.set_steps(100)
-    visit.page.click("#rs-generate")
-    visit.wait_for("running")
-    assert len(under_way) == 1
-    if leave == "stop":
-        visit.page.click("#rs-stop")
-    elif leave == "reload":
-        visit.page.reload()
-    else:
-        visit.page.close()
-    visit.troubles.clear()  # the library reports a stream that ends with its page
-    deadline = time.monotonic() + 5
-    while under_way and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not under_way
-
-
-def test_keys_paint_and_move_between_blocks(visit):
-    page = visit.page
-    visit.set_steps(3)
-    page.keyboard.press("Control+Enter")
-    visit.wait_for("done")
-    page.click(".rs-cell >> nth=0")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowDown")
-    assert page.inner_text(".rs-focus-name") == "Row 2, column 2"
-    assert page.locator(".rs-cell[aria-selected=true]").get_attribute("data-at") == "5"
-    shares = [int(text.split()[0]) for text in page.locator(".rs-percent").all_inner_texts()]
-    assert sum(shares) == pytest.approx(100, abs=len(shares))
-
-
-def save(page) -> dict:
-    with page.expect_download() as download:
-        page.click("#rs-download")
-    file = download.value.path()
-    assert_canvas_shows(page, file)
-    return read_recipe(file)
-
-
-def test_repaint_a_block_and_go_back(visit, pipe):
-    page = visit.page
-    assert page.locator(".rs-repaint").is_hidden()
-    visit.set_steps(3)
-    page.click("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
-    assert page.locator(".rs-undo").is_hidden()
-    first, recipe = canvas(page), save(page)
-
-    page.get_by_label("2 × 2").check()  # the picture on show keeps its own grid
-    page.click(".rs-hit >> nth=1")  # the repaint takes the neighbours that are on now
-    page.click("[data-at='13']")
-    page.click(".rs-repaint")
-    page.wait_for_selector(".rs-words:has-text('Row 4, column 2 repainted in')")
-    page.wait_for_timeout(200)  # the last frame is decoded off screen
-    drawn, second, new = page.evaluate(DRAWN), canvas(page), save(page)
-    moved = (second != first).any(2)
-    assert moved[96:, 32:64].mean() > 0.9
-    assert not moved[:64].any()
-    assert (new["init"], new["blocks"], new["grid"]) == (recipe, [[3, 1]], 4)
-    assert set(new["neighbors"]) < set(recipe["neighbors"])
-    assert page.locator(".rs-tile").count() == len(recipe["neighbors"]) - 1
-    page.click("[data-at='1']")  # painted before, with one neighbour more
-    assert page.locator(".rs-percent").count() == len(recipe["neighbors"])
-
-    page.keyboard.press("r")
-    page.wait_for_selector(".rs-words:has-text('Row 1, column 2 repainted')")
-    page.wait_for_timeout(200)
-    third = save(page)
-    assert (third["init"], third["blocks"]) == (new, [[0, 1]])
-    page.focus(".rs-cell[aria-selected=true]")
-    page.keyboard.press("r")  # once more: only the seed is another
-    page.locator(".rs-repaint").wait_for(state="hidden")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
-    fourth = save(page)
-    assert fourth == {**third, "seed": fourth["seed"]} != third
-    assert (canvas(page) == np.asarray(pipe(**fourth).images[0])).all()
-    page.click(".rs-undo")
-    page.wait_for_selector(".rs-words:has-text('Back at the picture before')")
-    page.wait_for_timeout(200)
-    assert save(page) == third
-
-    page.focus(".rs-cell[aria-selected=true]")
-    page.keyboard.press("z")
-    page.wait_for_function(f"({DRAWN})() === {drawn}")
-    assert (canvas(page) == second).all()
-    page.click(".rs-undo")
-    page.locator(".rs-undo").wait_for(state="hidden")
-    page.wait_for_timeout(200)
-    assert (canvas(page) == first).all()
-    # the button that was pressed is gone, and the focus is not lost
-    assert page.evaluate("document.activeElement.className") == "rs-cell"
-    assert save(page) == recipe
-
-
-def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
-    page = visit.page
-    visit.set_steps(2)
-    page.click("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
-    first = canvas(page)
-    visit.set_steps(100)
-    page.click("[data-at='5']")
-    page.keyboard.press("r")
-    visit.wait_for("running")
-    page.keyboard.press("r")  # not while one is under way
-    frames = int(page.get_attribute(".rs-pixels", "data-frames"))
-    page.wait_for_function(f"document.querySelector('.rs-pixels').dataset.frames > {frames + 1}")
-    page.keyboard.press("Escape")
-    visit.wait_for("stopped")
-    assert visit.words().startswith("Stopped at row 2, column 2, step")
-    page.wait_for_timeout(300)
-    moved = (canvas(page) != first).any(2)
-    assert moved[32:64, 32:64].any()
-    moved[32:64, 32:64] = False
-    assert not moved.any()
-    assert page.locator(".rs-repaint").is_hidden()
-
-    page.click(".rs-undo")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
-    assert (canvas(page) == first).all()
-
-
-@pytest.mark.parametrize("visit", [(390, 844)], indirect=True)
-def test_going_back_has_an_end(visit, monkeypatch):
-    monkeypatch.setattr("rissole.ui.PICTURES_KEPT", 2)
-    page = visit.page
-    visit.set_steps(1)
-    seen = []
-    for _ in range(3):
-        page.locator("html").evaluate("html => { html.dataset.rissole = 'asked'; }")
-        page.click("#rs-generate")
-        visit.wait_for("done")
-        page.wait_for_timeout(200)
-        seen.append(canvas(page))
-    assert visit.overflow() <= 0
-    page.click(".rs-undo")
-    page.locator(".rs-undo").wait_for(state="hidden")
-    page.wait_for_timeout(200)
-    assert (canvas(page) == seen[1]).all()
-
-
-def test_one_neighbour_stays_on(visit):
-    for hit in visit.page.locator(".rs-hit").all():
-        hit.click()
-    assert visit.page.locator(".rs-hit[aria-pressed=true]").count() == 1
-    assert "has to stay on" in visit.page.inner_text(".rs-hits-hint")
-
-
-def test_k_changes_the_number_of_neighbours(visit):
-    box = visit.page.locator("#rs-k input[type=number]")
-    box.fill("3")
-    box.press("Tab")
-    visit.page.wait_for_function("document.querySelectorAll('.rs-hit').length === 3")
-
-
-def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
-    page = visit.page
-    good, bad = tmp_path / "mine.png", tmp_path / "notes.txt"
-    pipe.database.image(6).resize((200, 150)).save(good)
-    bad.write_text("not a picture")
-    upload(page, good)
-    page.wait_for_selector(".rs-query-name:has-text('Your upload')")
-    before = visit.hits()
-    upload(page, bad)
-    page.wait_for_selector("text=notes.txt is not a picture")
-    assert visit.hits() == before
-
-
-def upload(page, file: Path) -> None:
-    with page.expect_file_chooser() as chooser:
-        page.click("#rs-upload")
-    chooser.value.set_files(file)
-
-
-def test_an_error_while_painting_is_said_on_the_canvas(visit):
-    visit.page.locator("#rs-seed input").fill("-5")
-    visit.page.get_by_label("New seed every time").uncheck()
-    visit.page.click("#rs-generate")
-    visit.wait_for("error")
-    assert "seed must be from 0" in visit.words()
-    visit.page.get_by_label("New seed every time").check()
-    visit.set_steps(1)
-    visit.page.click("#rs-generate")
-    visit.wait_for("done")

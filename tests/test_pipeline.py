@@ -212,3 +212,24 @@ def test_codec_owns_the_scale(pipe):
     assert abs(latents.mean()) < 0.1
     assert abs(latents.std() - 1) < 0.1
     assert pipe.codec.factor == 4
+
+
+def test_attention_of_the_cells_makes_that_of_the_blocks(pipe):
+    *_, last = pipe.stream(neighbors=[7, 3, 5], grid=2, num_inference_steps=2, seed=0)
+    cells = last.attention_map
+    assert cells.shape == (3, 16, 16)
+    assert (cells >= 0).all()
+    assert (cells.sum(0) <= 1 + 1e-3).all()
+    blocks = cells.reshape(3, 2, 8, 2, 8).mean((2, 4)).transpose(1, 2, 0)
+    assert blocks / blocks.sum(-1, keepdims=True) == pytest.approx(last.attention, abs=1e-4)
+
+
+@pytest.mark.parametrize("order", ["parallel", "sequential", "independent"])
+def test_what_repainted_blocks_held_before_has_no_effect(pipe, order):
+    settings = {"neighbors": [3, 17, 5], "num_inference_steps": 2, "order": order}
+    first = pipe(**settings, seed=1)
+    once = pipe(**settings, seed=2, init=first, blocks=[(1, 1)])
+    on_once = pipe(**settings, seed=3, init=once, blocks=[(1, 1), (1, 2)])
+    on_first = pipe(**settings, seed=3, init=first, blocks=[(1, 1), (1, 2)])
+    assert (once.latents != first.latents).any()
+    assert (on_once.latents == on_first.latents).all()

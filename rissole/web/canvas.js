@@ -1,54 +1,58 @@
-// The live canvas. The server sends one small message per frame (see `frame` in ui.py): the
+// The live canvas. The server sends one small message per frame (see `frame` in ui/frames.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
-const { fill, make, thumb, arrow, whole, tell, hear, phase } = window.rissole;
+const { fill, make, thumb, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
 const { texts, source } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
 pixels.width = pixels.height = whole(props.size, 16, 1024);
-const pen = pixels.getContext("2d");
+const pen = pixels.getContext("2d", { willReadFrequently: true });
 const cells = part(".rs-cells");
+const film = new Film();
 const LIVE = ["starting", "running"];
+const VIEWS = ["picture", "won", "seams", "wipe"];
 
 let state = "idle"; // idle, starting, running, done, stopped or error
 let message = null; // the last one of the picture on show
 let finished = null; // the last one of a finished picture
 let chosen = []; // neighbours that are switched on now
+let own = {}; // neighbours of single blocks, ids by "row,col"
+let held = null; // the neighbour in hand
 let grid = whole(props.grid, 1, 4);
 let pinned = null; // the block the visitor chose, [row, col]
+let picked = new Set(); // blocks to repaint, where more than the one in focus are meant
+let several = false; // a tap adds a block to those
+let view = "picture";
+let scrubbed = null; // the place in the film that is on show, null for the last
+let playing = null;
 let deadRun = null; // the run that was stopped: late frames of it are dropped
 let muted = false;
 let drawn = 0; // frames are decoded off screen and may finish out of order
 let asked = 0;
 let queued = false; // Generate was pressed a while ago, and no step has come yet
+let away = false; // the server does not answer
 let patience = null;
 
 // ---- what is on show -------------------------------------------------------------------------
 
+const live = () => LIVE.includes(state);
 const painting = () => Boolean(message?.grid);
 const side = () => (painting() ? message.grid : grid);
 const middle = () => { const at = side() === 4 ? 1 : 0; return [at, at]; };
 const brush = () => (painting() && state === "running" ? message.position : null);
 const focus = () => {
   const last = side() - 1;
-  const [row, col] = pinned || brush() || (painting() && message.position) || middle();
+  const [row, col] = pinned || brush() || (painting() && (message.repaint?.[0] || message.position)) || middle();
   return [Math.min(row, last), Math.min(col, last)];
 };
-
-// The neighbours the block in focus sees, and its shares of them: null before it is painted.
-const listened = () => {
-  if (!painting()) return { ids: chosen, shares: null };
-  const [row, col] = focus();
-  const bytes = atob(message.attention);
-  const first = (row * message.grid + col) * message.ids.length;
-  const values = message.ids.map((_, n) => bytes.charCodeAt(first + n) || 0);
-  const total = values.reduce((a, b) => a + b, 0);
-  if (!total) return { ids: message.used, shares: null };
-  const seen = values.filter((value) => value > 0);
-  return {
-    ids: message.ids.filter((_, n) => values[n] > 0),
-    shares: seen.map((value) => value / total),
-  };
+const reel = () => (painting() ? film.reel(message.run) : []);
+const shown = () => {
+  if (!painting()) return null;
+  return scrubbed === null ? message : reel()[scrubbed] || message;
+};
+const targets = () => {
+  const all = [...picked].map((at) => [Math.floor(at / side()), at % side()]);
+  return all.length ? all : [focus()];
 };
 
 // ---- drawing ---------------------------------------------------------------------------------
@@ -60,35 +64,52 @@ const load = async (address) => {
   return image;
 };
 
-// While a block is repainted only that block is drawn: the others stay as they were, to the pixel.
-const drawFrame = async ({ frame, state: stage, repaint: block, grid: n }) => {
+// While blocks are repainted only those are drawn: the others stay as they were, to the pixel.
+const drawFrame = async (shown) => {
+  const { frame, state: stage, repaint: blocks, grid: n } = shown;
   const order = ++asked;
   const image = await load(frame).catch(() => null);
   if (!image || order < drawn) return;
   drawn = order;
   pixels.classList.remove("rs-faint");
   pen.globalAlpha = 1;
-  const one = stage === "running" && block;
-  const [row, col] = one ? block : [0, 0];
-  const size = one ? pixels.width / n : pixels.width;
-  const area = [col * size, row * size, size, size];
-  pen.drawImage(image, ...area, ...area);
+  const some = stage === "running" && blocks;
+  const size = some ? pixels.width / n : pixels.width;
+  for (const [row, col] of some || [[0, 0]]) {
+    const area = [col * size, row * size, size, size];
+    pen.drawImage(image, ...area, ...area);
+  }
   pixels.dataset.frames = whole(pixels.dataset.frames, 0, 1e9) + 1;
   renderBlock();
+  renderOverlay();
+  tell("drawn", shown);
 };
 
 // Before the first step: the average of the neighbours, faint. Layer n at 1 / n is the mean.
 const drawCommon = async () => {
   const order = ++asked;
-  const images = await Promise.all(chosen.map((id) => load(thumb(source, id)).catch(() => null)));
+  const wanted = [...new Set([...chosen, ...Object.values(own).flat()])];
+  const found = await Promise.all(wanted.map((id) => film.image(thumb(source, id))));
   if (order < drawn || painting()) return;
   drawn = order;
+  const images = new Map(wanted.map((id, n) => [id, found[n]]));
   pixels.classList.add("rs-faint");
-  images.filter(Boolean).forEach((image, n) => {
-    pen.globalAlpha = 1 / (n + 1);
-    pen.drawImage(image, 0, 0, pixels.width, pixels.height);
-  });
+  drawMean(chosen, images, [0, 0, pixels.width, pixels.width]);
+  const size = pixels.width / side();
+  for (const [at, ids] of Object.entries(own)) {
+    const [row, col] = at.split(",").map(Number);
+    drawMean(ids, images, [col * size, row * size, size, size]);
+  }
+  pen.globalAlpha = 1;
   renderBlock();
+};
+
+const drawMean = (ids, images, area) => {
+  ids.map((id) => images.get(id)).filter(Boolean).forEach((image, n) => {
+    const scale = image.width / pixels.width;
+    pen.globalAlpha = 1 / (n + 1);
+    pen.drawImage(image, ...area.map((value) => value * scale), ...area);
+  });
 };
 
 const renderBlock = () => {
@@ -101,6 +122,72 @@ const renderBlock = () => {
   block.classList.toggle("rs-faint", pixels.classList.contains("rs-faint"));
 };
 
+// ---- ways to look at the picture ---------------------------------------------------------------
+
+const earlier = () => (message?.before ? film.final(message.before) : null);
+const possible = (name) => {
+  if (name === "picture") return true;
+  if (!painting() || state === "starting" || state === "error") return false;
+  if (name === "won") return message.grid > 0;
+  if (name === "seams") return state !== "running" && message.grid > 1;
+  return state === "done" && earlier() !== null;
+};
+
+const views = Object.fromEntries(VIEWS.map((name) => {
+  const button = make("button", "", { type: "button", "data-view": name });
+  button.textContent = texts.views[name];
+  button.addEventListener("click", () => { view = name; render(); });
+  part(".rs-views").append(button);
+  return [name, button];
+}));
+part(".rs-views").setAttribute("aria-label", texts.views.label);
+
+let heat = null; // the seam ratio that is on show
+const renderOverlay = () => {
+  const overlay = part(".rs-overlay");
+  overlay.hidden = !["won", "seams"].includes(view);
+  part(".rs-picture").dataset.view = view;
+  if (overlay.hidden) return;
+  const to = overlay.getContext("2d");
+  if (view === "seams") {
+    heat = maps.drawSeams(to, pen.getImageData(0, 0, pixels.width, pixels.height), side());
+    renderCost();
+    return;
+  }
+  const heard = maps.attention(shown());
+  const one = shown().ids.indexOf(panel.large());
+  if (one < 0) maps.drawWinners(to, heard);
+  else maps.drawOne(to, heard, one);
+};
+
+const wipe = part(".rs-wipe input");
+const renderWipe = () => {
+  const open = view === "wipe";
+  const before = part(".rs-earlier");
+  part(".rs-wipe").hidden = before.hidden = !open;
+  cells.toggleAttribute("inert", open);
+  if (!open) return;
+  part(".rs-picture").style.setProperty("--at", `${wipe.value}%`);
+  if (before.dataset.run === message.before) return;
+  before.dataset.run = message.before;
+  before.width = before.height = pixels.width;
+  film.image(earlier()).then((image) => { if (image) before.getContext("2d").drawImage(image, 0, 0); });
+};
+wipe.setAttribute("aria-label", texts.wipe);
+wipe.addEventListener("input", renderWipe);
+part(".rs-wipe-name").textContent = texts.before;
+element.querySelectorAll(".rs-wipe-name")[1].textContent = texts.after;
+
+const renderViews = () => {
+  if (!possible(view)) view = "picture";
+  for (const [name, button] of Object.entries(views)) {
+    button.disabled = !possible(name);
+    button.setAttribute("aria-pressed", String(view === name));
+  }
+  renderOverlay();
+  renderWipe();
+};
+
 // ---- the grid of blocks ----------------------------------------------------------------------
 
 const pin = (position) => {
@@ -108,158 +195,253 @@ const pin = (position) => {
   render();
 };
 
+const pick = (at) => {
+  if (!picked.size && pinned) picked.add(pinned[0] * side() + pinned[1]);
+  if (picked.has(at) && picked.size > 1) picked.delete(at);
+  else picked.add(at);
+  pin([Math.floor(at / side()), at % side()]);
+};
+
 const buildCells = () => {
   const n = side();
   if (Number(cells.dataset.grid) === n) return;
   cells.dataset.grid = n;
   cells.style.setProperty("--n", n);
+  picked = new Set();
   cells.replaceChildren(...Array.from({ length: n }, (_, row) => {
     const line = make("div", "rs-row", { role: "row" });
-    line.append(...Array.from({ length: n }, (__, col) =>
-      make("div", "rs-cell", { role: "gridcell", "data-at": row * n + col })));
+    line.append(...Array.from({ length: n }, (__, col) => cell(row, col, n)));
     return line;
   }));
 };
 
+const cell = (row, col, n) => {
+  const node = make("div", "rs-cell", { role: "gridcell", "data-at": row * n + col,
+    "data-row": row, "data-col": col, "data-drop": "block" });
+  node.append(make("span", "rs-mark", { "aria-hidden": "true" }));
+  return node;
+};
+
 const cellAt = (index) => cells.querySelector(`[data-at="${index}"]`);
+
+const looks = (at) => {
+  const now = shown();
+  if (!now) return "waiting";
+  if (now.done[at] === "1" && now.active[at] !== "1") return "done";
+  if (now.active[at] === "1" && (state !== "done" || scrubbed !== null)) return "active";
+  return now.done[at] === "1" ? "done" : "waiting";
+};
+
+const renderBadge = (node, at) => {
+  const ids = own[at];
+  let badge = node.querySelector(".rs-badge");
+  if (!ids) return badge?.remove();
+  if (!badge) {
+    badge = make("button", "rs-badge", { type: "button", tabindex: "-1" });
+    node.append(badge);
+  }
+  const [row, col] = at.split(",").map((value) => Number(value) + 1);
+  badge.style.backgroundImage = `url("${thumb(source, ids.at(-1))}")`;
+  badge.dataset.more = ids.length > 1 ? ids.length : "";
+  badge.setAttribute("aria-label", fill(texts.badge, { row, col, items: ids.join(", ") }));
+  badge.title = badge.getAttribute("aria-label");
+};
+
+const renderMark = (node, heard, row, col) => {
+  const best = heard?.winner(row, col);
+  const mark = node.querySelector(".rs-mark");
+  mark.hidden = !best;
+  if (!best) return;
+  mark.textContent = best.n + 1;
+  Object.assign(mark.style, { background: maps.colour(best.n), color: maps.ink(best.n) });
+};
 
 const renderCells = () => {
   const n = side();
   const [row, col] = focus();
-  for (const cell of cells.querySelectorAll(".rs-cell")) {
-    const at = Number(cell.dataset.at);
-    const looks = !painting() || message.done[at] === "1" ? "done"
-      : message.active[at] === "1" && state === "running" ? "active" : "waiting";
-    const here = at === row * n + col;
-    cell.dataset.state = painting() ? looks : "idle";
-    cell.setAttribute("aria-selected", String(here));
-    cell.tabIndex = here ? 0 : -1;
-    cell.setAttribute("aria-label", fill(texts.cell, {
-      row: Math.floor(at / n) + 1, col: (at % n) + 1,
-      state: texts.cellStates[painting() ? looks : "waiting"],
-    }));
+  const heard = view === "won" && shown() ? maps.attention(shown()) : null;
+  for (const node of cells.querySelectorAll(".rs-cell")) {
+    const at = Number(node.dataset.at);
+    const here = [Math.floor(at / n), at % n];
+    const focused = at === row * n + col;
+    node.dataset.state = painting() ? looks(at) : "idle";
+    node.classList.toggle("rs-here", focused);
+    node.classList.toggle("rs-picked", picked.has(at));
+    node.setAttribute("aria-selected", String(picked.size ? picked.has(at) : focused));
+    node.tabIndex = focused ? 0 : -1;
+    const words = [fill(texts.cell, { row: here[0] + 1, col: here[1] + 1, state: texts.cellStates[looks(at)] })];
+    if (own[here.join()]) words.push(fill(texts.cellOwn, { items: own[here.join()].join(", ") }));
+    node.setAttribute("aria-label", words.join(", "));
+    renderBadge(node, here.join());
+    renderMark(node, heard, ...here);
   }
 };
 
+const give = (node) => tell("assign", { id: held, row: Number(node.dataset.row), col: Number(node.dataset.col) });
+
 cells.setAttribute("aria-label", texts.grid);
 cells.addEventListener("click", (event) => {
-  const cell = event.target.closest(".rs-cell");
-  if (!cell) return;
-  const at = Number(cell.dataset.at);
-  pin([Math.floor(at / side()), at % side()]);
-  cell.focus({ preventScroll: true });
+  const node = event.target.closest(".rs-cell");
+  if (!node) return;
+  if (event.target.closest(".rs-badge") && held === null) {
+    tell("clear", `${node.dataset.row},${node.dataset.col}`);
+  } else if (held !== null) {
+    give(node);
+  } else if (event.shiftKey || event.ctrlKey || event.metaKey || (several && canRepaint())) {
+    pick(Number(node.dataset.at));
+  } else {
+    picked = new Set();
+    pin([Number(node.dataset.row), Number(node.dataset.col)]);
+  }
+  node.focus({ preventScroll: true });
 });
-element.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key.toLowerCase() === "r") repaint();
-  if (event.key.toLowerCase() === "z") undo();
+
+// a mouse that is dragged over the blocks picks them all
+let dragged = null;
+cells.addEventListener("pointerdown", (event) => {
+  const node = event.target.closest(".rs-cell");
+  dragged = node && event.pointerType === "mouse" && event.button === 0 && held === null ? node : null;
 });
+document.addEventListener("pointerup", () => { dragged = null; });
+cells.addEventListener("pointerover", (event) => {
+  const node = event.target.closest(".rs-cell");
+  if (!node || !dragged || !(event.buttons & 1) || !canRepaint() || (node === dragged && !picked.size)) return;
+  const [rows, cols] = ["row", "col"].map((name) =>
+    [dragged, node].map((one) => Number(one.dataset[name])).sort());
+  picked = new Set();
+  for (let row = rows[0]; row <= rows[1]; row += 1) {
+    for (let col = cols[0]; col <= cols[1]; col += 1) picked.add(row * side() + col);
+  }
+  pin([Number(node.dataset.row), Number(node.dataset.col)]);
+});
+
 cells.addEventListener("keydown", (event) => {
-  const cell = event.target.closest(".rs-cell");
-  const at = cell && arrow(event.key, Number(cell.dataset.at), side(), side() ** 2);
-  if (at === null || at === undefined) return;
+  const node = event.target.closest(".rs-cell");
+  if (!node || event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = Number(node.dataset.at);
+  if (event.key === " " || event.key === "Enter") {
+    event.preventDefault();
+    if (held !== null) give(node);
+    else if (canRepaint()) pick(at);
+    return;
+  }
+  if (["Delete", "Backspace"].includes(event.key)) return tell("clear", `${node.dataset.row},${node.dataset.col}`);
+  const next = arrow(event.key, at, side(), side() ** 2);
+  if (next === null) return;
   event.preventDefault();
-  pin([Math.floor(at / side()), at % side()]);
-  cellAt(at).focus();
+  pin([Math.floor(next / side()), next % side()]);
+  cellAt(next).focus();
 });
 
-// ---- the focus: one block beside the same block of every neighbour ---------------------------
+// ---- the panel beside it -----------------------------------------------------------------------
 
-const buildTiles = ({ ids }) => {
-  const list = part(".rs-tiles");
-  if (list.dataset.ids === ids.join()) return;
-  list.dataset.ids = ids.join();
-  list.classList.toggle("rs-many", ids.length > 8);
-  list.replaceChildren(...ids.map((id) => {
-    const tile = make("li", "rs-tile");
-    const crop = make("div", "rs-crop");
-    crop.style.backgroundImage = `url("${thumb(source, id)}")`;
-    const bar = make("div", "rs-weight", { "aria-hidden": "true" });
-    bar.append(make("span"));
-    tile.append(crop, bar, make("span", "rs-percent"));
-    return tile;
-  }));
+const why = () => {
+  if (pinned && live()) return texts.pinned;
+  return brush() ? texts.following : "";
 };
 
-const renderTiles = ({ ids, shares }) => {
-  const n = side();
-  const [row, col] = focus();
-  const most = shares ? Math.max(...shares) : 0;
-  const place = (at) => (n > 1 ? `${(100 * at) / (n - 1)}%` : "0%");
-  [...part(".rs-tiles").children].forEach((tile, index) => {
-    const crop = tile.querySelector(".rs-crop");
-    crop.style.backgroundSize = `${n * 100}%`;
-    crop.style.backgroundPosition = `${place(col)} ${place(row)}`;
-    const share = shares ? shares[index] : 0;
-    tile.classList.toggle("rs-most", shares !== null && share === most);
-    tile.querySelector(".rs-weight span").style.width = most ? `${(100 * share) / most}%` : "0";
-    const percent = Math.round(100 * share);
-    tile.querySelector(".rs-percent").textContent = shares ? `${percent} %` : "";
-    tile.setAttribute("aria-label", fill(shares ? texts.tile : texts.tileIdle,
-      { item: ids[index], percent }));
-  });
+const panel = window.rissole.inspector(part(".rs-focus"), { texts, source }, {
+  film, focus, side, shown, live, why,
+  message: () => message,
+  chosen: () => chosen,
+  own: (row, col) => own[`${row},${col}`],
+  view: () => view,
+  scrubbed: () => scrubbed,
+  scrub: (place) => scrub(place),
+  changed: () => render(),
+});
+
+const button = (name, text, act) => {
+  const node = part(name);
+  node.textContent = text;
+  node.addEventListener("click", act);
+  return node;
+};
+const follow = button(".rs-follow", texts.follow, () => pin(null));
+const again = button(".rs-repaint", texts.repaint, () => repaint());
+const undoing = button(".rs-undo", texts.undo, () => undo());
+const many = button(".rs-several", texts.several, () => {
+  several = !several;
+  if (!several) picked = new Set();
+  render();
+});
+const more = button(".rs-more", texts.more, () => trigger("more", { run: message.run }));
+const clearing = button(".rs-clear", texts.clear, () => tell("clear", null));
+const release = button(".rs-release", texts.release, () => tell("release"));
+
+// on a phone the picture may be far from the neighbour that was just taken in hand
+const picture = part(".rs-picture");
+const goto = button(".rs-goto", texts.goto, () => picture.scrollIntoView({ block: "center", behavior: "smooth" }));
+new IntersectionObserver(([seen]) => { goto.hidden = seen.intersectionRatio > 0.5; }, { threshold: [0.5] })
+  .observe(picture);
+
+const renderTools = () => {
+  follow.hidden = !(pinned && brush());
+  again.hidden = many.hidden = !canRepaint();
+  again.textContent = picked.size > 1 ? fill(texts.repaintMany, { count: picked.size }) : texts.repaint;
+  many.setAttribute("aria-pressed", String(several));
+  undoing.hidden = !canUndo();
+  more.hidden = state !== "done";
+  clearing.hidden = !Object.keys(own).length;
 };
 
-const renderFocus = () => {
-  const [row, col] = focus();
-  part(".rs-focus-name").textContent = side() === 1
-    ? texts.focusWhole : fill(texts.focus, { row: row + 1, col: col + 1 });
-  const follows = !pinned && brush();
-  part(".rs-focus-why").textContent = pinned ? texts.pinned : follows ? texts.following : "";
-  part(".rs-follow").hidden = !(pinned && brush());
-  part(".rs-listens").textContent = painting() ? texts.listens : texts.sees;
-  part(".rs-repaint").hidden = !canRepaint();
-  part(".rs-undo").hidden = !canUndo();
+const renderHeld = () => {
+  const box = part(".rs-held");
+  box.hidden = held === null;
+  cells.classList.toggle("rs-holding", held !== null);
+  if (held === null) return;
+  const image = box.querySelector("img");
+  const address = thumb(source, held);
+  if (image.getAttribute("src") !== address) image.src = address;
+  box.querySelector("p").textContent = fill(texts.holding, { item: held });
 };
-
-part(".rs-follow").textContent = texts.follow;
-part(".rs-follow").addEventListener("click", () => pin(null));
-part(".rs-repaint").textContent = texts.repaint;
-part(".rs-repaint").addEventListener("click", () => repaint());
-part(".rs-undo").textContent = texts.undo;
-part(".rs-undo").addEventListener("click", () => undo());
 
 // ---- progress --------------------------------------------------------------------------------
 
 const named = (text, [row, col], values) => fill(text, { row: row + 1, col: col + 1, ...values });
 
-const where = () => {
-  if (message.repaint) {
-    const { repaint: block, step, total_steps: steps } = message;
-    return named(texts.repainting, block, { step, steps });
+const where = (now) => {
+  const { step, total_steps: steps, repaint: blocks } = now;
+  if (blocks) {
+    const text = blocks.length > 1 ? texts.repaintingMany : texts.repainting;
+    return named(text, now.position || blocks[0], { step, steps, count: blocks.length });
   }
-  if (message.position) {
-    return fill(texts.block, { index: message.index, blocks: message.num_blocks,
-      step: message.step, steps: message.total_steps });
-  }
-  const text = message.grid === 1 ? texts.whole : texts.parallel;
-  return fill(text, { blocks: message.grid ** 2, step: message.step, steps: message.total_steps });
+  if (now.position) return fill(texts.block, { index: now.index, blocks: now.num_blocks, step, steps });
+  return fill(now.grid === 1 ? texts.whole : texts.parallel, { blocks: now.grid ** 2, step, steps });
 };
 
 const lowered = (text) => text.charAt(0).toLowerCase() + text.slice(1);
 
 const words = () => {
-  if (state === "idle") return texts.idle;
+  if (away && live()) return texts.away;
+  if (state === "idle") return chosen.length ? texts.idle : texts.loading;
   if (state === "starting") return queued ? texts.queued : texts.starting;
   if (state === "error") return message?.error || texts.failed;
-  if (state === "running") return where();
+  if (state === "running") return where(message);
+  if (scrubbed !== null) return where(shown());
   if (state === "stopped") {
-    return message ? fill(texts.stopped, { where: lowered(where()) }) : texts.stoppedEarly;
+    return message ? fill(texts.stopped, { where: lowered(where(message)) }) : texts.stoppedEarly;
   }
   const seconds = message.seconds.toFixed(1);
   if (message.back) return texts.back;
-  if (message.repaint) return named(texts.repainted, message.repaint, { seconds });
-  return fill(texts.done, { seconds });
+  const blocks = message.repaint;
+  if (!blocks) return fill(texts.done, { seconds });
+  return named(blocks.length > 1 ? texts.repaintedMany : texts.repainted, blocks[0], { seconds, count: blocks.length });
 };
 
 const cost = () => {
+  if (view === "seams" && heat !== null) return fill(texts.seams, { ratio: heat.toFixed(2) });
+  if (view === "won") return panel.large() === null || shown().ids.indexOf(panel.large()) < 0 ? texts.won : texts.wonOne;
+  if (view === "wipe") return texts.wipeHint;
   if (state === "idle") return chosen.length ? texts.idleFaint : "";
   if (!painting() || state === "error" || state === "starting") return "";
-  const values = { calls: message.calls, seconds: message.seconds.toFixed(1), seed: message.seed };
+  const now = shown();
+  const values = { calls: now.calls, seconds: now.seconds.toFixed(1), seed: now.seed };
   const other = [...chosen].sort().join() !== [...message.used].sort().join();
-  if (!LIVE.includes(state) && other && chosen.length) return texts.older;
-  return fill(state === "running" ? texts.calls : texts.callsSeed, values);
+  if (!live() && other && chosen.length && scrubbed === null) return texts.older;
+  return fill(state === "running" || scrubbed !== null ? texts.calls : texts.callsSeed, values);
 };
+const renderCost = () => { part(".rs-cost").textContent = cost(); };
 
 const share = () => {
   if (!painting() || state === "starting") return 0;
@@ -278,23 +460,68 @@ const announce = (text) => {
 
 const renderProgress = () => {
   const percent = Math.round(100 * share());
-  part(".rs-bar span").style.width = `${percent}%`;
+  part(".rs-bar span").style.transform = state === "starting" ? "" : `scaleX(${percent / 100})`;
   part(".rs-bar").setAttribute("aria-valuenow", percent);
   part(".rs-words").textContent = words();
-  part(".rs-cost").textContent = cost();
-  announce(words());
+  renderCost();
+  if (scrubbed === null) announce(words());
 };
+
+// ---- the film ----------------------------------------------------------------------------------
+
+const slider = part(".rs-scrub");
+
+const renderFilm = () => {
+  const last = reel().length - 1;
+  const open = !live() && state !== "error" && last > 0;
+  part(".rs-film").hidden = !open;
+  part(".rs-bar").hidden = open;
+  if (!open) return;
+  slider.max = last;
+  slider.value = scrubbed ?? last;
+  slider.setAttribute("aria-valuetext", words());
+  part(".rs-play").setAttribute("aria-label", playing ? texts.pause : texts.play);
+  part(".rs-play").classList.toggle("rs-playing", playing !== null);
+};
+
+const scrub = (place) => {
+  const last = reel().length - 1;
+  scrubbed = place === null || place >= last ? null : Math.max(0, place);
+  drawFrame(shown());
+  render();
+};
+
+const stopPlaying = () => {
+  clearInterval(playing);
+  playing = null;
+};
+
+const play = () => {
+  if (playing) { stopPlaying(); return render(); }
+  scrub(scrubbed === null ? 0 : scrubbed);
+  playing = setInterval(() => {
+    scrub((scrubbed ?? 0) + 1);
+    if (scrubbed === null) { stopPlaying(); render(); }
+  }, 80);
+  render();
+};
+
+slider.setAttribute("aria-label", texts.scrub);
+slider.addEventListener("input", () => { stopPlaying(); scrub(Number(slider.value)); });
+part(".rs-play").addEventListener("click", play);
 
 const render = () => {
   part(".rs-canvas").dataset.state = state;
   phase(state);
   buildCells();
+  renderViews();
   renderCells();
-  buildTiles(listened());
-  renderTiles(listened());
-  renderFocus();
+  panel.render();
+  renderTools();
+  renderHeld();
   renderBlock();
   renderProgress();
+  renderFilm();
 };
 
 // ---- what happens ----------------------------------------------------------------------------
@@ -303,10 +530,16 @@ const receive = () => {
   const value = props.value;
   if (!value || !value.state || muted || (value.run && value.run === deadRun)) return;
   state = value.state;
+  scrubbed = null;
+  stopPlaying();
   if (state === "error") message = { ...(message || {}), error: value.error };
   else message = value;
   if (state === "done") finished = value;
-  if (state !== "error") drawFrame(value);
+  if (state !== "error") {
+    film.record(value);
+    drawFrame(value);
+  }
+  if (state === "done") { picked = new Set(); several = false; }
   render();
 };
 
@@ -314,6 +547,9 @@ const wait = () => {
   muted = false;
   state = "starting";
   queued = false;
+  scrubbed = null;
+  view = "picture";
+  stopPlaying();
   clearTimeout(patience);
   patience = setTimeout(() => { queued = true; render(); }, 3000);
 };
@@ -321,6 +557,7 @@ const wait = () => {
 const start = () => {
   wait();
   pinned = null;
+  picked = new Set();
   message = null;
   drawCommon();
   render();
@@ -341,11 +578,13 @@ const focusBlock = () => cells.querySelector("[tabindex='0']").focus({ preventSc
 
 const repaint = () => {
   if (!canRepaint()) return;
-  const [row, col] = (pinned = focus());
+  const blocks = targets();
+  pinned = focus();
+  if (scrubbed !== null) drawFrame(message);
   wait();
   render();
   focusBlock();
-  trigger("repaint", { row, col, run: message.run });
+  trigger("repaint", { blocks, run: message.run });
 };
 
 const undo = () => {
@@ -356,7 +595,7 @@ const undo = () => {
 };
 
 const stop = () => {
-  if (!LIVE.includes(state)) return;
+  if (!live()) return;
   const untouched = state === "starting" && message !== null; // a repaint without a first step
   muted = true;
   deadRun = untouched ? null : message?.run || null;
@@ -365,7 +604,7 @@ const stop = () => {
 };
 
 const fail = () => {
-  if (!LIVE.includes(state)) return;
+  if (!live()) return;
   message = { ...(message || {}), error: texts.failed };
   state = "error";
   render();
@@ -375,15 +614,22 @@ document.addEventListener("click", (event) => {
   if (event.target.closest("#rs-generate")) start();
   if (event.target.closest("#rs-stop")) stop();
 });
+hear("start", start);
 hear("failed", fail);
-hear("grid", (value) => { 
-  grid = whole(value, 1, 4);
+hear("repaint", repaint);
+hear("undo", undo);
+hear("away", (gone) => { away = gone; render(); });
+hear("grid", (value) => {
+  const next = whole(value, 1, 4);
+  if (next === grid) return;
+  grid = next;
   if (!painting()) pinned = null;
   render();
 });
 hear("neighbors", (detail) => {
-  chosen = detail.ids;
-  if (state === "idle") drawCommon();
+  const before = JSON.stringify([chosen, own]);
+  ({ ids: chosen, blocks: own, held } = detail);
+  if (state === "idle" && JSON.stringify([chosen, own]) !== before) drawCommon();
   render();
 });
 

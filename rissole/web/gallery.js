@@ -1,62 +1,126 @@
-// The gallery of the database: thumbnails by address, added page by page while scrolling.
-const { fill, make, thumb, arrow, hear, tell } = window.rissole;
+// The gallery of the database. Thousands of pictures scroll as one list, of which only the rows in
+// view and a few around them exist; thumbnails have an address each, so browsers keep them.
+const { fill, make, thumb, arrow, hear, tell, carry, whole } = window.rissole;
 const { texts, source, count } = props;
-const PAGE = 96;
+const GAP = 6;
+const LEAST = 62; // pixels: as many columns as fit with at least this much each
+const AROUND = 4; // rows kept ready above and below
 const list = element.querySelector(".rs-gallery");
+const sheet = element.querySelector(".rs-sheet");
+const taps = [...element.querySelectorAll("[data-tap]")];
+const nodes = new Map(); // item -> its element
+let listed = new Set();
 let picked = null;
+let current = 0; // where the keys are
+let tap = "query"; // what a tap on a picture does: search from it, or add it to the neighbours
 
 list.setAttribute("aria-label", texts.gallery);
-element.querySelector(".rs-gallery-count").textContent = fill(texts.more, { count });
+element.querySelector(".rs-gallery-tap").setAttribute("aria-label", texts.taps.label);
+element.querySelector(".rs-gallery-count").textContent = fill(texts.more, { count: count.toLocaleString("en") });
 
-const addPage = () => {
-  const first = list.children.length;
-  for (let item = first; item < Math.min(count, first + PAGE); item += 1) {
-    const option = make("button", "rs-thumb", {
-      type: "button", role: "option", "aria-selected": String(item === picked), "data-item": item,
-      tabindex: item === 0 ? "0" : "-1", "aria-label": fill(texts.pick, { item }),
-    });
-    const picture = make("img", "", { alt: "", loading: "lazy", width: 128, height: 128 });
-    picture.src = thumb(source, item);
-    option.append(picture);
-    list.append(option);
+for (const button of taps) {
+  button.textContent = texts.taps[button.dataset.tap];
+  button.addEventListener("click", () => {
+    tap = button.dataset.tap;
+    for (const other of taps) other.setAttribute("aria-pressed", String(other === button));
+  });
+}
+
+const layout = () => {
+  const width = sheet.clientWidth || 300;
+  const columns = Math.max(1, Math.floor((width + GAP) / (LEAST + GAP)));
+  const size = (width - GAP * (columns - 1)) / columns;
+  return { columns, size, pitch: size + GAP, rows: Math.ceil(count / columns) };
+};
+
+const build = (item) => {
+  const option = make("div", "rs-thumb", { role: "option", "data-item": item, "data-id": item,
+    "aria-label": fill(texts.pick, { item }), "aria-setsize": count, "aria-posinset": item + 1 });
+  const picture = make("img", "", { alt: "", decoding: "async", width: 128, height: 128 });
+  picture.src = thumb(source, item);
+  option.append(picture);
+  return option;
+};
+
+const mark = (option, item) => {
+  option.tabIndex = item === current ? 0 : -1;
+  option.setAttribute("aria-selected", String(item === picked));
+  option.classList.toggle("rs-listed", listed.has(item));
+};
+
+const render = () => {
+  const { columns, size, pitch, rows } = layout();
+  sheet.style.height = `${rows * pitch - GAP}px`;
+  const first = whole(list.scrollTop / pitch - AROUND, 0, rows) * columns;
+  const last = Math.min(count, first + columns * (Math.ceil(list.clientHeight / pitch) + 2 * AROUND));
+  const wanted = new Set([current, ...Array.from({ length: Math.max(0, last - first) }, (_, n) => first + n)]);
+  for (const [item, option] of nodes) {
+    if (wanted.has(item)) continue;
+    option.remove();
+    nodes.delete(item);
+  }
+  for (const item of wanted) {
+    if (!nodes.has(item)) {
+      nodes.set(item, build(item));
+      sheet.append(nodes.get(item));
+    }
+    const option = nodes.get(item);
+    const [row, column] = [Math.floor(item / columns), item % columns];
+    Object.assign(option.style, { top: `${row * pitch}px`, left: `${column * pitch}px`, width: `${size}px`, height: `${size}px` });
+    mark(option, item);
   }
 };
 
-const columns = () => getComputedStyle(list).gridTemplateColumns.split(" ").length;
+const goTo = (item) => {
+  const { columns, size, pitch } = layout();
+  const top = Math.floor(item / columns) * pitch;
+  current = item;
+  if (top < list.scrollTop) list.scrollTop = top;
+  else if (top + size > list.scrollTop + list.clientHeight) list.scrollTop = top + size - list.clientHeight + 2 * GAP;
+  render();
+  nodes.get(item).focus({ preventScroll: true });
+};
 
-const focusOn = (option) => {
-  list.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
-  option.setAttribute("tabindex", "0");
-  option.focus();
+const choose = (option) => {
+  const item = Number(option.dataset.item);
+  current = item;
+  render();
+  if (tap === "add") tell("add", item);
+  else trigger("pick", { item });
 };
 
 list.addEventListener("click", (event) => {
   const option = event.target.closest("[data-item]");
-  if (option) trigger("pick", { item: Number(option.dataset.item) });
+  if (option) choose(option);
 });
 
 list.addEventListener("keydown", (event) => {
   const option = event.target.closest("[data-item]");
-  const next = option && arrow(event.key, Number(option.dataset.item), columns(), list.children.length);
+  if (!option || event.ctrlKey || event.metaKey) return;
+  if (event.key === "Enter" || event.key === " ") {
+    event.preventDefault();
+    return choose(option);
+  }
+  const { columns } = layout();
+  const next = arrow(event.key, Number(option.dataset.item), columns, count);
   if (next === null) return;
   event.preventDefault();
-  if (next + columns() >= list.children.length) addPage();
-  focusOn(list.children[next]);
+  goTo(next);
 });
 
-list.addEventListener("scroll", () => {
-  if (list.scrollTop + 2 * list.clientHeight > list.scrollHeight) addPage();
-}, { passive: true });
+list.addEventListener("scroll", () => requestAnimationFrame(render), { passive: true });
+new ResizeObserver(render).observe(list);
 
-// The query may also come from elsewhere: mark it, scroll to it if it is already listed.
-hear("neighbors", ({ query }) => {
-  if (picked !== null) list.children[picked]?.setAttribute("aria-selected", "false");
+// The query may also come from elsewhere.
+hear("neighbors", ({ query, all }) => {
   picked = Number.isInteger(query?.item) ? query.item : null;
-  if (picked !== null) list.children[picked]?.setAttribute("aria-selected", "true");
+  listed = new Set(all);
+  for (const [item, option] of nodes) mark(option, item);
 });
 
 // a hint for the file dialog of phones; the server looks at what is in the file
 document.querySelector("input[data-testid$='upload-button']")?.setAttribute("accept", "image/*");
 
-addPage();
+carry(list, ".rs-thumb");
+render();
 tell("listening");

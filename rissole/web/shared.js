@@ -1,4 +1,4 @@
-// Helpers of the three components. Loaded once, before any of them.
+// Helpers of all components. Loaded once, before any of them.
 window.rissole = (() => {
   "use strict";
 
@@ -34,22 +34,137 @@ window.rissole = (() => {
   const hear = (name, listener) =>
     document.addEventListener(`rissole:${name}`, (event) => listener(event.detail));
 
-  const phase = (name) => { document.documentElement.dataset.rissole = name; };
+  const page = document.documentElement;
+  const phase = (name) => {
+    if (page.dataset.rissole === name) return;
+    page.dataset.rissole = name;
+    tell("phase", name);
+  };
+  const live = () => ["starting", "running"].includes(page.dataset.rissole);
 
   const press = (id) => {
     const button = document.getElementById(id);
     if (button && !button.disabled) button.click();
   };
 
+  // A file that the server wrote for this page: save it under its own name.
+  const fetchFile = (path) => {
+    if (typeof path !== "string") return;
+    const name = path.split(/[\\/]/).pop();
+    make("a", "", { href: `gradio_api/file=${encodeURI(path)}`, download: name }).click();
+  };
+
+  // ---- carrying pictures with the mouse --------------------------------------------------------
+
+  // Anything in `container` that matches `selector` and has data-id can be carried onto what has
+  // data-drop. Fingers scroll instead: for them, and for keys, the same works by tapping.
+  const carry = (container, selector) => {
+    container.addEventListener("dragstart", (event) => event.preventDefault());
+    container.addEventListener("pointerdown", (down) => {
+      const from = down.target.closest(selector);
+      if (!from || down.button !== 0 || down.pointerType === "touch") return;
+      const id = Number(from.dataset.id);
+      let ghost = null;
+      let over = null;
+      const move = (event) => {
+        if (!ghost && Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) < 7) return;
+        ghost ??= lift(from);
+        ghost.style.transform = `translate(${event.clientX - 28}px, ${event.clientY - 28}px)`;
+        const target = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-drop]");
+        if (target === over) return;
+        over?.classList.remove("rs-over");
+        over = target || null;
+        over?.classList.add("rs-over");
+      };
+      const end = (event) => {
+        document.removeEventListener("pointermove", move);
+        for (const name of ["pointerup", "pointercancel"]) document.removeEventListener(name, end);
+        if (!ghost) return;
+        ghost.remove();
+        page.classList.remove("rs-carrying");
+        over?.classList.remove("rs-over");
+        swallowClick();
+        if (over && event.type === "pointerup") tell("drop", { id, target: over, from });
+      };
+      document.addEventListener("pointermove", move);
+      for (const name of ["pointerup", "pointercancel"]) document.addEventListener(name, end);
+    });
+  };
+
+  const lift = (from) => {
+    const ghost = make("img", "rs-ghost", { alt: "" });
+    ghost.src = from.dataset.src || from.querySelector("img").src;
+    document.body.append(ghost);
+    page.classList.add("rs-carrying");
+    return ghost;
+  };
+
+  // a drag that ends on its own start would count as a click, too
+  const swallowClick = () => {
+    const stop = (event) => { event.stopPropagation(); event.preventDefault(); };
+    window.addEventListener("click", stop, { capture: true, once: true });
+    setTimeout(() => window.removeEventListener("click", stop, { capture: true }), 0);
+  };
+
+  // ---- keys ------------------------------------------------------------------------------------
+
+  const typing = (target) =>
+    target.isContentEditable || target.matches?.("textarea, select, input:not([type=range], [type=checkbox], [type=radio])");
+
+  const letters = { r: () => tell("repaint"), z: () => tell("undo"), "?": () => toggleKeys() };
+
+  const toggleKeys = () => {
+    const dialog = document.getElementById("rs-keylist");
+    if (dialog?.open) dialog.close();
+    else dialog?.showModal();
+  };
+
   document.addEventListener("keydown", (event) => {
-    const running = ["starting", "running"].includes(document.documentElement.dataset.rissole);
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !running) {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      if (live()) return;
       event.preventDefault();
       press("rs-generate");
-    } else if (event.key === "Escape" && running) {
-      press("rs-stop");
+    } else if (event.key === "Escape") {
+      if (live()) press("rs-stop");
+      else tell("escape");
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && !typing(event.target)) {
+      letters[event.key.toLowerCase()]?.();
     }
   });
 
-  return { fill, make, thumb, whole, arrow, tell, hear, phase };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-keys]")) toggleKeys();
+    // a click beside the list closes it
+    if (event.target.id === "rs-keylist") event.target.close();
+  });
+
+  // ---- is the server there? --------------------------------------------------------------------
+
+  let away = false;
+  const look = async () => {
+    if (document.hidden && !away) return;
+    const answer = await fetch("thumbs/0.webp?here", { method: "HEAD", cache: "no-store" }).catch(() => null);
+    const gone = !answer?.ok;
+    if (gone !== away) tell("away", gone);
+    away = gone;
+    page.toggleAttribute("data-away", away);
+    const banner = document.getElementById("rs-offline");
+    if (banner) banner.hidden = !away;
+  };
+  // often enough to notice, seldom enough to cost nothing
+  const watchServer = async () => {
+    await look();
+    setTimeout(watchServer, away ? 2000 : 15000);
+  };
+  setTimeout(watchServer, 15000);
+  for (const name of ["online", "offline", "pageshow"]) window.addEventListener(name, look);
+  hear("failed", look);
+
+  // Generate, or Stop first where something is being painted.
+  const go = () => {
+    if (live()) press("rs-stop");
+    requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 60));
+  };
+
+  return { go, fetchFile, fill, make, thumb, whole, arrow, tell, hear, phase, live, press, carry };
 })();

@@ -1,0 +1,216 @@
+"""Choosing a query, and its neighbours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.retrieval import Hits
+from rissole.ui.errors import clear_errors
+from rissole.ui.frames import data_uri
+from rissole.ui.page import Page
+from rissole.ui.parts import component, heading, source
+from rissole.ui.state import Query, Visit, place
+from rissole.ui.studio import LIGHT, Studio, plain
+
+NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
+
+
+class Choosing:
+    """The event handlers around the query.
+
+    The value of the neighbours is `{query, hits: [{id, score, on, pin, twin}], blocks}`. The
+    browser changes it freely (`on`, `pin`, order, additions, `blocks`: ids by "row,col") and it
+    comes back with every event, so nothing in it is taken on trust.
+    """
+
+    def __init__(self, studio: Studio):
+        self.studio, self.pipe, self.errors = studio, studio.pipe, studio.errors
+
+    def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
+        """A random query and its neighbours."""
+        with clear_errors(self.errors):
+            return self.found(visit, Query(), k, neighbors)
+
+    def pick(
+        self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
+    ) -> tuple[Visit, dict]:
+        """A gallery picture as the query."""
+        with clear_errors(self.errors):
+            item = self.studio.item(getattr(event, "item", None))
+            return self.found(visit, Query(item=item), k, neighbors)
+
+    def upload(
+        self, visit: Visit, k: int, neighbors: dict | None, path: str | None
+    ) -> tuple[Visit, dict]:
+        """An uploaded picture as the query."""
+        with clear_errors(self.errors):
+            if not isinstance(path, str):
+                raise RissoleError(self.errors["upload"])
+            query = Query(image=self.studio.query_picture(path))
+            return self.found(visit, query, k, neighbors)
+
+    def describe(
+        self, visit: Visit, k: int, neighbors: dict | None, text: str | None
+    ) -> tuple[Visit, dict]:
+        """Words as the query, where the pipeline understands them."""
+        with clear_errors(self.errors):
+            if not isinstance(text, str) or not text.strip():
+                raise RissoleError(self.errors["text"])
+            return self.found(visit, Query(text=text.strip()), k, neighbors)
+
+    def more(
+        self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
+    ) -> tuple[Visit, dict]:
+        """The picture on show as the query."""
+        with clear_errors(self.errors):
+            shown = visit.pictures[: place(visit.pictures, event) + 1]
+            if not shown:
+                raise RissoleError(self.errors["back"])
+            query = Query(image=shown[-1].output.images[0], painted=True)
+            return self.found(visit, query, k, neighbors)
+
+    def again(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
+        """The same query with another k; neighbours that were off stay off."""
+        with clear_errors(self.errors):
+            off = {hit.get("id") for hit in hits_of(neighbors) if not hit.get("on")}
+            return self.found(visit, visit.query, k, neighbors, off)
+
+    def found(
+        self,
+        visit: Visit,
+        query: Query,
+        k: int,
+        neighbors: dict | None = None,
+        off: Iterable[int] = (),
+    ) -> tuple[Visit, dict]:
+        """Searches; pinned neighbours and those of single blocks stay.
+
+        Args:
+            visit: what is remembered so far.
+            query: what to search with.
+            k: how many to find.
+            neighbors: the value of the neighbours so far, from the browser.
+            off: ids that come switched off.
+        """
+        hits = self.pipe.retrieve(**query.arguments(), k=plain(k))
+        if not query.arguments():
+            query = Query(item=hits.item)
+        rows = self._rows(hits, self._pinned(neighbors))
+        rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
+        if not any(row["on"] for row in rows):
+            rows = [{**row, "on": True} for row in rows]
+        value = {"query": shown_query(query), "hits": rows, "blocks": blocks_of(neighbors)}
+        return replace(visit, query=query), value
+
+    def _pinned(self, neighbors: dict | None) -> list[int]:
+        known = range(len(self.pipe.database))
+        pinned = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
+        return [i for i in dict.fromkeys(pinned) if type(i) is int and i in known]
+
+    def _rows(self, hits: Hits, pinned: list[int]) -> list[dict]:
+        score = dict(zip(hits.ids, hits.scores, strict=True))
+        ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
+        if hits.item is not None:
+            score = dict(zip(ids, self.pipe.similarity(hits.item, ids), strict=True))
+        return self.rows(ids, score, pinned)
+
+    def rows(
+        self, ids: Sequence[int], score: Mapping[int, float], pinned: Sequence[int] = ()
+    ) -> list[dict]:
+        """What the page shows of neighbours: similarity where it is known, near-duplicates.
+
+        Args:
+            ids: the neighbours.
+            score: cosines of those whose similarity to the query is known.
+            pinned: ids that stay when the query changes.
+        """
+        vectors = {i: self.pipe.database.vector(i) for i in ids}
+        twins = {
+            i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
+            for n, i in enumerate(ids)
+        }
+        return [
+            {
+                "id": i,
+                "score": None if i not in score else round(float(score[i]), 4),
+                "pin": i in pinned,
+                "twin": twins[i],
+            }
+            for i in ids
+        ]
+
+
+def hits_of(neighbors: Any) -> list[dict]:
+    """The hits in the value of the neighbours; it comes from the browser, anything may be in it."""
+    hits = neighbors.get("hits") if isinstance(neighbors, dict) else None
+    return [hit for hit in hits if isinstance(hit, dict)] if isinstance(hits, list) else []
+
+
+def blocks_of(neighbors: Any) -> dict[str, Any]:
+    """The neighbours of single blocks, ids by "row,col", as the browser sent them."""
+    blocks = neighbors.get("blocks") if isinstance(neighbors, dict) else None
+    return blocks if isinstance(blocks, dict) else {}
+
+
+def shown_query(query: Query | None) -> dict[str, Any] | None:
+    """What the page shows of a query."""
+    if query is None or not query.arguments():
+        return None
+    if query.image is not None:
+        return {"image": data_uri(query.image), "painted": query.painted}
+    return {"text": query.text} if query.text is not None else {"item": query.item}
+
+
+def section(page: Page) -> None:
+    """Lays out the query and its neighbours."""
+    pipe, words = page.studio.pipe, page.studio.words
+    said, place_ = words["query"], source(pipe)
+    with gr.Column(elem_classes="rs-card"):
+        heading(1, said["title"])
+        with gr.Row(elem_classes="rs-buttons"):
+            page.surprise = gr.Button(
+                said["surprise"], size="sm", elem_id="rs-surprise", min_width=0
+            )
+            # no file_types: what a file is called says little, load_image judges what is in it
+            page.upload = gr.UploadButton(
+                said["upload"], size="sm", elem_id="rs-upload", min_width=0
+            )
+        if getattr(pipe, "text_queries", False):
+            page.text = gr.Textbox(
+                label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
+            )
+        count = len(pipe.database)
+        page.gallery = component("gallery", said, "rs-gallery", source=place_, count=count)
+    with gr.Column(elem_classes="rs-card"):
+        heading(2, words["neighbors"]["title"])
+        page.neighbors = component(
+            *("neighbors", words["neighbors"], "rs-neighbors"),
+            source=place_,
+            queryTexts=said,
+            most=MAX_NEIGHBORS,
+        )
+        page.k = gr.Slider(
+            *(1, min(MAX_NEIGHBORS, len(pipe.database) - 1)),
+            value=pipe.defaults["k"],
+            step=1,
+            label=words["neighbors"]["k"],
+            elem_id="rs-k",
+        )
+
+
+def wire(page: Page) -> None:
+    """Connects the query and its neighbours with the pipeline."""
+    actions = Choosing(page.studio)
+    given, found = [page.visit, page.k, page.neighbors], [page.visit, page.neighbors]
+    page.demo.load(actions.surprise, given, found, **LIGHT)
+    page.surprise.click(actions.surprise, given, found, **LIGHT)
+    page.gallery.pick(actions.pick, given, found, **LIGHT)
+    page.neighbors.pick(actions.pick, given, found, **LIGHT)
+    page.canvas.more(actions.more, given, found, **LIGHT)
+    page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    if page.text is not None:
+        page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
+    page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

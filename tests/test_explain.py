@@ -1,0 +1,43 @@
+"""Latents to look at, and the facts of a model card."""
+
+import numpy as np
+import torch
+
+from rissole.explain import card_facts, latent_picture
+
+
+def test_latents_as_a_picture_use_the_whole_range(pipe):
+    for latents in (pipe.encode(pipe.database.image(3)), torch.randn(1, 1, 8, 8)):
+        picture = latent_picture(latents)
+        assert picture.size == tuple(latents.shape[2:])
+        pixels = np.asarray(picture)
+        assert (pixels.min(), pixels.max()) == (0, 255)
+    flat = np.asarray(latent_picture(torch.zeros(1, 4, 8, 8)))
+    assert len(np.unique(flat)) == 1
+
+
+def test_encode_gives_what_the_database_holds(pipe):
+    own = pipe.database.latents([3])
+    near = (pipe.encode(pipe.database.image(3)) - own).abs().mean()
+    assert near < 0.3 * own.abs().mean()
+
+
+def test_similarity_is_what_retrieve_says(pipe):
+    hits = pipe.retrieve(image=pipe.database.image(5), k=4)
+    np.testing.assert_allclose(pipe.similarity(pipe.database.image(5), hits.ids), hits.scores, 1e-5)
+    hits = pipe.retrieve(item=5, k=4)
+    np.testing.assert_allclose(pipe.similarity(5, hits.ids), hits.scores, 1e-5)
+
+
+def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
+    facts = card_facts(pipe)
+    assert (facts["name"], facts["pictures"], facts["label"]) == ("tiny", "24", "colours")
+    assert (facts["bundle"], facts["database"]) == (pipe.fingerprint, pipe.database.fingerprint)
+    assert "limits" not in facts  # the tiny bundle's card says nothing
+
+    head, data = "---\nlicense: cc-by-4.0\n---\n# x\n\n", "## Data\n\nTwo *kinds*\nof things.\n\n"
+    (tmp_path / "README.md").write_text(f"{head}{data}## Limits\nFew.\n")
+    monkeypatch.setattr(pipe, "folder", tmp_path)
+    facts = card_facts(pipe)
+    assert facts["license"] == "cc-by-4.0"
+    assert (facts["data"], facts["limits"]) == ("Two kinds of things.", "Few.")

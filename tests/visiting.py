@@ -1,0 +1,106 @@
+"""How the browser tests visit the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rissole.images import read_recipe
+
+DRAWN = """() => {
+  const canvas = document.querySelector(".rs-pixels");
+  const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  let hash = 7;
+  for (let i = 0; i < bytes.length; i += 1) hash = (hash * 31 + bytes[i]) | 0;
+  return hash;
+}"""
+WATCH = f"""() => {{
+  const look = {DRAWN};
+  window.seen = new Set([look()]);
+  const again = () => {{ window.seen.add(look()); requestAnimationFrame(again); }};
+  again();
+}}"""
+
+
+PHONE = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
+
+
+class Visit:
+    """A tab on the page that notes what should not happen; options are a browser context's."""
+
+    def __init__(self, browser, address: str, width: int = 1440, height: int = 900, **options):
+        self.address, self.troubles = address, []
+        viewport = {"width": width, "height": height}
+        self.context = browser.new_context(viewport=viewport, **options)
+        self.page = self.context.new_page()
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
+        self.page.on("request", self._request)
+        self.page.goto(address)
+        self.page.wait_for_selector(".rs-hit")
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.troubles.append(f"console: {message.text}")
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.troubles.append(f"request to {request.url}")
+
+    def set_steps(self, steps: int) -> None:
+        box = self.page.locator("#rs-steps input[type=number]")
+        box.fill(str(steps))
+        box.press("Tab")
+
+    def wait_for(self, state: str) -> None:
+        self.page.wait_for_selector(f"html[data-rissole={state}]", timeout=60_000, state="attached")
+
+    def paint(self, steps: int = 2) -> None:
+        """Generates, and waits until the finished picture is on the canvas."""
+        self.set_steps(steps)
+        self.page.click("#rs-generate")
+        self.wait_for("done")
+        self.page.wait_for_timeout(200)
+
+    def words(self) -> str:
+        return self.page.inner_text(".rs-words")
+
+    def hits(self) -> list[int]:
+        return [int(hit.get_attribute("data-id")) for hit in self.page.locator(".rs-hit").all()]
+
+    def overflow(self) -> int:
+        return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+
+def pixels(file) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"), np.int16)
+
+
+def assert_canvas_shows(page, file) -> None:
+    assert np.abs(canvas(page) - pixels(file)).max() == 0
+
+
+def canvas(page) -> np.ndarray:
+    shown = page.evaluate(
+        """() => { const canvas = document.querySelector(".rs-pixels");
+          const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return [canvas.height, canvas.width, [...all.data]]; }"""
+    )
+    return np.asarray(shown[2], np.int16).reshape(shown[0], shown[1], 4)[..., :3]
+
+
+def save(page) -> dict:
+    with page.expect_download() as download:
+        page.click("#rs-download")
+    file = download.value.path()
+    assert_canvas_shows(page, file)
+    return read_recipe(file)
+
+
+def upload(page, file: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.click("#rs-upload")
+    chooser.value.set_files(file)
