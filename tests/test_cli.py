@@ -228,6 +228,8 @@ def test_interrupt_is_one_line_and_exit_code_130(tiny_bundle, tmp_path):
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         text=True,
+        # a shell starts background jobs deaf to Ctrl-C, and what they start inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "cat-0.png" in child.stdout.readline()
     child.send_signal(signal.SIGINT)
