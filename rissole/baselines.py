@@ -14,9 +14,7 @@ The networks are `diffusers` U-Nets of about the block denoiser's size.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from diffusers import (
@@ -26,12 +24,11 @@ from diffusers import (
     UNet2DConditionModel,
     UNet2DModel,
 )
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rissole.blocks import crop_blocks, stitch
 from rissole.config import RissoleError
+from rissole.denoiser import SavedNetwork
 
 BASELINES = ("published", "published-no-retrieval", "whole-image", "whole-image-retrieval")
 PUBLISHED_GRID = 2
@@ -64,11 +61,13 @@ class BaselineConfig:
             raise RissoleError(f"no baseline {self.kind!r}: one of {', '.join(BASELINES)}")
 
 
-class Baseline(nn.Module):
+class Baseline(SavedNetwork):
     """One of the networks above.
 
     Blocks are a batch of their own: a canvas is one block, or four for the published method.
     """
+
+    config_class = BaselineConfig
 
     def __init__(self, config: BaselineConfig):
         super().__init__()
@@ -132,33 +131,6 @@ class Baseline(nn.Module):
         mask = shown[:, None].repeat(1, tokens.shape[1])
         mask[:, 0] = True
         return mask
-
-    def save(self, folder: str | Path) -> None:
-        """Writes `model.safetensors`, half precision, its config in the metadata."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.to("cpu", torch.float16).contiguous() for k, v in self.state_dict().items()}
-        config = json.dumps(asdict(self.config))
-        save_file(weights, folder / "model.safetensors", metadata={"config": config})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Baseline:
-        """Reads what `save` wrote, as float32.
-
-        Raises:
-            RissoleError: when the file is missing, damaged or of another shape.
-        """
-        path = Path(folder) / "model.safetensors"
-        try:
-            with safe_open(path, "pt") as file:
-                raw = json.loads(file.metadata()["config"])
-            config = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-            model = cls(BaselineConfig(**config))
-            model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RissoleError(f"no usable baseline in {path.parent.name}/: {reason}") from error
-        return model.eval().requires_grad_(False)
 
 
 def published_schedule() -> DDPMScheduler:

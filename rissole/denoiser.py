@@ -17,7 +17,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ from torch import Tensor, nn
 
 from rissole.blocks import inner, per_cell, take_windows, window_size
 from rissole.config import RissoleError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
 
 
 @dataclass(frozen=True)
@@ -471,8 +474,46 @@ class BlockNetwork(nn.Module):
         return velocity, share.unflatten(-1, (x.shape[-2] // 2, x.shape[-1] // 2))
 
 
-class Denoiser(nn.Module):
+class SavedNetwork(nn.Module):
+    """A network that one safetensors file rebuilds: half-precision weights, config in its metadata.
+
+    A subclass names its dataclass of settings in `config_class` and keeps one as `config`.
+    """
+
+    config_class: ClassVar[type]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `model.safetensors`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {k: v.to("cpu", torch.float16).contiguous() for k, v in self.state_dict().items()}
+        config = json.dumps(asdict(self.config))
+        save_file(weights, folder / "model.safetensors", metadata={"config": config})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Reads what `save` wrote, as float32.
+
+        Raises:
+            RissoleError: when the file is missing, damaged or of another shape.
+        """
+        path = Path(folder) / "model.safetensors"
+        try:
+            with safe_open(path, "pt") as file:
+                raw = json.loads(file.metadata()["config"])
+            raw = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+            model = cls(cls.config_class(**raw))
+            model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RissoleError(f"no usable denoiser in {path.parent.name}/: {reason}") from error
+        return model.eval().requires_grad_(False)
+
+
+class Denoiser(SavedNetwork):
     """The whole network: neighbor encoder, canvas encoder and block network."""
+
+    config_class = DenoiserConfig
 
     def __init__(self, config: DenoiserConfig | None = None):
         super().__init__()
@@ -568,33 +609,3 @@ class Denoiser(nn.Module):
         keep = torch.maximum(keep, alone)[:, None]  # independent blocks see themselves only
         c = state.canvas.shape[1] + 2
         return torch.cat([x[:, :c] * keep, x[:, c:]], dim=1)
-
-    def save(self, folder: str | Path) -> None:
-        """Writes `model.safetensors`, half precision, its config in the metadata."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.to("cpu", torch.float16).contiguous() for k, v in self.state_dict().items()}
-        config = json.dumps(asdict(self.config))
-        save_file(weights, folder / "model.safetensors", metadata={"config": config})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Denoiser:
-        """Reads what `save` wrote, as float32.
-
-        Raises:
-            RissoleError: when the file is missing, damaged or of another shape.
-        """
-        path = Path(folder) / "model.safetensors"
-        try:
-            with safe_open(path, "pt") as file:
-                raw = json.loads(file.metadata()["config"])
-            model = cls(DenoiserConfig(**{k: _tuple(v) for k, v in raw.items()}))
-            model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RissoleError(f"no usable denoiser in {path.parent.name}/: {reason}") from error
-        return model.eval().requires_grad_(False)
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value

@@ -387,14 +387,7 @@ def test_a_phone_shows_all_of_it_without_sideways_scrolling(visit):
 @pytest.mark.parametrize("visit", [{}, {**PHONE, "color_scheme": "dark"}], indirect=True)
 def test_everyone_can_use_what_is_below_the_canvas(visit):
     """The checks of axe-core find nothing serious, in any state."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core here")
-    page = visit.page
-
-    def check() -> None:
-        page.wait_for_timeout(700)  # until nothing fades in or out
-        found = axe.Axe().run(page).response["violations"]
-        serious = [one for one in found if one["impact"] in ("serious", "critical")]
-        assert serious == [], [(one["id"], one["nodes"][0]["html"]) for one in serious]
+    page, check = visit.page, visit.check_access
 
     for name in ("compare", "explain"):
         unfold(page, name)

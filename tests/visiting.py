@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rissole.images import read_recipe
@@ -72,6 +73,15 @@ class Visit:
 
     def overflow(self) -> int:
         return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+    def check_access(self) -> None:
+        """The checks of axe-core find nothing serious; no sideways scrolling."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
+        self.page.wait_for_timeout(700)  # until nothing fades in or out
+        found = axe.Axe().run(self.page).response["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert serious == [], [(one["id"], one["nodes"][0]["html"]) for one in serious]
+        assert self.overflow() <= 0
 
 
 def pixels(file) -> np.ndarray:

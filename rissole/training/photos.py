@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from rissole.config import RissoleError
 from rissole.images import load_image, square
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+from rissole.sources import SUFFIXES
 
 
 def load_photos(source: str | Path, size: int, limit: int | None = None) -> Tensor:
