@@ -360,6 +360,8 @@ def _measure(
     """Load a bundle, paint `runs` pictures after one to warm up, and report."""
     import torch
 
+    from rissole.scale import peak_rss
+
     if threads is not None:
         torch.set_num_threads(threads)
     load_seconds, pipe = _timed(lambda: _load(bundle, database, device))
@@ -392,7 +394,7 @@ def _measure(
         "first_preview_seconds": round(statistics.median(previews), 4),
         "first_preview_seconds_max": round(max(previews), 4),
         "load_seconds": round(load_seconds, 4),
-        "peak_rss_mb": round(_peak_rss() / 2**20, 1),
+        "peak_rss_mb": round(peak_rss() / 2**20, 1),
         "peak_gpu_mb": round(_peak_gpu(weights.device) / 2**20, 1),
         "runs": runs,
         "threads": torch.get_num_threads(),
@@ -453,22 +455,6 @@ def _peak_gpu(device: torch.device) -> int:
     import torch
 
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-
-
-def _peak_rss() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would also count the process that started us: Linux keeps its maximum over exec
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
-    import psutil
-
-    info = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):  # Windows
-        return info.peak_wset
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 # --- index --------------------------------------------------------------------------------------
@@ -874,6 +860,9 @@ def compare(
     guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.5,
     size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of queries, noise and measures.")] = 0,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Also time every row, and its memory, on this CPU.")
+    ] = False,
     device: Device = None,
 ) -> None:
     """Paint with every method of a run and write a table and a picture of them.
@@ -897,6 +886,10 @@ def compare(
         seed=seed,
         on_row=lambda name, row: typer.echo(f"{name}: FD {row['features']['fd']:.2f}"),
     )
+    if costs:
+        comparison.add_costs(
+            run, lambda name, row: typer.echo(f"{name}: {row['cpu_seconds']:.2f} s an image")
+        )
     path = comparison.write_report(run, cases, table)
     typer.echo(f"{path.read_text()}\nwritten to {path} and {path.with_suffix('.png')}")
 

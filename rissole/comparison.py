@@ -9,14 +9,18 @@ the tables and the picture of them.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -37,8 +41,9 @@ from rissole.evaluation import (
     train_probe,
 )
 from rissole.features import FeatureNetwork
-from rissole.pipeline import default_scheduler
+from rissole.pipeline import default_scheduler, fast_dtype
 from rissole.sampler import canvas_noise
+from rissole.scale import peak_rss
 from rissole.training.gallery import decode_bytes, paint_many, training_neighbors
 from rissole.training.photos import split
 
@@ -159,16 +164,20 @@ def paint_case(bench: Bench, case: Case) -> tuple[Tensor, dict[str, Any]]:
         return decode_bytes(bench.codec, latents.float()), {}
     if case.model == "nearest neighbor":
         return decode_bytes(bench.codec, bench.neighbors(case)[:, 0].float()), {}
-    paint = _paint_baseline if case.model in BASELINES else _paint_blocks
+    model = load_model(bench.run, case, bench.device)
+    neighbors = bench.neighbors(replace(case, k=shown(case, model)))
+    cuda = bench.device.startswith("cuda")
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
     start = time.monotonic()
-    latents, parameters, calls = paint(bench, case)
-    images = decode_bytes(bench.codec, latents)
+    images = decode_bytes(bench.codec, paint_latents(model, case, neighbors, bench.seed))
     seconds = time.monotonic() - start
     cost = {
-        "parameters": parameters,
-        "network_calls": calls,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "network_calls": network_calls(case),
         "seconds_per_image_batched": seconds / len(images),
-        "device": torch.cuda.get_device_name() if bench.device.startswith("cuda") else "cpu",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "peak_memory_batched_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
         "minutes": _minutes(bench.run / case.model),
     }
     return images, cost
@@ -180,43 +189,92 @@ def _minutes(folder: Path) -> float | None:
     return json.loads(path.read_text())["minutes"] if path.exists() else None
 
 
-def _paint_blocks(bench: Bench, case: Case) -> tuple[Tensor, int, int]:
-    model = Denoiser.load(bench.run / case.model).to(bench.device)
-    count = sum(p.numel() for p in model.parameters())
-    if bench.device.startswith("cuda"):
-        model = model.to(torch.bfloat16)
-    latents = paint_many(
-        model, bench.neighbors(case), order=case.order, grid=case.grid, batch=256, seed=bench.seed,
-        num_inference_steps=case.num_inference_steps, guidance_scale=case.guidance_scale,
-    )  # fmt: skip
-    blocks = case.grid**2 if case.order == "sequential" else 1
+def load_model(run: Path, case: Case, device: str) -> Denoiser | Baseline:
+    """A case's model, in the precision that pictures are painted with on the device."""
+    kind = Baseline if case.model in BASELINES else Denoiser
+    return kind.load(run / case.model).to(device, fast_dtype(torch.device(device)))
+
+
+def shown(case: Case, model: Denoiser | Baseline) -> int:
+    """How many neighbors a case's model is handed; some look at a fixed number or at none."""
+    return case.k if isinstance(model, Denoiser) else max(case.k, model.config.neighbors)
+
+
+def network_calls(case: Case) -> int:
+    """Evaluations of the network for one picture."""
+    published = case.model.startswith("published")  # as there, one block after another
+    blocks = case.grid**2 if published or case.order == "sequential" else 1
     guided = case.guidance_scale != 1 and case.k > 0
-    return latents, count, case.num_inference_steps * blocks * (1 + guided)
+    return case.num_inference_steps * blocks * (1 + guided)
 
 
-def _paint_baseline(bench: Bench, case: Case) -> tuple[Tensor, int, int]:
-    model = Baseline.load(bench.run / case.model).to(bench.device)
-    count = sum(p.numel() for p in model.parameters())
-    if bench.device.startswith("cuda"):
-        model = model.to(torch.bfloat16)
-    published = case.model.startswith("published")
-    neighbors = bench.neighbors(replace(case, k=max(case.k, model.config.neighbors)))
-    generator = torch.Generator(bench.device).manual_seed(bench.seed)
+def paint_latents(
+    model: Denoiser | Baseline, case: Case, neighbors: Tensor, seed: int, batch: int = 256
+) -> Tensor:
+    """Paints a picture for each row of neighbors (N, K, C, S, S): latents (N, C, S, S)."""
+    if isinstance(model, Denoiser):
+        return paint_many(
+            model, neighbors, order=case.order, grid=case.grid, batch=batch, seed=seed,
+            num_inference_steps=case.num_inference_steps, guidance_scale=case.guidance_scale,
+        )  # fmt: skip
+    device, published = next(model.parameters()).device, case.model.startswith("published")
+    generator = torch.Generator(device).manual_seed(seed)
     parts = []
-    for start in range(0, bench.samples, 512):
-        shown = neighbors[start : start + 512].to(bench.device).float()
-        shown = shown if published else shown[:, : max(case.k, 1)]
-        noise = [canvas_noise(bench.seed + start + i, tuple(shown.shape[2:]))
-                 for i in range(len(shown))]  # fmt: skip
+    for start in range(0, len(neighbors), batch):
+        near = neighbors[start : start + batch].to(device).float()
+        near = near if published else near[:, : max(case.k, 1)]
+        noise = [canvas_noise(seed + start + i, tuple(near.shape[2:])) for i in range(len(near))]
         scheduler = solver(case.num_inference_steps) if published else default_scheduler()
         painted = paint_baseline(
-            model, scheduler, torch.stack(noise).to(bench.device), shown, generator=generator,
+            model, scheduler, torch.stack(noise).to(device), near, generator=generator,
             num_inference_steps=case.num_inference_steps, guidance_scale=case.guidance_scale,
         )  # fmt: skip
         parts.append(painted.cpu())
-    blocks = 4 if published else 1  # as published, one block after another
-    calls = case.num_inference_steps * blocks * (1 + (case.guidance_scale != 1))
-    return torch.cat(parts), count, calls
+    return torch.cat(parts)
+
+
+def cost_here(run: Path, case: Case, repeats: int = 3) -> dict[str, float | int]:
+    """What one picture costs on this machine's processor, in a process of its own.
+
+    Returns:
+        `cpu_seconds`, the median of `repeats` after a short one to warm up, `cpu_threads`, and
+        `cpu_peak_memory_gb`, the process's largest resident memory.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(_cost_here, run, case, repeats).result()
+
+
+def _cost_here(run: Path, case: Case, repeats: int) -> dict[str, float | int]:
+    model, codec = load_model(run, case, "cpu"), Codec.load(run / "autoencoder")
+    with safe_open(run / "latents" / "latents.safetensors", "pt") as file:
+        near = file.get_slice("latents")[: max(shown(case, model), 1)][None].float()
+
+    def once(case: Case) -> float:
+        start = time.perf_counter()
+        decode_bytes(codec, paint_latents(model, case, near[:, : shown(case, model)], 0))
+        return time.perf_counter() - start
+
+    once(replace(case, num_inference_steps=2))
+    seconds = statistics.median(once(case) for _ in range(repeats))
+    return {
+        "cpu_seconds": seconds,
+        "cpu_threads": torch.get_num_threads(),
+        "cpu_peak_memory_gb": peak_rss() / 1e9,
+    }
+
+
+def add_costs(run: Path, on_row: Callable[[str, dict], None] | None = None) -> None:
+    """Measures `cost_here` for all painted rows of a comparison that lack it."""
+    path = run / "comparison" / "rows.json"
+    rows = json.loads(path.read_text())
+    for name, row in rows.items():
+        if "parameters" in row and "cpu_seconds" not in row:
+            case = Case(**row["case"])
+            row |= cost_here(run, case, repeats=1 if network_calls(case) > 1000 else 3)
+            path.write_text(json.dumps(rows, indent=2) + "\n")
+            if on_row:
+                on_row(name, row)
 
 
 def measure(bench: Bench, images: Tensor, reference: dict[str, dict]) -> dict[str, Any]:
@@ -306,8 +364,9 @@ def write_report(run: Path, cases: list[Case], name: str) -> Path:
     out = run / "comparison"
     rows = json.loads((out / "rows.json").read_text())
     present = [c.name for c in cases if c.name in rows]
-    header = ("", "parameters", "GPU minutes", "calls", "FD", "FD, check network", "KD x 1000",
-              "precision", "recall", "seam ratio", "probe AUC", "copies")  # fmt: skip
+    header = ("", "parameters", "GPU minutes", "calls", "s, CPU", "GB, CPU", "s, GPU", "FD",
+              "FD, check network", "KD x 1000", "precision", "recall", "seam ratio", "probe AUC",
+              "copies")  # fmt: skip
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(_cells(n, rows[n]))} |" for n in present]
     (out / f"{name}.md").write_text("\n".join(lines) + "\n")
@@ -325,6 +384,9 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
         f"{row['parameters'] / 1e6:.1f} M" if "parameters" in row else "",
         f"{row['minutes']:.1f}" if row.get("minutes") else "",
         f"{row['network_calls']:,}" if "network_calls" in row else "",
+        f"{row['cpu_seconds']:.2f}" if "cpu_seconds" in row else "",
+        f"{row['cpu_peak_memory_gb']:.2f}" if "cpu_seconds" in row else "",
+        f"{row['seconds_per_image_batched']:.4f}" if row.get("device", "cpu") != "cpu" else "",
         f"{features['fd']:.1f} ({low:.1f} to {high:.1f})",
         f"{check['fd']:.1f}" if check else "",
         f"{1000 * features['kd']:.2f}",

@@ -236,7 +236,7 @@ class RissolePipeline:
         if clip is not None:
             further.append(ClipEncoder.load(clip).to(where))
         codec = Codec.load(folder / "autoencoder").to(where)
-        denoiser = Denoiser.load(folder / "denoiser").to(where, dtype or _fast_dtype(where))
+        denoiser = Denoiser.load(folder / "denoiser").to(where, dtype or fast_dtype(where))
         pipe = cls(
             codec,
             denoiser.to(memory_format=torch.channels_last),
@@ -710,7 +710,7 @@ def _device(name: str | None) -> torch.device:
         raise RissoleError(f"device {name!r} cannot be used here") from error
 
 
-def _fast_dtype(device: torch.device) -> torch.dtype:
+def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor computes in it, float32 elsewhere."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()

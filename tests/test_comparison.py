@@ -9,7 +9,7 @@ from PIL import Image
 
 from rissole.autoencoder import Codec, tiny_autoencoder
 from rissole.baselines import BASELINES, Baseline, BaselineConfig, paint_baseline, solver
-from rissole.comparison import Case, compare, write_report
+from rissole.comparison import Case, add_costs, compare, write_report
 from rissole.config import RissoleError
 from rissole.features import FeatureNetwork
 from rissole.pipeline import default_scheduler
@@ -112,6 +112,10 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert rows["ours"]["network_calls"] == 2
     assert rows["theirs"]["network_calls"] == 8
     assert rows["copies"]["features"]["n"] == 16
+    add_costs(run)
+    costs = json.loads((run / "comparison" / "rows.json").read_text())
+    assert costs["ours"]["cpu_seconds"] > 0 and costs["theirs"]["cpu_peak_memory_gb"] > 0.1
+    assert "cpu_seconds" not in costs["copies"]  # nothing was painted
     table = write_report(run, cases, "methods").read_text()
     assert table.count("\n") == 2 + 3
     with Image.open(run / "comparison" / "methods.png") as sheet:
