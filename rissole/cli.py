@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from rissole.indexing import IndexReport
     from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
+    from rissole.training.photos import Labelled
 
 app = typer.Typer(
     add_completion=False,
@@ -533,7 +534,8 @@ def _print_index(report: IndexReport, out: Path) -> None:
 
 # in this order; the three feature networks differ in their seed
 STAGES = (
-    "critic", "autoencoder", "decoder", "features", "check", "latents", "denoiser", "gallery",
+    "critic", "autoencoder", "decoder", "features", "check", "encoder", "latents", "denoiser",
+    "gallery",
 )  # fmt: skip
 FEATURE_SEEDS = {"features": 0, "check": 1, "critic": 7}
 
@@ -556,6 +558,13 @@ def train(
         int | None, typer.Option(help="Stop after so many steps, if that is earlier.")
     ] = None,
     size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
+    space: Annotated[
+        str,
+        typer.Option(
+            help="latent: the stage autoencoder trains one. pixel: it only measures the scale of "
+            "the photos, which are then painted as they are; for small ones."
+        ),
+    ] = "latent",
     preset: Annotated[
         str,
         typer.Option(
@@ -583,12 +592,15 @@ def train(
 
     critic: features that judge the decoder, may be left out. autoencoder: pictures to latents and
     back. decoder: sharpens it, latents stay. features, check: networks that measure pictures.
-    latents: encode all photos, find who is whose neighbor. denoiser: paint blocks.
+    encoder: finds neighbors in place of the latents, may be left out. latents: encode all photos,
+    find who is whose neighbor, mostly within a class if photos have one. denoiser: paint blocks.
     gallery: paint the pictures to retrieve from, and write the finished model to OUT/bundle.
     """
     if stage not in STAGES:
         raise RissoleError(f"--stage must be one of {', '.join(STAGES)}, not {stage!r}")
     _check_preset(preset)
+    if space not in ("latent", "pixel"):
+        raise RissoleError(f"--space must be latent or pixel, not {space!r}")
     if not 0 < minutes < math.inf or (steps is not None and steps < 1):
         raise RissoleError("--minutes and --steps must be above 0")
     settings = _stage_settings(config)
@@ -597,6 +609,8 @@ def train(
         raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
     if stage == "denoiser":
         settings |= {"schedule": _schedule(schedule), "preset": preset}
+    if stage == "autoencoder":
+        settings["space"] = space
     if stage != "latents":
         settings["seed"] = seed
     budget = (minutes, steps)
@@ -665,31 +679,105 @@ def _run_stage(
         return _train_denoiser(out, budget, device, settings)
     if data is None:
         raise RissoleError(f"--data is needed for the stage {stage}")
-    from rissole.features import train_features
-    from rissole.training.photos import load_photos, split
+    from rissole.training.photos import load_labelled
 
-    photos = load_photos(data, size)
+    photos = load_labelled(data, size)
+    out.mkdir(parents=True, exist_ok=True)
     if stage in ("autoencoder", "decoder"):
-        return _train_codec(stage, photos, out, budget, device, settings)
+        return _train_codec(stage, photos.photos, out, budget, device, settings)
     if stage in FEATURE_SEEDS:
-        minutes, steps = budget
-        photos, _ = split(photos)  # what is held out must be new to this network, too
-        settings["seed"] += FEATURE_SEEDS[stage]
-        network = train_features(photos, minutes, steps=steps, device=device, **settings)
-        out.mkdir(parents=True, exist_ok=True)
-        network.save(out / f"{stage}.safetensors")
-        return {"network": network.name}
+        return _train_features(stage, photos.photos, out, budget, device, settings)
+    if stage == "encoder":
+        return _train_encoder(photos, out, budget, device, settings)
     if stage == "gallery":
-        from rissole.training.gallery import paint_gallery, write_gallery_bundle
+        return _paint_gallery(photos.photos, out, device, settings)
+    return _make_latents(photos, out, device, settings)
 
-        latents, figures = paint_gallery(out, photos, device=device, **settings)
-        write_gallery_bundle(out, latents, out / "bundle", name=out.name)
-        return figures
+
+def _train_features(
+    stage: str,
+    photos: Tensor,
+    out: Path,
+    budget: tuple[float, int | None],
+    device: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Train a network that measures pictures."""
+    from rissole.features import train_features
+    from rissole.training.photos import split
+
+    minutes, steps = budget
+    photos, _ = split(photos)  # what is held out must be new to this network, too
+    settings["seed"] += FEATURE_SEEDS[stage]
+    network = train_features(photos, minutes, steps=steps, device=device, **settings)
+    network.save(out / f"{stage}.safetensors")
+    return {"network": network.name}
+
+
+def _train_encoder(
+    photos: Labelled,
+    out: Path,
+    budget: tuple[float, int | None],
+    device: str,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Train an encoder that finds neighbors, and compare it with latents where that is possible."""
+    from rissole.training.encoder import train_encoder
+    from rissole.training.loop import Budget
+
+    result = train_encoder(
+        photos.photos, out / "encoder", Budget(*budget), device=device, **settings
+    )
+    if (out / "features.safetensors").exists() and (out / "autoencoder").is_dir():
+        result |= _flat(_encoder_quality(photos, out, device))
+    return result
+
+
+def _encoder_quality(photos: Labelled, out: Path, device: str) -> dict[str, Any]:
+    """How good the neighbors are that the encoder of a run finds, next to latents and chance."""
+    from rissole.autoencoder import Codec
+    from rissole.embedding import LatentEmbedding
+    from rissole.encoders import LatentEncoder, LearnedEncoder
+    from rissole.features import FeatureNetwork
+    from rissole.training.encoder import neighbor_quality
+    from rissole.training.latents import encode_photos
+    from rissole.training.photos import split
+
+    codec = Codec.load(out / "autoencoder")
+    some = split(photos.photos)[0][:2048]
+    embedding = LatentEmbedding.fit(encode_photos(codec, some, device))
+    encoders = (LatentEncoder(embedding), LearnedEncoder.load(out / "encoder").to(device))
+    judge = FeatureNetwork.load(out / "features.safetensors", device)
+    labels = photos.labels if photos.classes else None
+    return neighbor_quality(photos.photos, codec, encoders, judge, labels=labels)
+
+
+def _make_latents(
+    photos: Labelled, out: Path, device: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Encode photos and find their neighbors, by the run's encoder if it has one."""
+    from rissole.encoders import LearnedEncoder
     from rissole.training.latents import make_latents
 
     (out / "latents").mkdir(parents=True, exist_ok=True)
-    made = make_latents(out / "autoencoder", photos, out / "latents", device, **settings)
+    encoder = LearnedEncoder.load(out / "encoder") if (out / "encoder").is_dir() else None
+    made = make_latents(
+        out / "autoencoder", photos.photos, out / "latents", device, encoder=encoder,
+        labels=photos.labels, classes=photos.classes, **settings,
+    )  # fmt: skip
     return {name: " x ".join(map(str, tensor.shape)) for name, tensor in made.items()}
+
+
+def _paint_gallery(
+    photos: Tensor, out: Path, device: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Paint the pictures to retrieve from and write the finished bundle."""
+    from rissole.training.gallery import paint_gallery, write_gallery_bundle
+
+    label = settings.pop("label", "synthesised pictures")
+    latents, classes, figures = paint_gallery(out, photos, device=device, **settings)
+    write_gallery_bundle(out, latents, out / "bundle", name=out.name, label=label, classes=classes)
+    return figures
 
 
 def _train_codec(
@@ -700,7 +788,14 @@ def _train_codec(
     device: str,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
-    """Train the autoencoder, or its decoder alone."""
+    """Train the autoencoder, or its decoder alone, or measure what stands in for it."""
+    if settings.pop("space", "latent") == "pixel":
+        from rissole.autoencoder import Codec, PixelSpace
+        from rissole.training.photos import split
+
+        codec = Codec(PixelSpace.fit(split(photos)[0]))
+        codec.save(out / "autoencoder")
+        return {"latent_scale": codec.scale, "latent_shift": codec.shift}
     from rissole.features import FeatureNetwork
     from rissole.training.autoencoder import AutoencoderTraining, train_autoencoder, train_decoder
     from rissole.training.loop import Budget

@@ -23,6 +23,7 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from rissole.autoencoder import Codec
 from rissole.baselines import BASELINES, Baseline, paint_baseline, solver
@@ -31,6 +32,7 @@ from rissole.denoiser import Denoiser
 from rissole.evaluation import (
     CoherenceProbe,
     Gaussian,
+    LinearClassifier,
     copies,
     feature_metrics,
     frechet_distance,
@@ -41,7 +43,7 @@ from rissole.evaluation import (
     train_probe,
 )
 from rissole.features import FeatureNetwork
-from rissole.pipeline import default_scheduler, fast_dtype
+from rissole.pipeline import RissolePipeline, default_scheduler, fast_dtype
 from rissole.sampler import canvas_noise
 from rissole.scale import peak_rss
 from rissole.training.gallery import decode_bytes, paint_many, training_neighbors
@@ -57,7 +59,8 @@ class Case:
         model: folder in the run, or "photos", "reconstructions" or "nearest neighbor".
         order, grid, num_inference_steps, guidance_scale: as everywhere.
         k: neighbors shown; 0 paints without.
-        neighbors: "nearest", or "random" pictures in their place.
+        neighbors: "nearest", or in their place "random" pictures, or random ones of the query's
+            "class", if photos have classes.
     """
 
     name: str
@@ -97,6 +100,7 @@ def ablations(steps: int, guidance: float) -> list[Case]:
         *(replace(ours, name=f"k = {k}", k=k) for k in (1, 4, 16)),
         replace(ours, name="no neighbors", k=0),
         replace(ours, name="random pictures as neighbors", neighbors="random"),
+        replace(ours, name="random pictures of the class", neighbors="class"),
         *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.25, 2.0, 3.0)),
         *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in (5, 8, 12, 16, 30, 50)),
         replace(ours, name="trained without halo", model="no-halo"),
@@ -146,13 +150,26 @@ class Bench:
 
     def neighbors(self, case: Case) -> Tensor:
         """Latents (N, k, C, S, S) that a case is shown."""
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        count, shape = len(self.data["latents"]), (self.samples, case.k)
         if case.neighbors == "random":
-            generator = torch.Generator().manual_seed(self.seed + 1)
-            shape = (self.samples, case.k)
+            return self.data["latents"][torch.randint(count, shape, generator=generator)]
+        if case.neighbors == "class":
+            wanted = self.data["labels"][self.queries()]
+            members = [(self.data["labels"] == kind).nonzero()[:, 0] for kind in wanted.unique()]
+            draws = [m[torch.randint(len(m), shape, generator=generator)] for m in members]
             return self.data["latents"][
-                torch.randint(len(self.data["latents"]), shape, generator=generator)
+                torch.stack(draws)[torch.searchsorted(wanted.unique(), wanted), range(shape[0])]
             ]
         return training_neighbors(self.data, self.queries(), case.k)
+
+    def wanted(self, case: Case) -> Tensor | None:
+        """Classes (N,) that a case's pictures should show, those of the queries, if known."""
+        if "labels" not in self.data:
+            return None
+        if case.model == "photos":
+            return self.data["held_labels"][: len(self.held)]
+        return self.data["labels"][self.queries()]
 
 
 def paint_case(bench: Bench, case: Case) -> tuple[Tensor, dict[str, Any]]:
@@ -277,17 +294,23 @@ def add_costs(run: Path, on_row: Callable[[str, dict], None] | None = None) -> N
                 on_row(name, row)
 
 
-def measure(bench: Bench, images: Tensor, reference: dict[str, dict]) -> dict[str, Any]:
+def measure(
+    bench: Bench, images: Tensor, reference: dict[str, dict], wanted: Tensor | None = None
+) -> dict[str, Any]:
     """All measures of one case's pictures.
 
     Args:
         reference: of `references`.
+        wanted: (N,) classes the pictures should show; adds the share of those that do.
     """
     row: dict[str, Any] = {"n": len(images)}
     for name, network in bench.networks.items():
         features = network.extract(images)
         own = feature_metrics(features, reference[name]["features"], network.name, resamples=10)
         own["fd_reconstructions"] = frechet_distance(features, reference[name]["reconstructions"])
+        if wanted is not None:
+            shown = reference[name]["classifier"].predict(features)
+            own["class_agreement"] = (shown == wanted).double().mean().item()
         row[name] = own
     at, beside = seam_jumps(images)
     row["seam_ratio"] = seam_ratio(images)
@@ -299,15 +322,24 @@ def measure(bench: Bench, images: Tensor, reference: dict[str, dict]) -> dict[st
 
 
 def references(bench: Bench) -> dict[str, dict]:
-    """Features of training photos, and the Gaussian of their reconstructions, per network."""
-    rebuilt = decode_bytes(bench.codec, bench.data["latents"][: len(bench.train)].float())
-    return {
-        name: {
-            "features": network.extract(bench.train),
+    """Features of training photos, the Gaussian of their reconstructions, perhaps a classifier.
+
+    Returns:
+        One entry per network.
+    """
+    count = len(bench.train)
+    rebuilt = decode_bytes(bench.codec, bench.data["latents"][:count].float())
+    found: dict[str, dict] = {}
+    for name, network in bench.networks.items():
+        features = network.extract(bench.train)
+        found[name] = {
+            "features": features,
             "reconstructions": Gaussian.fit(network.extract(rebuilt)),
         }
-        for name, network in bench.networks.items()
-    }
+        if "labels" in bench.data:
+            labels = bench.data["labels"][:count]
+            found[name]["classifier"] = LinearClassifier.fit(features, labels)
+    return found
 
 
 def compare(
@@ -343,8 +375,11 @@ def compare(
     bench = Bench.open(run, photos, samples, device, seed, probe_steps)
     reference = references(bench)
     for case in todo:
+        if case.neighbors == "class" and "labels" not in bench.data:
+            continue
         images, cost = paint_case(bench, case)
-        rows[case.name] = {"case": asdict(case), **cost, **measure(bench, images, reference)}
+        row = measure(bench, images, reference, bench.wanted(case))
+        rows[case.name] = {"case": asdict(case), **cost, **row}
         save_file({"images": images[:16].contiguous()}, _pictures(out, case.name))
         path.write_text(json.dumps(rows, indent=2) + "\n")
         if on_row:
@@ -367,6 +402,8 @@ def write_report(run: Path, cases: list[Case], name: str) -> Path:
     header = ("", "parameters", "GPU minutes", "calls", "s, CPU", "GB, CPU", "s, GPU", "FD",
               "FD, check network", "KD x 1000", "precision", "recall", "seam ratio", "probe AUC",
               "copies")  # fmt: skip
+    if any("class_agreement" in rows[n]["features"] for n in present):
+        header += ("right class",)
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(_cells(n, rows[n]))} |" for n in present]
     (out / f"{name}.md").write_text("\n".join(lines) + "\n")
@@ -395,18 +432,52 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
         f"{row['seam_ratio']:.3f}",
         f"{row['probe']['auc']:.2f}",
         f"{100 * copied:.1f} %",
+        *([f"{100 * agreement:.0f} %"] if (agreement := features.get("class_agreement")) else []),
     ]
+
+
+def class_sheet(
+    pipe: RissolePipeline, *, columns: int = 10, seed: int = 0, **settings: Any
+) -> Image.Image:
+    """A row of painted pictures per class of a database, each guided by pictures of that class.
+
+    Args:
+        pipe: whose database has classes.
+        columns: pictures of each class; picture i starts from a random one of it, seed + i.
+        seed: of the first picture.
+        settings: as for `RissolePipeline.stream`.
+
+    Raises:
+        RissoleError: when the database knows no classes.
+    """
+    names = pipe.database.classes
+    if not names:
+        raise RissoleError("the database knows no classes")
+    rows = [
+        [pipe(pipe.retrieve(label=name, k=pipe.defaults["k"], seed=seed + i), seed=seed + i,
+              **settings).images[0] for i in range(columns)]
+        for name in tqdm(names, "classes", leave=False, disable=None)
+    ]  # fmt: skip
+    return _labelled(names, rows, 90)
 
 
 def _sheet(out: Path, names: list[str], columns: int = 8, label: int = 190) -> Image.Image:
     """The same queries down the columns."""
     pictures = [load_file(_pictures(out, n))["images"][:columns] for n in names]
-    size = pictures[0].shape[-1]
-    sheet = Image.new("RGB", (label + columns * (size + 2), len(names) * (size + 2)), "white")
+    rows = [[Image.fromarray(x.permute(1, 2, 0).numpy()) for x in row] for row in pictures]
+    return _labelled(names, rows, label)
+
+
+def _labelled(names: list[str], rows: list[list[Image.Image]], label: int) -> Image.Image:
+    """Rows of pictures behind their names; small pictures are enlarged by whole pixels."""
+    times = max(1, 64 // rows[0][0].width)
+    size = times * rows[0][0].width
+    width, step = label + len(rows[0]) * (size + 2), size + 2
+    sheet = Image.new("RGB", (width, len(rows) * step), "white")
     draw = ImageDraw.Draw(sheet)
-    for r, (name, row) in enumerate(zip(names, pictures, strict=True)):
-        draw.text((6, r * (size + 2) + size // 2 - 6), name, fill="black")
+    for r, (name, row) in enumerate(zip(names, rows, strict=True)):
+        draw.text((6, r * step + size // 2 - 6), name, fill="black")
         for c, picture in enumerate(row):
-            image = Image.fromarray(picture.permute(1, 2, 0).numpy())
-            sheet.paste(image, (label + c * (size + 2), r * (size + 2)))
+            large = picture.resize((size, size), Image.Resampling.NEAREST)
+            sheet.paste(large, (label + c * step, r * step))
     return sheet

@@ -8,6 +8,7 @@ Frechet       How far the distribution of features is from that of real photos (
 Seam ratio    Whether block borders can be seen in the pixels.
 Probe         Whether the blocks of an image belong together, borders aside.
 Copies        Whether images are copies of training photos, as a whole or block by block.
+Classes       Whether images show what they were asked to.
 ============  =====================================================================================
 
 Images are tensors (N, 3, H, W), uint8 or float in [-1, 1]. No figure means much alone: each comes
@@ -16,6 +17,7 @@ with the same figure for real photos that no network was trained on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -279,7 +281,7 @@ def train_probe(
         device: Where to train.
     """
     probe = CoherenceProbe(grid, seed=seed).to(device).train()
-    photos, neighbors = photos.to(device), nearest_photos(photos).to(device)
+    photos, neighbors = photos.to(device), nearest_photos(photos, device=device).to(device)
     generator = torch.Generator(device).manual_seed(seed)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -296,17 +298,28 @@ def train_probe(
     return probe.eval()
 
 
-def nearest_photos(photos: Tensor, k: int = 8) -> Tensor:
+def nearest_photos(
+    photos: Tensor, k: int = 8, count: int | None = None, device: str | torch.device = "cpu"
+) -> Tensor:
     """Indices (N, k) of each photo's nearest others by cosine of 8x8 thumbnails.
 
     Near duplicates (cosine above 0.97, the next frame of the same cat) are left out: a block of
     one would be called foreign and look at home.
+
+    Args:
+        photos: (N, 3, S, S).
+        k: How many of each.
+        count: Only for so many photos, the first ones.
+        device: Where they are compared, some hundred at a time.
     """
-    thumbs = thumbnails(photos, 8).flatten(1)
+    thumbs = thumbnails(photos, 8).flatten(1).to(device)
     thumbs = F.normalize(thumbs - thumbs.mean(dim=1, keepdim=True), dim=1)
-    similarity = thumbs @ thumbs.T
-    similarity = similarity.masked_fill(similarity > 0.97, -1).fill_diagonal_(-2)
-    return similarity.topk(min(k, len(photos) - 1), dim=1).indices
+    found = []
+    for rows in torch.arange(len(thumbs) if count is None else count, device=device).split(512):
+        similarity = thumbs[rows] @ thumbs.T
+        similarity = similarity.masked_fill(similarity > 0.97, -1).scatter(1, rows[:, None], -2)
+        found.append(similarity.topk(min(k, len(photos) - 1), dim=1).indices.cpu())
+    return torch.cat(found)
 
 
 def swap_blocks(
@@ -381,7 +394,8 @@ def probe_coherence(
     """
     generator = torch.Generator().manual_seed(seed)
     held, everyone = held_out.cpu(), torch.cat([held_out.cpu(), training.cpu()])
-    neighbors = nearest_photos(everyone)[: len(held)]
+    device = next(probe.parameters()).device
+    neighbors = nearest_photos(everyone, count=len(held), device=device)
     swapped = swap_blocks(everyone, torch.arange(len(held)), neighbors, probe.grid, generator)
     real, fake, patched = (probe.scores(x) for x in (held, images, swapped))
     return {
@@ -401,26 +415,30 @@ def thumbnails(images: Tensor, size: int = 16) -> Tensor:
     return torch.cat([F.adaptive_avg_pool2d(to_float(x), size).cpu() for x in images.split(512)])
 
 
-def nearest(queries: Sequence[Tensor], training: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(
+    queries: Sequence[Tensor], training: Tensor, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
     """Distance (N,) to, and index (N,) of, the nearest training item.
 
     Args:
         queries: (N, D) embeddings of the images, and of their mirror images, and so on; the
             nearest of all counts.
         training: (M, D) embeddings of the training photos.
+        device: Where they are compared.
 
     Returns:
         Root mean square difference per dimension, and indices into ``training``.
     """
-    best = [_nearest_one(query, training) for query in queries]
+    best = [_nearest_one(query.to(device), training.to(device)) for query in queries]
     distance, which = torch.stack([d for d, _ in best]).min(dim=0)
     index = torch.stack([i for _, i in best]).gather(0, which[None])[0]
-    return distance, index
+    return distance.cpu(), index.cpu()
 
 
 def _nearest_one(query: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
     """Search by the fast cdist, then measure exactly: its rounding keeps copies away from 0."""
-    index = torch.cdist(query, training).argmin(dim=1)
+    parts = query.split(1024)  # against 50,000 photos 200 MB at a time
+    index = torch.cat([torch.cdist(part, training).argmin(dim=1) for part in parts])
     return (query - training[index]).square().mean(dim=1).sqrt(), index
 
 
@@ -447,11 +465,12 @@ def copies(
         list the ``closest`` pairs as [image, training photo, distance].
     """
     sets = (images, training, held_out)
-    result = {"pixel": _compare(*(with_mirror(thumbnails(x)) for x in sets))}
+    device = features.device if features is not None else torch.device("cpu")
+    result = {"pixel": _compare(*(with_mirror(thumbnails(x)) for x in sets), device)}
     if features is not None:
         pairs = [(features.extract(x), features.extract(x.flip(-1))) for x in (images, held_out)]
-        result["feature"] = _compare(pairs[0], (features.extract(training),), pairs[1])
-    result["block"] = _block_copies(*(thumbnails(x, 8 * grid) for x in sets), grid)
+        result["feature"] = _compare(pairs[0], (features.extract(training),), pairs[1], device)
+    result["block"] = _block_copies(*(thumbnails(x, 8 * grid) for x in sets), grid, device)
     return result
 
 
@@ -460,9 +479,14 @@ def with_mirror(thumbs: Tensor) -> tuple[Tensor, Tensor]:
     return thumbs.flatten(1), thumbs.flip(-1).flatten(1)
 
 
-def _compare(images: Sequence[Tensor], training: Sequence[Tensor], held: Sequence[Tensor]) -> dict:
-    distance, index = nearest(images, training[0])
-    baseline, _ = nearest(held, training[0])
+def _compare(
+    images: Sequence[Tensor],
+    training: Sequence[Tensor],
+    held: Sequence[Tensor],
+    device: str | torch.device,
+) -> dict:
+    distance, index = nearest(images, training[0], device)
+    baseline, _ = nearest(held, training[0], device)
     order = distance.argsort()[:8].tolist()
     closest = [[i, int(index[i]), float(distance[i])] for i in order]
     return {**_summary(distance, baseline), "closest": closest}
@@ -478,16 +502,15 @@ def _summary(distance: Tensor, baseline: Tensor) -> dict[str, float]:
     }
 
 
-def _block_copies(images: Tensor, training: Tensor, held: Tensor, grid: int) -> dict[str, float]:
+def _block_copies(
+    images: Tensor, training: Tensor, held: Tensor, grid: int, device: str | torch.device
+) -> dict[str, float]:
     """The same for blocks against blocks at their position; limits are per position."""
-    parts = [
-        _summary(
-            nearest(_cut(images, row, column), _cut(training, row, column)[0])[0],
-            nearest(_cut(held, row, column), _cut(training, row, column)[0])[0],
-        )
-        for row in range(grid)
-        for column in range(grid)
-    ]
+    parts = []
+    for row, column in itertools.product(range(grid), repeat=2):
+        base = _cut(training, row, column)[0]
+        near = (nearest(_cut(x, row, column), base, device)[0] for x in (images, held))
+        parts.append(_summary(*near))
     return {key: sum(part[key] for part in parts) / len(parts) for key in parts[0]}
 
 
@@ -495,6 +518,42 @@ def _cut(thumbs: Tensor, row: int, column: int) -> tuple[Tensor, Tensor]:
     """Block (row, column), 8x8, of thumbnails and of their mirror images."""
     window = (..., slice(8 * row, 8 * row + 8), slice(8 * column, 8 * column + 8))
     return thumbs[window].flatten(1), thumbs.flip(-1)[window].flatten(1)
+
+
+# --------------------------------------------------------------------------------- classes
+
+
+class LinearClassifier(NamedTuple):
+    """Least squares from features to classes.
+
+    Attributes:
+        weight: (D + 1, classes), the last row a constant; float64.
+    """
+
+    weight: Tensor
+
+    @classmethod
+    def fit(cls, features: Tensor, labels: Tensor, ridge: float = 1e-2) -> LinearClassifier:
+        """Fit to features (N, D) and labels (N,); those of -1 are left out.
+
+        Args:
+            features: Of photos.
+            labels: Their classes.
+            ridge: Weight of the penalty, in units of the features' mean variance.
+        """
+        known = labels >= 0
+        x, y = cls._padded(features[known]), F.one_hot(labels[known]).double()
+        penalty = ridge * len(x) * features.double().var(dim=0).mean()
+        gram = x.T @ x + penalty * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        return cls(torch.linalg.solve(gram, x.T @ y))
+
+    def predict(self, features: Tensor) -> Tensor:
+        """The class (N,) of each of features (N, D)."""
+        return (self._padded(features) @ self.weight).argmax(dim=1)
+
+    @staticmethod
+    def _padded(features: Tensor) -> Tensor:
+        return F.pad(features.double(), (0, 1), value=1.0)
 
 
 # ------------------------------------------------------------------------------ all together

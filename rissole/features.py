@@ -72,6 +72,11 @@ class FeatureNetwork(nn.Module):
         _initialise(self.trunk, torch.Generator().manual_seed(self.config.seed))
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    @property
     def name(self) -> str:
         """Names architecture, seed and weights, e.g. ``resnet18-vicreg-seed0-1a2b3c4d``."""
         digest = hashlib.sha256()
@@ -127,9 +132,8 @@ class FeatureNetwork(nn.Module):
         """
         function = function or self
         self.eval()
-        device = next(self.parameters()).device
         batches = tqdm(images.split(batch_size), desc="features", leave=False, disable=None)
-        return torch.cat([function(to_float(b.to(device))).float().cpu() for b in batches])
+        return torch.cat([function(to_float(b.to(self.device))).float().cpu() for b in batches])
 
     def save(self, path: str | Path) -> None:
         """Write half-precision weights with the config in the safetensors metadata."""
@@ -177,18 +181,21 @@ def train_features(
     device: str | torch.device | None = None,
     *,
     arch: str = "resnet18",
+    resolution: int | None = None,
     steps: int | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> FeatureNetwork:
     """Train a feature network on photos without labels.
 
     Args:
-        photos: uint8 (N, 3, S, S); S becomes the working resolution. Kept on ``device`` whole.
+        photos: uint8 (N, 3, S, S), kept on ``device`` whole.
         minutes: Wall-clock budget; the learning rate is annealed over it.
         batch_size: Photos per step, each seen in two views; half of them once more, damaged.
         seed: Of weights, batches and augmentation.
         device: Where to train; that of ``photos`` by default.
         arch: One of ``ARCHITECTURES``.
+        resolution: To which the network scales all images, S by default. Twice that is better for
+            photos of 32 pixels, of which the last stage would see one cell.
         steps: Stop after this many steps instead of after ``minutes``.
         on_step: Called with the step number and its losses every 20 steps.
 
@@ -202,7 +209,7 @@ def train_features(
         raise RissoleError("a feature network needs at least 4 photos in a batch")
     device = torch.device(device or photos.device)
     photos = photos.to(device)
-    network = FeatureNetwork(FeatureConfig(arch=arch, resolution=photos.shape[-1], seed=seed))
+    network = FeatureNetwork(FeatureConfig(arch, resolution or photos.shape[-1], seed))
     model = _Learner(network).to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3)
     generator = torch.Generator(device).manual_seed(seed)

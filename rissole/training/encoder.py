@@ -46,8 +46,9 @@ def train_encoder(
 ) -> dict[str, float]:
     """Trains on uint8 photos (N, 3, S, S) and writes `encoder.safetensors` to `out`.
 
-    Run again on the same folder, it goes on from the weights it finds. Copy the folder into a
-    bundle as `encoder/`, and set `"encoder": "learned"` in its `config.json` to search by it.
+    Run again on the same folder, it goes on from the weights it finds. In a run's folder as
+    `encoder/` it finds the neighbors to train with, and the bundle of the run carries it and
+    searches by it (`"encoder": "learned"` in its `config.json`).
 
     Args:
         batch_size: photos per step, each seen in two views.
@@ -94,6 +95,7 @@ def neighbor_quality(
     encoders: Iterable[QueryEncoder],
     judge: FeatureNetwork,
     k: int = 8,
+    labels: Tensor | None = None,
 ) -> dict[str, dict[str, float]]:
     """How good the neighbors are that encoders find for held-out photos among the others.
 
@@ -103,11 +105,13 @@ def neighbor_quality(
         encoders: what to compare.
         judge: a network that none of the encoders is or was trained with.
         k: neighbors per query.
+        labels: (N,) classes of the photos, if they are known.
 
     Returns:
         For each encoder, and for `chance`, means over queries and neighbors: `features`, the
         distance by the judge as a share of chance's; `blocks`, the squared difference of each
-        latent cell to the best of its k neighbors' in units of the latents' variance.
+        latent cell to the best of its k neighbors' in units of the latents' variance; with labels
+        `same_class`, the share of neighbors of the query's class.
     """
     device = next(codec.parameters()).device
     base, queries = split(photos)
@@ -128,13 +132,19 @@ def neighbor_quality(
             _vectors(encoder, p, z) for p, z in zip((queries, base), latents[::-1], strict=True)
         )
         found[encoder.name] = (own @ other.T).topk(k).indices
-    return {
+    result = {
         name: {
             "features": (distances.gather(1, ids).mean() / distances.mean()).item(),
             "blocks": _misfit(latents[1], latents[0], ids),
         }
         for name, ids in found.items()
     }
+    if labels is not None:
+        known, asked = split(labels)
+        for name, ids in found.items():
+            same = (known[ids] == asked[:, None]).float().mean().item()
+            result[name]["same_class"] = same
+    return result
 
 
 def _vectors(encoder: QueryEncoder, photos: Tensor, latents: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ photo are dropped; of the rest the most realistic are kept, no two of them alike
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rissole.bundle import staged, write_manifest
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
+from rissole.encoders import LearnedEncoder
 from rissole.evaluation import nearest, thumbnails, to_bytes, with_mirror
 from rissole.features import FeatureNetwork
 from rissole.pipeline import default_scheduler, write_bundle
@@ -91,8 +93,13 @@ def training_neighbors(
         data: of the latents stage.
         queries: (N,) numbers of training pictures.
         reach: draw the k from so many nearest; None takes the k nearest.
+
+    Where photos have classes, neighbors of the query's own come before all others.
     """
     table = data["neighbors"][queries]
+    if "labels" in data:
+        other = data["labels"][table] != data["labels"][queries][:, None]
+        table = table.gather(1, other.int().argsort(dim=1, stable=True))
     if reach is None:
         return data["latents"][table[:, :k]]
     generator = torch.Generator().manual_seed(seed)
@@ -111,12 +118,15 @@ def decode_bytes(codec: Codec, latents: Tensor, batch: int = 128) -> Tensor:
 def realism(features: Tensor, real: Tensor, k: int = 5) -> Tensor:
     """How deep pictures lie in the manifold of real photos (arXiv 1904.06991, eq. 3).
 
+    Of very many photos some 10,000 are looked at.
+
     Args:
         features: (N, D) of pictures; real: (M, D) of photos.
 
     Returns:
         (N,), above 1 inside; photos in thin regions, the larger half of the radii, do not count.
     """
+    real = real[:: -(-len(real) // 10_000)]
     radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
     dense = radii <= radii.median()
     distance = torch.cdist(features, real[dense])
@@ -124,11 +134,20 @@ def realism(features: Tensor, real: Tensor, k: int = 5) -> Tensor:
 
 
 def too_near(
-    images: Tensor, features: Tensor, photos: Tensor, held: Tensor, network: FeatureNetwork
+    images: Tensor,
+    features: Tensor,
+    photos: Tensor,
+    held: Tensor,
+    network: FeatureNetwork,
+    share: float = 0.01,
 ) -> Tensor:
-    """bool (N,): nearer to a training photo than all but 1 % of held-out photos are.
+    """bool (N,): nearer to a training photo than all but a share of held-out photos are.
 
     Judged by 16x16 thumbnails and by features, mirror images included.
+
+    Args:
+        share: 1 % by default; more where a data set holds many photos twice, so that those do
+            not set the limit.
     """
     flags = torch.zeros(len(images), dtype=torch.bool)
     small = [with_mirror(thumbnails(x)) for x in (images, held)]
@@ -138,8 +157,8 @@ def too_near(
     ]
     bases = (thumbnails(photos).flatten(1), network.extract(photos))
     for (own, chance), base in zip((small, vectors), bases, strict=True):
-        limit = nearest(chance, base)[0].quantile(0.01)
-        flags |= nearest(own, base)[0] < limit
+        limit = nearest(chance, base, network.device)[0].quantile(share)
+        flags |= nearest(own, base, network.device)[0] < limit
     return flags
 
 
@@ -189,26 +208,29 @@ def paint_gallery(
     grid: int = 4,
     num_inference_steps: int = 25,
     guidance_scale: float = 1.5,
+    near_share: float = 0.01,
     device: str = "cuda",
     seed: int = 0,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, list[str] | None, dict[str, float]]:
     """Paints candidates and chooses among them.
+
+    Where photos have classes, every class gets as many pictures, judged by its own photos.
 
     Args:
         run: folder of the earlier stages.
         photos: the uint8 photos of those stages.
         count: pictures to keep, of `candidates` painted.
+        near_share: see `too_near`.
 
     Returns:
-        Latents (count, C, S, S) in half precision, and figures on the choice.
+        Latents (count, C, S, S) in half precision, the class of each, and figures on the choice.
     """
     data = _latents(run)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     denoiser = Denoiser.load(run / "denoiser").to(device, dtype)
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.load(run / "features.safetensors", device)
-    generator = torch.Generator().manual_seed(seed)
-    queries = torch.randint(len(data["latents"]), (candidates,), generator=generator)
+    queries = _queries(data, candidates, seed)
     latents = paint_many(
         denoiser,
         training_neighbors(data, queries, k=8, seed=seed, reach=24),
@@ -218,8 +240,26 @@ def paint_gallery(
         guidance_scale=guidance_scale,
         seed=seed,
     )
-    kept, figures = _select(decode_bytes(codec, latents), photos, network, count)
-    return latents[kept].half(), figures
+    kinds = None if "labels" not in data else (data["labels"][queries], data["labels"])
+    images = decode_bytes(codec, latents)
+    kept, figures = _select(images, photos, network, count, kinds, near_share)
+    classes = None
+    if kinds is not None:
+        names = json.loads((run / "latents" / "classes.json").read_text())
+        classes = [names[i] for i in kinds[0][kept].tolist()]
+    return latents[kept].half(), classes, figures
+
+
+def _queries(data: dict[str, Tensor], count: int, seed: int) -> Tensor:
+    """Numbers of training pictures at random, as many of each class, one class after another."""
+    generator = torch.Generator().manual_seed(seed)
+    if "labels" not in data:
+        return torch.randint(len(data["latents"]), (count,), generator=generator)
+    kinds = data["labels"].unique()
+    kinds = kinds[kinds >= 0]
+    order = torch.randperm(len(data["labels"]), generator=generator)
+    each = [order[data["labels"][order] == kind][: count // len(kinds)] for kind in kinds]
+    return torch.cat(each)
 
 
 def write_gallery_bundle(
@@ -228,17 +268,19 @@ def write_gallery_bundle(
     out: Path,
     *,
     name: str = "cats-128",
-    label: str = "synthesised cats",
+    label: str = "synthesised pictures",
     card: str | None = None,
     defaults: dict | None = None,
+    classes: list[str] | None = None,
 ) -> None:
     """Writes a complete bundle whose database are the pictures of some latents.
 
     Args:
-        run: folder of the earlier stages.
+        run: folder of the earlier stages; with an `encoder/` the bundle searches by it.
         latents: (N, C, S, S) from `paint_gallery`.
         card: text of the model card, README.md.
         defaults: settings of a run that the bundle ships.
+        classes: the class of each picture.
     """
     denoiser = Denoiser.load(run / "denoiser")
     codec = Codec.load(run / "autoencoder")
@@ -246,20 +288,43 @@ def write_gallery_bundle(
     with torch.inference_mode():
         pictures = decode_all(codec, latents)
     config = {"name": name, "image_size": pictures[0].width, "defaults": defaults or DEFAULTS}
+    found_by = embedding
+    if (run / "encoder").is_dir():
+        found_by = LearnedEncoder.load(run / "encoder")
+        config["encoder"] = found_by.name
     with staged(out) as stage:
         write_bundle(stage, codec, denoiser, default_scheduler(), embedding, config, card)
-        build_database(stage / "database", pictures, codec, embedding, label, latents)
+        if isinstance(found_by, LearnedEncoder):
+            found_by.save(stage / "encoder")
+        build_database(stage / "database", pictures, codec, found_by, label, latents, classes)
         write_manifest(stage, name)
 
 
 def _select(
-    images: Tensor, photos: Tensor, network: FeatureNetwork, count: int
+    images: Tensor,
+    photos: Tensor,
+    network: FeatureNetwork,
+    count: int,
+    kinds: tuple[Tensor, Tensor] | None = None,
+    near_share: float = 0.01,
 ) -> tuple[Tensor, dict[str, float]]:
+    """Numbers of the pictures to keep, and figures.
+
+    Args:
+        kinds: classes of the images, and of the photos split off for training.
+    """
     train, held = split(photos)
     features, real = network.extract(images), network.extract(train)
-    near = too_near(images, features, train, held, network)
-    score = realism(features, real)
-    kept = choose(score, features, ~near, count)
+    near = too_near(images, features, train, held, network, near_share)
+    own, known = kinds or (torch.zeros(len(images)), torch.zeros(len(train)))
+    classes = own.unique().tolist()
+    score, kept = torch.zeros(len(images)), []
+    for kind in classes:
+        mine = (own == kind).nonzero()[:, 0]
+        score[mine] = realism(features[mine], real[known[: len(train)] == kind])
+        chosen = choose(score[mine], features[mine], ~near[mine], count // len(classes))
+        kept.append(mine[chosen])
+    kept = torch.stack(kept, dim=1).flatten()  # the best of every class first
     return kept, {
         "candidates": len(images),
         "too_near_to_a_photo": int(near.sum()),

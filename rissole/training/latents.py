@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import faiss
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from rissole.autoencoder import Codec
+from rissole.config import RissoleError
 from rissole.embedding import LatentEmbedding
+from rissole.encoders import LatentEncoder, QueryEncoder
+from rissole.training.loop import write_json
 from rissole.training.photos import split, to_float
 
 POOL = 64  # neighbors kept per picture; training draws its few from them
@@ -21,7 +23,7 @@ DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
     """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images."""
-    batch = 4 if device == "cpu" else 64  # larger ones outgrow a CPU's caches
+    batch = 4 if device == "cpu" and photos.shape[-1] > 64 else 64  # more outgrows a CPU's caches
     codec = codec.to(device)
     both = torch.cat([photos, photos.flip(-1)])
     parts = tqdm(both.split(batch), desc="encoding photos", unit="batch", leave=False, disable=None)
@@ -29,50 +31,118 @@ def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
         return torch.cat([codec.encode(to_float(part).to(device)).cpu() for part in parts])
 
 
-def neighbor_table(embeddings: Tensor, queries: Tensor | None = None, pool: int = POOL) -> Tensor:
+def neighbor_table(
+    vectors: Tensor,
+    queries: Tensor | None = None,
+    pool: int = POOL,
+    *,
+    unlike: Callable[[Tensor], Tensor] | None = None,
+    device: str = "cpu",
+    chunk: int = 512,
+) -> Tensor:
     """The nearest pictures of each, best first, without itself, its mirror image and duplicates.
 
+    Compares `chunk` queries at a time with all pictures: some 200 MB for 100,000 of them.
+
     Args:
-        embeddings: (2 N, dim) of the database: N pictures, then their mirror images.
+        vectors: unit vectors (2 N, dim) of the database: N pictures, then their mirror images.
         queries: (M, dim); None means the database's own pictures, the case of training.
+        unlike: for numbers (m,) of queries, bool (m, 2 N): pictures that come last, however near.
+        device: where to compare.
 
     Returns:
-        int64 (M, pool) ids.
+        int64 (M, pool) ids; where fewer may be neighbors, they are repeated.
+
+    Raises:
+        RissoleError: when a picture has no other to be its neighbor.
     """
+    base = vectors.to(device)
     own = queries is None
-    queries = embeddings if own else queries
-    index = faiss.IndexFlatIP(embeddings.shape[1])
-    index.add(np.ascontiguousarray(embeddings.numpy()))
-    scores, ids = index.search(np.ascontiguousarray(queries.numpy()), min(4 * pool, index.ntotal))
-    half = len(embeddings) // 2
-    banned = scores > DUPLICATE
-    if own:
-        self_id = np.arange(len(embeddings))[:, None] % half
-        banned |= ids % half == self_id
-    order = np.argsort(banned, axis=1, kind="stable")[:, :pool]  # allowed ones first, in order
-    return torch.from_numpy(np.take_along_axis(ids, order, axis=1))
+    number = torch.arange(len(base), device=device) % (len(base) // 2)
+    parts = []
+    for rows in torch.arange(len(vectors if own else queries), device=device).split(chunk):
+        scores = (base[rows] if own else queries[rows.cpu()].to(device)) @ base.T
+        banned = scores > DUPLICATE
+        if own:
+            banned |= number == number[rows][:, None]
+        if unlike is not None:
+            scores = scores - 4.0 * unlike(rows)  # cosines differ by 2 at most
+        best = scores.masked_fill_(banned, -torch.inf).topk(min(pool, len(base)))
+        parts.append(_repeated(best.indices, best.values.isfinite().sum(1), pool).cpu())
+    return torch.cat(parts)
 
 
-def make_latents(autoencoder: Path, photos: Tensor, out: Path, device: str) -> dict[str, Tensor]:
+def _repeated(ids: Tensor, found: Tensor, pool: int) -> Tensor:
+    """The first `found` (M,) of the ids (M, K) over and over, up to (M, pool)."""
+    if not found.all():
+        raise RissoleError("too few different photos: one has no other to be its neighbor")
+    slot = torch.arange(pool, device=ids.device) % found[:, None]
+    return ids.gather(1, slot)
+
+
+def make_latents(
+    autoencoder: Path,
+    photos: Tensor,
+    out: Path,
+    device: str,
+    *,
+    labels: Tensor | None = None,
+    classes: Sequence[str] = (),
+    encoder: QueryEncoder | None = None,
+    same_class: float = 0.75,
+) -> dict[str, Tensor]:
     """Encodes photos, finds neighbors and writes both to `out`; reads them when they are there.
+
+    Args:
+        labels: (N,) classes of the photos, -1 for none; numbers into `classes`, which are noted.
+        encoder: what neighbors are found by; the pooled latents by default.
+        same_class: share of pictures whose neighbors are of their own class. Not all are: who
+            retrieves without a class gets neighbors of several.
 
     Returns:
         `latents` (2 N, C, S, S) float16 and `neighbors` (2 N, 64) of the training photos;
-        `held_latents` and `held_neighbors` of the held-out ones (neighbors among training photos).
+        `held_latents` and `held_neighbors` of the held-out ones (neighbors among training photos);
+        with classes also `labels` (2 N,) and `held_labels`.
     """
     path = out / "latents.safetensors"
     if path.exists():
         return load_file(path)
     codec = Codec.load(autoencoder)
-    train, held = (encode_photos(codec, p, device) for p in split(photos))
-    embedding = LatentEmbedding.fit(train)
-    vectors = embedding(train)
+    parts = split(photos)
+    latents = [encode_photos(codec, part, device) for part in parts]
+    embedding = LatentEmbedding.fit(latents[0])
+    encoder = (encoder or LatentEncoder(embedding)).to(device)
+    vectors, held = (_vectors(encoder, p, z, device) for p, z in zip(parts, latents, strict=True))
+    kinds = None if labels is None or not len(classes) else [x.repeat(2) for x in split(labels)]
+    if kinds is None:
+        unlike = (None, None)
+    else:
+        unlike = [_unlike(own, kinds[0], same_class, device) for own in kinds]
     data = {
-        "latents": train.half(),
-        "neighbors": neighbor_table(vectors),
-        "held_latents": held.half(),
-        "held_neighbors": neighbor_table(vectors, embedding(held)),
+        "latents": latents[0].half(),
+        "neighbors": neighbor_table(vectors, unlike=unlike[0], device=device),
+        "held_latents": latents[1].half(),
+        "held_neighbors": neighbor_table(vectors, held, unlike=unlike[1], device=device),
     }
+    if kinds is not None:
+        data |= {"labels": kinds[0], "held_labels": kinds[1]}
+        write_json(out / "classes.json", list(classes))
     embedding.save(out)
     save_file(data, path)
     return data
+
+
+def _vectors(encoder: QueryEncoder, photos: Tensor, latents: Tensor, device: str) -> Tensor:
+    """Unit vectors (2 N, dim), on the CPU, of photos and their mirror images."""
+    pairs = zip(torch.cat([photos, photos.flip(-1)]).split(256), latents.split(256), strict=True)
+    with torch.inference_mode():
+        made = [encoder(to_float(p).to(device), z.to(device)).float().cpu() for p, z in pairs]
+    return torch.cat(made)
+
+
+def _unlike(own: Tensor, base: Tensor, share: float, device: str) -> Callable[[Tensor], Tensor]:
+    """For `neighbor_table`: pictures of other classes (of `base`), for a share of the queries."""
+    generator = torch.Generator().manual_seed(0)
+    bound = ((torch.rand(len(own), generator=generator) < share) & (own >= 0)).to(device)
+    own, base = own.to(device), base.to(device)
+    return lambda rows: bound[rows][:, None] & (own[rows][:, None] != base)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,38 +16,61 @@ from tqdm import tqdm
 
 from rissole.config import RissoleError
 from rissole.images import load_image, square
-from rissole.sources import SUFFIXES
+from rissole.sources import Item, open_source
 
 
-def load_photos(source: str | Path, size: int, limit: int | None = None) -> Tensor:
+class Labelled(NamedTuple):
+    """Photos and what they show.
+
+    Attributes:
+        photos: uint8 (N, 3, S, S).
+        labels: int64 (N,), numbers into `classes`; -1 for photos without a class.
+        classes: names in alphabetical order; empty when the source knows none.
+    """
+
+    photos: Tensor
+    labels: Tensor
+    classes: list[str]
+
+
+def load_labelled(source: str | Path, size: int, limit: int | None = None) -> Labelled:
     """Reads a folder of pictures, a parquet file, or a folder of parquet files.
 
     Args:
-        source: parquet needs an `image` or `img` column as the `datasets` library writes it.
+        source: parquet needs an `image` or `img` column as the `datasets` library writes it; a
+            `label` column, or one folder per class, gives the classes.
         size: side of the square the pictures are cropped and resized to, in pixels.
         limit: read only so many.
 
     Returns:
-        uint8 tensor (N, 3, size, size). Files that are no pictures are named on stderr and skipped.
+        What could be read. Files that are no pictures are named on stderr and skipped.
 
     Raises:
         RissoleError: when there is nothing to read.
     """
-    photos, bad = [], []
-    bar = tqdm(_blobs(Path(source))[:limit], desc="reading photos", leave=False, disable=None)
-    for blob in bar:
+    photos, labels, bad = [], [], []
+    for item in _items(Path(source), limit):
         try:
-            picture = load_image(io.BytesIO(blob) if isinstance(blob, bytes) else blob)
+            data = item.data
+            picture = load_image(io.BytesIO(data) if isinstance(data, bytes) else data)
         except RissoleError as error:
             bad.append(str(error))
             continue
         photos.append(torch.from_numpy(np.array(square(picture, size))).permute(2, 0, 1))
+        labels.append(item.label)
     if not photos:
         reason = f": {bad[0]}" if bad else ""
         raise RissoleError(f"no pictures found in {source}{reason}")
     for line in bad:
         print(f"skipped: {line}", file=sys.stderr)
-    return torch.stack(photos)
+    classes = sorted({label for label in labels if label is not None})
+    number = {name: i for i, name in enumerate(classes)} | {None: -1}
+    return Labelled(torch.stack(photos), torch.tensor([number[x] for x in labels]), classes)
+
+
+def load_photos(source: str | Path, size: int, limit: int | None = None) -> Tensor:
+    """The photos of `load_labelled` alone, uint8 (N, 3, size, size)."""
+    return load_labelled(source, size, limit).photos
 
 
 def split(photos: Tensor, held_out: float = 0.05) -> tuple[Tensor, Tensor]:
@@ -59,23 +85,11 @@ def to_float(photos: Tensor) -> Tensor:
     return photos.float().div(127.5).sub(1)
 
 
-def _blobs(source: Path) -> list[bytes | Path]:
-    if source.is_dir():
-        parquet = sorted(source.glob("*.parquet"))
-        if not parquet:
-            return sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
-    elif source.suffix == ".parquet" and source.exists():
-        parquet = [source]
-    else:
+def _items(source: Path, limit: int | None) -> Iterator[Item]:
+    """Pictures of a local source under a progress bar; training never reads from the Hub."""
+    if not source.exists():
         raise RissoleError(f"no folder of pictures and no parquet file: {source}")
-    return [blob for path in parquet for blob in _parquet_blobs(path)]
-
-
-def _parquet_blobs(path: Path) -> list[bytes]:
-    import pyarrow.parquet as parquet
-
-    names = parquet.read_schema(path).names
-    column = next((n for n in ("image", "img") if n in names), None)
-    if column is None:
-        raise RissoleError(f"{path.name} has no column named image or img")
-    return [row["bytes"] for row in parquet.read_table(path, columns=[column])[column].to_pylist()]
+    pictures = open_source(source)
+    total = pictures.total if limit is None else min(limit, pictures.total or limit)
+    bar = tqdm(pictures.items(), "reading photos", total, leave=False, disable=None)
+    return islice(bar, limit)
