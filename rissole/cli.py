@@ -303,6 +303,38 @@ def _follow(stream: Iterator[BlockStep], title: str) -> GenerationOutput:
     return output
 
 
+# --- sheet --------------------------------------------------------------------------------------
+
+
+@app.command()
+def sheet(
+    bundle: Bundle = "cifar10-32",
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
+    columns: Annotated[int, typer.Option(help="Pictures of each class.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the first column; the next has seed + 1.")] = 0,
+    order: Order = None,
+    grid: Grid = None,
+    steps: Steps = None,
+    guidance_scale: Guidance = None,
+    database: Database = None,
+    device: Device = None,
+) -> None:
+    """Paint a row of pictures for every class of a database, each from neighbors of that class."""
+    if not 1 <= columns <= 100:
+        raise RissoleError(f"--columns must be from 1 to 100, not {columns}")
+    _output_paths(out, 1)
+    _check_seeds(seed, columns)
+    from rissole.comparison import class_sheet
+
+    pipe = _load(bundle, database, device)
+    settings = {"order": order, "grid": grid, "num_inference_steps": steps}
+    picture = class_sheet(
+        pipe, columns=columns, seed=seed, guidance_scale=guidance_scale, **settings
+    )
+    picture.save(out)
+    typer.echo(f"{out}  {', '.join(pipe.database.classes)}")
+
+
 # --- benchmark ----------------------------------------------------------------------------------
 
 

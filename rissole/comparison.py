@@ -155,12 +155,12 @@ class Bench:
         if case.neighbors == "random":
             return self.data["latents"][torch.randint(count, shape, generator=generator)]
         if case.neighbors == "class":
-            wanted = self.data["labels"][self.queries()]
-            members = [(self.data["labels"] == kind).nonzero()[:, 0] for kind in wanted.unique()]
-            draws = [m[torch.randint(len(m), shape, generator=generator)] for m in members]
-            return self.data["latents"][
-                torch.stack(draws)[torch.searchsorted(wanted.unique(), wanted), range(shape[0])]
-            ]
+            wanted, picked = self.data["labels"][self.queries()], torch.empty(shape).long()
+            for kind in wanted.unique():
+                members = (self.data["labels"] == kind).nonzero()[:, 0]
+                draw = torch.randint(len(members), shape, generator=generator)
+                picked[wanted == kind] = members[draw][wanted == kind]
+            return self.data["latents"][picked]
         return training_neighbors(self.data, self.queries(), case.k)
 
     def wanted(self, case: Case) -> Tensor | None:
