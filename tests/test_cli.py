@@ -39,7 +39,8 @@ def refused(result: tuple[int, str, list[str]], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["sample"], ["benchmark"], ["index"], ["train"], ["evaluate"], ["push"], ["sheet"]]
+    "command",
+    [[], ["sample"], ["benchmark"], ["index"], ["train"], ["evaluate"], ["push"], ["sheet"]],
 )
 def test_help_is_quick_to_import_and_names_every_command(command, run):
     code, out, err = run(*command, "--help")
