@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rissole.autoencoder import Codec
-from rissole.baselines import BASELINES, Baseline, paint_baseline, solver
+from rissole.baselines import BASELINES, PUBLISHED_GRID, Baseline, paint_baseline, solver
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser
 from rissole.evaluation import (
@@ -44,7 +44,7 @@ from rissole.evaluation import (
 )
 from rissole.features import FeatureNetwork
 from rissole.pipeline import RissolePipeline, default_scheduler, fast_dtype
-from rissole.sampler import canvas_noise
+from rissole.sampler import canvas_noise, is_guided, set_levels
 from rissole.scale import peak_rss
 from rissole.training.gallery import decode_bytes, paint_many, training_neighbors
 from rissole.training.photos import split
@@ -219,10 +219,15 @@ def shown(case: Case, model: Denoiser | Baseline) -> int:
 
 def network_calls(case: Case) -> int:
     """Evaluations of the network for one picture."""
-    published = case.model.startswith("published")  # as there, one block after another
-    blocks = case.grid**2 if published or case.order == "sequential" else 1
-    guided = case.guidance_scale != 1 and case.k > 0
-    return case.num_inference_steps * blocks * (1 + guided)
+    steps = case.num_inference_steps
+    if case.model in BASELINES:
+        blocks = PUBLISHED_GRID**2 if case.model.startswith("published") else 1  # one after another
+        return steps * blocks * (1 + (case.guidance_scale != 1))
+    scheduler = default_scheduler()
+    set_levels(scheduler, steps)
+    levels = scheduler.sigmas[:-1].tolist()
+    guided = sum(case.k > 0 and is_guided(level, case.guidance_scale) for level in levels)
+    return (steps + guided) * (case.grid**2 if case.order == "sequential" else 1)
 
 
 def paint_latents(

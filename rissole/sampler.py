@@ -9,6 +9,7 @@ Schedulers come from `diffusers`, made anew for each run (they keep state).
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ from rissole.blocks import blend, crop_blocks, inner, per_cell, stitch
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser, NeighborFeatures, State
 
+# guidance acts between these noise levels; elsewhere it costs variety or does nothing
+# (arXiv 2404.07724)
+GUIDED = (0.25, 0.85)
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -28,8 +33,9 @@ class Conditions:
     Attributes:
         features: encoded neighbors of the B pictures.
         visible: bool (B, g, g, K), which neighbors each block may see.
-        guidance_scale: 1 is unguided; larger values follow the neighbors more closely, 0 paints
-            as if there were none.
+        guidance_scale: 1 is unguided; above, a picture is led away from what its blocks would paint
+            knowing neither the neighbors nor each other (as arXiv 2406.02507 leads away from a
+            weaker model); 0 paints as if there were no neighbors.
     """
 
     features: NeighborFeatures
@@ -49,7 +55,7 @@ class PaintStep:
         done, active: bool (g, g).
         attention: (B, K, S/2, S/2), mean share of each neighbor on each cell so far; 0 where
             nothing is painted yet.
-        network_calls: evaluations of the denoiser so far; guidance takes two a step.
+        network_calls: evaluations of the denoiser so far; a guided step takes two.
     """
 
     position: tuple[int, int] | None
@@ -147,14 +153,14 @@ class _Run:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Takes one group of blocks from noise to clean; yields (canvas, estimate) per step."""
         scheduler = type(scheduler).from_config(scheduler.config)
-        scheduler.set_timesteps(steps, device=self.noise.device)
+        set_levels(scheduler, steps, self.noise.device)
         active = _cells(group, self.grid, self.noise)
         present = done | _mask(group, self.grid).flatten()
         sample = torch.where(active, self.noise, canvas)
         for i, timestep in enumerate(scheduler.timesteps):
             level = float(scheduler.sigmas[i])
             state = self._state(sample, group, present, level, order)
-            velocity = self._velocity(state, group)
+            velocity = self._velocity(state, group, level)
             estimate = torch.where(active, sample - level * velocity, canvas)
             stepped = scheduler.step(velocity, timestep, sample).prev_sample
             sample = torch.where(active, stepped, canvas)
@@ -175,35 +181,35 @@ class _Run:
         spread = (t.view(1, g, g).expand(b, -1, -1).to(sample.device) for t in (levels, present))
         return State(sample.to(self.dtype), *spread, context)
 
-    def _velocity(self, state: State, group: list[int]) -> Tensor:
+    def _velocity(self, state: State, group: list[int], level: float) -> Tensor:
         """The guided velocity (B, C, S, S), right on the group's blocks."""
-        index = torch.tensor(group, device=state.canvas.device)
+        scale, visible = self.conditions.guidance_scale, self.conditions.visible
+        if not is_guided(level, scale):
+            return self._evaluate(state, visible if scale else visible & False, group)
+        twice = State(*(torch.cat([t, t]) for t in state))
+        twice.context[len(visible) :] = False
+        seeing, blind = self._evaluate(twice, torch.cat([visible, visible & False]), group).chunk(2)
+        return blind + scale * (seeing - blind)
+
+    def _evaluate(self, state: State, visible: Tensor, group: list[int]) -> Tensor:
+        """Velocities (N, C, S, S) of N canvases, as many as or twice those of the run."""
+        index, halo = torch.tensor(group, device=state.canvas.device), self.model.config.halo
+        times = len(state.canvas) // len(self.noise)
+        self.calls += times
+        features = self.conditions.features if times == 1 else self.conditions.features.repeat(2)
         with self.lock, torch.inference_mode():
-            windows, share = self._evaluate(state, index.expand(len(state.canvas), -1))
-        self._listen(share, group)
+            windows, share = self.model(
+                state, features, visible, index.expand(len(state.canvas), -1), weights=True
+            )
+        windows = windows.float()
         if not torch.isfinite(windows).all():
             raise RissoleError("the network returned numbers that are not finite")
-        if state.context[0]:
-            return blend(windows, index, self.grid, self.model.config.halo)
-        return self._place(inner(windows, self.grid, self.model.config.halo), group)
-
-    def _evaluate(self, state: State, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows (B, n, C, w, w) and attention; two evaluations in one batch when guided."""
-        features, visible = self.conditions.features, self.conditions.visible
-        scale = self.conditions.guidance_scale
-        if scale in (0, 1):  # with 0, what the neighbors would say counts nothing
-            visible = visible & bool(scale)
-            self.calls += 1
-            windows, share = self.model(state, features, visible, index, weights=True)
-            return windows.float(), share
-        self.calls += 2
-        twice = State(*(torch.cat([t, t]) for t in state))
-        shown = torch.cat([visible, torch.zeros_like(visible)])
-        windows, share = self.model(
-            twice, features.repeat(2), shown, torch.cat([index, index]), weights=True
-        )
-        with_neighbors, without = windows.float().chunk(2)
-        return without + scale * (with_neighbors - without), share.chunk(2)[0]
+        self._listen(share[: len(self.noise)], group)
+        alone = self._place(inner(windows, self.grid, halo), group)
+        if not state.context.any():
+            return alone
+        together = blend(windows, index, self.grid, halo)
+        return torch.where(state.context[:, None, None, None], together, alone)
 
     def _listen(self, share: Tensor, group: list[int]) -> None:
         share = inner(share.float(), self.grid, self.model.config.halo // 2)
@@ -216,6 +222,29 @@ class _Run:
         tiles = blocks.new_zeros(b, self.grid**2, c, m, m)
         tiles[:, group] = blocks
         return stitch(tiles, self.grid)
+
+
+def is_guided(level: float, guidance_scale: float) -> bool:
+    """Whether a step at this noise level takes a second, blind evaluation."""
+    return guidance_scale not in (0, 1) and GUIDED[0] <= level <= GUIDED[1]
+
+
+def set_levels(
+    scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
+) -> None:
+    """Spaces the noise levels of a flow scheduler: small steps at both ends, smaller at the clean.
+
+    Near pure noise the neighbors decide at once what the picture will be; near the end fine texture
+    forms. Other schedulers keep their own spacing.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    if not getattr(scheduler.config, "use_flow_sigmas", False):
+        return
+    line = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    levels = line - 0.4 * torch.sin(2 * math.pi * line) / (2 * math.pi)
+    levels = levels * 0.75 / (1 - 0.25 * levels)
+    scheduler.sigmas = levels.float()
+    scheduler.timesteps = (1000 * levels[:-1]).float().to(device)
 
 
 def _mask(group: list[int], grid: int) -> Tensor:

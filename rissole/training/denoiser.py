@@ -39,10 +39,10 @@ class DenoiserTraining:
 
     batch_size: int = 128
     peak_rate: float = 1e-3
-    grids: tuple[float, float, float] = (0.6, 0.15, 0.25)
-    situations: tuple[float, ...] = (0.58, 0.18, 0.1, 0.04, 0.1)
+    grids: tuple[float, float, float] = (0.8, 0.05, 0.15)
+    situations: tuple[float, ...] = (0.76, 0.1, 0.06, 0.02, 0.06)
     windows: int = 4
-    neighbors: int = 6
+    neighbors: int = 3
     drop: float = 0.1
 
 
