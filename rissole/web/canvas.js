@@ -2,7 +2,7 @@
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
 const { fill, make, thumb, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
-const { texts, source } = props;
+const { texts } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
 pixels.width = pixels.height = whole(props.size, 16, 1024);
@@ -15,6 +15,7 @@ const VIEWS = ["picture", "won", "seams", "wipe"];
 let state = "idle"; // idle, starting, running, done, stopped or error
 let message = null; // the last one of the picture on show
 let finished = null; // the last one of a finished picture
+let source = props.source; // the database that is chosen now
 let chosen = []; // neighbours that are switched on now
 let own = {}; // neighbours of single blocks, ids by "row,col"
 let held = null; // the neighbour in hand
@@ -46,6 +47,7 @@ const focus = () => {
   return [Math.min(row, last), Math.min(col, last)];
 };
 const reel = () => (painting() ? film.reel(message.run) : []);
+const from = () => (painting() ? message.source : source); // where the picture's neighbours are
 const shown = () => {
   if (!painting()) return null;
   return scrubbed === null ? message : reel()[scrubbed] || message;
@@ -340,8 +342,8 @@ const why = () => {
   return brush() ? texts.following : "";
 };
 
-const panel = window.rissole.inspector(part(".rs-focus"), { texts, source }, {
-  film, focus, side, shown, live, why,
+const panel = window.rissole.inspector(part(".rs-focus"), { texts }, {
+  film, source: from, focus, side, shown, live, why,
   message: () => message,
   chosen: () => chosen,
   own: (row, col) => own[`${row},${col}`],
@@ -528,7 +530,9 @@ const render = () => {
 
 const receive = () => {
   const value = props.value;
-  if (!value || !value.state || muted || (value.run && value.run === deadRun)) return;
+  if (!value || !value.state) return;
+  if (value.state === "idle") return clearAway();
+  if (muted || (value.run && value.run === deadRun)) return;
   state = value.state;
   scrubbed = null;
   stopPlaying();
@@ -540,6 +544,16 @@ const receive = () => {
     drawFrame(value);
   }
   if (state === "done") { picked = new Set(); several = false; }
+  render();
+};
+
+// Another database was chosen: what is on show was painted from pictures of the one before.
+const clearAway = () => {
+  if (live()) return;
+  stopPlaying();
+  [state, message, finished, pinned, scrubbed, view] = ["idle", null, null, null, null, "picture"];
+  picked = new Set();
+  drawCommon();
   render();
 };
 
@@ -627,9 +641,9 @@ hear("grid", (value) => {
   render();
 });
 hear("neighbors", (detail) => {
-  const before = JSON.stringify([chosen, own]);
-  ({ ids: chosen, blocks: own, held } = detail);
-  if (state === "idle" && JSON.stringify([chosen, own]) !== before) drawCommon();
+  const before = JSON.stringify([chosen, own, source]);
+  ({ ids: chosen, blocks: own, held, source } = detail);
+  if (state === "idle" && JSON.stringify([chosen, own, source]) !== before) drawCommon();
   render();
 });
 

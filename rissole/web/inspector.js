@@ -1,5 +1,5 @@
 // The panel beside the picture: one block, whom it listened to, what it cost, how it came about.
-window.rissole.inspector = (element, { texts, source }, look) => {
+window.rissole.inspector = (element, { texts }, look) => {
   const { fill, make, thumb, maps, carry } = window.rissole;
   const MOMENTS = 8;
   const part = (name) => element.querySelector(name);
@@ -27,7 +27,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
     const n = look.side();
     const [row, col] = look.focus();
     const place = (at) => (n > 1 ? `${(100 * at) / (n - 1)}%` : "0%");
-    node.style.backgroundImage = `url("${thumb(source, id)}")`;
+    node.style.backgroundImage = `url("${thumb(look.source(), id)}")`;
     node.style.backgroundSize = `${n * 100}%`;
     node.style.backgroundPosition = `${place(col)} ${place(row)}`;
   };
@@ -36,7 +36,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
 
   const tile = ({ id }) => {
     const node = make("li", "rs-tile");
-    const button = make("button", "rs-tile-pick", { type: "button", "data-id": id, "data-src": thumb(source, id) });
+    const button = make("button", "rs-tile-pick", { type: "button", "data-id": id, "data-src": thumb(look.source(), id) });
     const chip = make("span", "rs-chip", { "aria-hidden": "true" });
     const bar = make("span", "rs-weight", { "aria-hidden": "true" });
     bar.append(make("span"));
@@ -50,7 +50,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
   };
 
   const buildTiles = (heard) => {
-    const ids = heard.map(({ id }) => id).join();
+    const ids = [look.source(), ...heard.map(({ id }) => id)].join();
     if (list.dataset.ids === ids) return;
     list.dataset.ids = ids;
     list.classList.toggle("rs-many", heard.length > 8);
