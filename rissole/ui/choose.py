@@ -233,7 +233,7 @@ def nearest(page: Page) -> None:
 
 def most_neighbors(pipe: RissolePipeline) -> int:
     """The largest k that makes sense: the query itself does not count."""
-    return max(1, min(MAX_NEIGHBORS, len(pipe.database) - 1))
+    return max(2, min(MAX_NEIGHBORS, len(pipe.database) - 1))  # a slider needs two places
 
 
 def wire(page: Page) -> None:

@@ -154,7 +154,8 @@ class Remembering:
     def limit(self, visit: Visit, k: int) -> dict:
         """Update of the slider: no more neighbours than there are pictures beside the query."""
         most = most_neighbors(self.studio.of(visit).pipe)
-        return gr.update(maximum=most, value=min(k, most) if isinstance(k, int | float) else most)
+        fits = isinstance(k, int | float) and k <= most
+        return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
 
     def _searched(
         self, visit: Visit, k: int, neighbors: dict | None, query: Query | None = None

@@ -38,9 +38,10 @@ const renderMenu = (name) => {
 for (const name of Object.keys(menus)) {
   part(`[data-of="${name}"] span`).textContent = texts.menus[name];
   part(`[data-of="${name}"] select`).addEventListener("change", ({ target }) => {
-    begin("moving");
-    if (name === "database") trigger("move", { key: target.value });
-    else trigger("sift", { label: target.value || null });
+    const { value } = target;
+    begin("moving"); // what is drawn is what is there, until the other is there
+    if (name === "database") trigger("move", { key: value });
+    else trigger("sift", { label: value || null });
   });
 }
 
