@@ -1,7 +1,7 @@
 // The live canvas. The server sends one small message per frame (see `frame` in ui/frames.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
-const { fill, make, thumb, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
+const { fill, make, thumb, put, write, hide, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
 const { texts } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
@@ -147,8 +147,8 @@ part(".rs-views").setAttribute("aria-label", texts.views.label);
 let heat = null; // the seam ratio that is on show
 const renderOverlay = () => {
   const overlay = part(".rs-overlay");
-  overlay.hidden = !["won", "seams"].includes(view);
-  part(".rs-picture").dataset.view = view;
+  hide(overlay, !["won", "seams"].includes(view));
+  put(part(".rs-picture"), "data-view", view);
   if (overlay.hidden) return;
   const to = overlay.getContext("2d");
   if (view === "seams") {
@@ -166,7 +166,8 @@ const wipe = part(".rs-wipe input");
 const renderWipe = () => {
   const open = view === "wipe";
   const before = part(".rs-earlier");
-  part(".rs-wipe").hidden = before.hidden = !open;
+  hide(part(".rs-wipe"), !open);
+  hide(before, !open);
   cells.toggleAttribute("inert", open);
   if (!open) return;
   part(".rs-picture").style.setProperty("--at", `${wipe.value}%`);
@@ -183,8 +184,8 @@ element.querySelectorAll(".rs-wipe-name")[1].textContent = texts.after;
 const renderViews = () => {
   if (!possible(view)) view = "picture";
   for (const [name, button] of Object.entries(views)) {
-    button.disabled = !possible(name);
-    button.setAttribute("aria-pressed", String(view === name));
+    if (button.disabled === possible(name)) button.disabled = !possible(name);
+    put(button, "aria-pressed", view === name);
   }
   renderOverlay();
   renderWipe();
@@ -252,9 +253,9 @@ const renderBadge = (node, at) => {
 const renderMark = (node, heard, row, col) => {
   const best = heard?.winner(row, col);
   const mark = node.querySelector(".rs-mark");
-  mark.hidden = !best;
+  hide(mark, !best);
   if (!best) return;
-  mark.textContent = best.n + 1;
+  write(mark, best.n + 1);
   Object.assign(mark.style, { background: maps.colour(best.n), color: maps.ink(best.n) });
 };
 
@@ -266,14 +267,14 @@ const renderCells = () => {
     const at = Number(node.dataset.at);
     const here = [Math.floor(at / n), at % n];
     const focused = at === row * n + col;
-    node.dataset.state = painting() ? looks(at) : "idle";
+    put(node, "data-state", painting() ? looks(at) : "idle");
     node.classList.toggle("rs-here", focused);
     node.classList.toggle("rs-picked", picked.has(at));
-    node.setAttribute("aria-selected", String(picked.size ? picked.has(at) : focused));
-    node.tabIndex = focused ? 0 : -1;
+    put(node, "aria-selected", picked.size ? picked.has(at) : focused);
+    put(node, "tabindex", focused ? 0 : -1);
     const words = [fill(texts.cell, { row: here[0] + 1, col: here[1] + 1, state: texts.cellStates[looks(at)] })];
     if (own[here.join()]) words.push(fill(texts.cellOwn, { items: own[here.join()].join(", ") }));
-    node.setAttribute("aria-label", words.join(", "));
+    put(node, "aria-label", words.join(", "));
     renderBadge(node, here.join());
     renderMark(node, heard, ...here);
   }
@@ -378,18 +379,18 @@ new IntersectionObserver(([seen]) => { goto.hidden = seen.intersectionRatio > 0.
   .observe(picture);
 
 const renderTools = () => {
-  follow.hidden = !(pinned && brush());
-  again.hidden = many.hidden = !canRepaint();
-  again.textContent = picked.size > 1 ? fill(texts.repaintMany, { count: picked.size }) : texts.repaint;
-  many.setAttribute("aria-pressed", String(several));
-  undoing.hidden = !canUndo();
-  more.hidden = state !== "done";
-  clearing.hidden = !Object.keys(own).length;
+  hide(follow, !(pinned && brush()));
+  for (const one of [again, many]) hide(one, !canRepaint());
+  write(again, picked.size > 1 ? fill(texts.repaintMany, { count: picked.size }) : texts.repaint);
+  put(many, "aria-pressed", several);
+  hide(undoing, !canUndo());
+  hide(more, state !== "done");
+  hide(clearing, !Object.keys(own).length);
 };
 
 const renderHeld = () => {
   const box = part(".rs-held");
-  box.hidden = held === null;
+  hide(box, held === null);
   cells.classList.toggle("rs-holding", held !== null);
   if (held === null) return;
   const image = box.querySelector("img");
@@ -443,7 +444,7 @@ const cost = () => {
   if (!live() && other && chosen.length && scrubbed === null) return texts.older;
   return fill(state === "running" || scrubbed !== null ? texts.calls : texts.callsSeed, values);
 };
-const renderCost = () => { part(".rs-cost").textContent = cost(); };
+const renderCost = () => write(part(".rs-cost"), cost());
 
 const share = () => {
   if (!painting() || state === "starting") return 0;
@@ -457,14 +458,14 @@ const announce = (text) => {
   const now = Date.now();
   if (state === "running" && now - spoken < 3000) return;
   spoken = now;
-  part(".rs-announce").textContent = text;
+  write(part(".rs-announce"), text);
 };
 
 const renderProgress = () => {
   const percent = Math.round(100 * share());
   part(".rs-bar span").style.transform = state === "starting" ? "" : `scaleX(${percent / 100})`;
-  part(".rs-bar").setAttribute("aria-valuenow", percent);
-  part(".rs-words").textContent = words();
+  put(part(".rs-bar"), "aria-valuenow", percent);
+  write(part(".rs-words"), words());
   renderCost();
   if (scrubbed === null) announce(words());
 };
@@ -476,8 +477,8 @@ const slider = part(".rs-scrub");
 const renderFilm = () => {
   const last = reel().length - 1;
   const open = !live() && state !== "error" && last > 0;
-  part(".rs-film").hidden = !open;
-  part(".rs-bar").hidden = open;
+  hide(part(".rs-film"), !open);
+  hide(part(".rs-bar"), open);
   if (!open) return;
   slider.max = last;
   slider.value = scrubbed ?? last;
@@ -513,7 +514,7 @@ slider.addEventListener("input", () => { stopPlaying(); scrub(Number(slider.valu
 part(".rs-play").addEventListener("click", play);
 
 const render = () => {
-  part(".rs-canvas").dataset.state = state;
+  put(part(".rs-canvas"), "data-state", state);
   phase(state);
   buildCells();
   renderViews();

@@ -16,6 +16,17 @@ window.rissole = (() => {
   // Thumbnails have an address of their own, relative to the page, and never change.
   const thumb = (source, item) => `thumbs/${encodeURIComponent(source)}/${Number(item)}.webp`;
 
+  // Only what changes is written: 15 times a second, all else costs more than the picture.
+  const put = (node, name, value) => {
+    if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+  };
+  const write = (node, text) => {
+    if (node.textContent !== String(text)) node.textContent = text;
+  };
+  const hide = (node, hidden) => {
+    if (node.hidden !== hidden) node.hidden = hidden;
+  };
+
   // A menu for two or more [value, text]; without a choice there is no menu.
   const fillMenu = (menu, options, chosen) => {
     const select = menu.querySelector("select");
@@ -182,5 +193,5 @@ window.rissole = (() => {
     requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 60));
   };
 
-  return { go, fetchFile, fill, make, thumb, fillMenu, whole, arrow, tell, hear, phase, live, press, carry };
+  return { go, fetchFile, fill, make, thumb, put, write, hide, fillMenu, whole, arrow, tell, hear, phase, live, press, carry };
 })();
