@@ -16,6 +16,7 @@ from rissole.ui.page import Page
 from rissole.ui.parts import component, paragraph
 from rissole.ui.state import Query, Visit, place
 from rissole.ui.studio import LIGHT, Studio, plain
+from rissole.zerogpu import on_gpu
 
 NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
 
@@ -30,6 +31,7 @@ class Choosing:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
+        self._lent = on_gpu(20)(self._found)  # encodes a picture or words; the rest is look-ups
 
     def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
         """A random query and its neighbours."""
@@ -97,6 +99,12 @@ class Choosing:
             neighbors: the value of the neighbours so far, from the browser.
             off: ids that come switched off.
         """
+        lent = query.image is not None or query.text is not None
+        return (self._lent if lent else self._found)(visit, query, k, neighbors, off)
+
+    def _found(
+        self, visit: Visit, query: Query, k: int, neighbors: dict | None, off: Iterable[int]
+    ) -> tuple[Visit, dict]:
         here = self.studio.of(visit)
         hits = search(here.pipe, query, plain(k), visit.label)
         if not query.arguments():

@@ -19,6 +19,7 @@ from rissole.ui.parts import component
 from rissole.ui.state import Visit
 from rissole.ui.studio import LONG, Studio
 from rissole.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
+from rissole.zerogpu import on_gpu
 
 
 class Comparing:
@@ -27,6 +28,7 @@ class Comparing:
     def __init__(self, studio: Studio):
         self.studio = studio
         self.words, self.painting = studio.words["compare"], Painting(studio)
+        self.frames = on_gpu(120)(self._frames)
 
     def ways(self, visit: Visit, *settings: Any) -> Iterator[dict]:
         """The same query and seed in four ways; yields messages to the page.
@@ -39,7 +41,7 @@ class Comparing:
         def frames() -> Iterator[dict]:
             recipes = variants(self.painting.wanted(visit, *settings))
             names = [self.words["ways"][name] for name in VARIANTS]
-            yield from self._frames(visit, [list(recipes.values())], names, [""], "ways")
+            yield from self.frames(visit, [list(recipes.values())], names, [""], "ways")
 
         yield from self._safely(frames())
 
@@ -60,7 +62,7 @@ class Comparing:
             recipe = self.painting.wanted(visit, neighbors, order, grid, steps, guidance, seed)
             x, y = (self._axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
-            yield from self._frames(visit, table, self._labels(x), self._labels(y), "cross")
+            yield from self.frames(visit, table, self._labels(x), self._labels(y), "cross")
 
         yield from self._safely(frames())
 

@@ -15,6 +15,7 @@ from rissole.ui.page import Page
 from rissole.ui.parts import component
 from rissole.ui.state import Visit, place
 from rissole.ui.studio import LIGHT, Studio
+from rissole.zerogpu import on_gpu
 
 
 class Explaining:
@@ -22,11 +23,12 @@ class Explaining:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
+        self.latents = on_gpu(20)(self._query)
 
     def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
         """The latents of the query, and of the picture on show if it is finished."""
         with clear_errors(self.errors):
-            query = self._query(visit)
+            query = self.latents(visit)
             shown = visit.pictures[: place(visit.pictures, event) + 1]
             made = shown[-1].output.latents if getattr(event, "run", None) and shown else None
             return {"encoded": self._uri(query), "made": self._uri(made)}

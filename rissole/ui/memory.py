@@ -21,6 +21,7 @@ from rissole.ui.parts import component
 from rissole.ui.sources import Sources
 from rissole.ui.state import Query, Visit
 from rissole.ui.studio import LIGHT, Studio
+from rissole.zerogpu import on_gpu
 
 QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
 SHOWN = 50  # names of skipped files
@@ -35,6 +36,7 @@ class Remembering:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
+        self.choosing, self.encoded = Choosing(studio), on_gpu(60)(self._encoded)
 
     def show(self, visit: Visit) -> dict[str, Any]:
         """The value of the memory: what there is, and what of it is in use."""
@@ -97,14 +99,14 @@ class Remembering:
             if not files:
                 raise RissoleError(self.errors["noPhotos"])
             try:
-                label = self.studio.words["memory"]["own"]
-                mine = self.studio.sources.start.with_pictures(files, label)
+                database = self.encoded(files, self.studio.words["memory"]["own"])
             finally:
                 for file in files:  # read once; nothing of them stays on the disk
                     file.unlink(missing_ok=True)
-            skipped = (*(str(name)[:200] for name in told), *mine.database.info["skipped"])
-            self.studio.sources.drop(visit.photos)
-            key = self.studio.sources.keep(mine, request.session_hash)
+            skipped = (*(str(name)[:200] for name in told), *database.info["skipped"])
+            sources = self.studio.sources
+            sources.drop(visit.photos)
+            key = sources.keep(sources.start.with_database(database), request.session_hash)
             return self.moved(replace(visit, source=key, photos=key, skipped=skipped), k)
 
     def add(
@@ -122,12 +124,15 @@ class Remembering:
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(full.format(most=MAX_NEIGHBORS))
-            more = here.pipe.with_pictures([path], self.studio.words["query"]["image"]).database
+            more = self.encoded([path], self.studio.words["query"]["image"])
             joined = here.pipe.with_database(self._joined(here, more))
             visit = replace(visit, source=self.studio.sources.keep(joined, request.session_hash))
             hits = [*hits, {**_new_row(joined, visit.query), "on": True, "pin": True}]
             value = value_of(self.studio.of(visit), visit.query, hits, blocks_of(neighbors))
             return visit, self.show(visit), value
+
+    def _encoded(self, files: list, label: str) -> Database:
+        return self.studio.sources.start.with_pictures(files, label).database
 
     def _joined(self, here: Studio, more: Database) -> Extended:
         own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
@@ -140,7 +145,7 @@ class Remembering:
     def moved(self, visit: Visit, k: int, query: Query | None = None) -> tuple:
         """Everything that changes together with the database."""
         visit = self.at(visit)
-        visit, neighbors = Choosing(self.studio).found(visit, query or Query(), k)
+        visit, neighbors = self.choosing.found(visit, query or Query(), k)
         # what was painted from another database cannot be repainted from this one
         canvas = {"state": "idle", "mark": secrets.token_hex(4)}
         return visit, self.show(visit), neighbors, self.limit(visit, k), canvas
@@ -160,7 +165,7 @@ class Remembering:
     def _searched(
         self, visit: Visit, k: int, neighbors: dict | None, query: Query | None = None
     ) -> tuple:
-        visit, value = Choosing(self.studio).found(visit, query or Query(), k, neighbors)
+        visit, value = self.choosing.found(visit, query or Query(), k, neighbors)
         return visit, self.show(visit), value, self.limit(visit, k), gr.skip()
 
 

@@ -18,6 +18,7 @@ from rissole.ui.page import Page
 from rissole.ui.parts import component, heading
 from rissole.ui.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
 from rissole.ui.studio import QUIET, Studio
+from rissole.zerogpu import on_gpu
 
 SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
 SLIDER_GUIDANCE = 6.0
@@ -28,6 +29,8 @@ class Painting:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
+        # where a GPU is lent, it is for this: all that goes in and out can be sent to a process
+        self.frames = on_gpu(60)(self._frames)
 
     def paint(
         self,
@@ -136,7 +139,7 @@ class Painting:
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+    def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         """Paints a recipe; yields (canvas message, file to download, visit)."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None

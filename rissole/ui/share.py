@@ -23,6 +23,7 @@ from rissole.ui.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
 from rissole.ui.parts import component
 from rissole.ui.state import Picture, Query, Visit
 from rissole.ui.studio import LONG, QUIET, Studio
+from rissole.zerogpu import on_gpu
 
 SETTINGS = 9  # how many components the memory and `_settings` set
 
@@ -33,6 +34,8 @@ class Sharing:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         self.words, self.painting = studio.words["share"], Painting(studio)
+        self.remembering = Remembering(studio)
+        self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
 
@@ -71,7 +74,7 @@ class Sharing:
         there, keys = visit, (visit.source, visit.photos)
         found = self.studio.sources.named(recipe.database, keys)
         if found is not None and found != self.studio.of(visit).key:
-            there = Remembering(self.studio).at(replace(visit, source=found))
+            there = self.remembering.at(replace(visit, source=found))
         pipe = self.studio.of(there).pipe
         if found is None and recipe.bundle in (None, pipe.fingerprint):
             raise RissoleError(self.errors["elsewhere"])
@@ -100,7 +103,7 @@ class Sharing:
             yield message, path, changed, *same
         if query is None:  # what the neighbours are near to, as far as can be told
             query = Query(image=changed.pictures[-1].output.images[0], painted=True)
-            found = gr.skip(), gr.skip(), self._neighbors(recipe, visit, query), *same[3:]
+            found = gr.skip(), gr.skip(), self.near(recipe, visit, query), *same[3:]
             yield gr.skip(), gr.skip(), replace(changed, query=query), *found
 
     def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
@@ -113,14 +116,14 @@ class Sharing:
             visit = changed
 
     def _memory(self, visit: Visit, moved: bool) -> Any:
-        return Remembering(self.studio).show(visit) if moved else gr.skip()
+        return self.remembering.show(visit) if moved else gr.skip()
 
     def _settings(self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool) -> tuple:
         """Values for neighbors, k, order, grid, steps, guidance, seed and new_seed."""
         steps, guidance = recipe.num_inference_steps, recipe.guidance_scale
         return (
-            self._neighbors(recipe, visit, query),
-            Remembering(self.studio).limit(visit, len(recipe.neighbors)),
+            self.near(recipe, visit, query),
+            self.remembering.limit(visit, len(recipe.neighbors)),
             recipe.order,
             recipe.grid,
             gr.update(value=steps, maximum=max(steps, SLIDER_STEPS)),
@@ -146,12 +149,15 @@ class Sharing:
             recipe = decode(getattr(event, "link", None))
             there = self._checked(visit, recipe, None)
             frames, throttle = [], Throttle(4)
-            for done, frame in painting(self.studio.of(there).pipe, recipe):
+            for done, frame in self.painted(recipe, there):
                 frames += [] if frame is None else [frame]
                 if throttle.due(0, 1):
                     yield {"job": "film", "done": round(done, 3)}
             name = f"rissole-{recipe.seed}.gif"
             yield _done(self.studio.file(animation(frames), name))
+
+    def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+        yield from painting(self.studio.of(visit).pipe, recipe)
 
     def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""

@@ -33,6 +33,7 @@ let asked = 0;
 let queued = false; // Generate was pressed a while ago, and no step has come yet
 let away = false; // the server does not answer
 let patience = null;
+let line = null; // how many wait, this visitor the last of them; null before it is known
 
 // ---- what is on show -------------------------------------------------------------------------
 
@@ -418,7 +419,10 @@ const lowered = (text) => text.charAt(0).toLowerCase() + text.slice(1);
 const words = () => {
   if (away && live()) return texts.away;
   if (state === "idle") return chosen.length ? texts.idle : texts.loading;
-  if (state === "starting") return queued ? texts.queued : texts.starting;
+  if (state === "starting") {
+    if (!queued) return texts.starting;
+    return line ? fill(texts.inLine, { place: line }) : texts.queued;
+  }
   if (state === "error") return message?.error || texts.failed;
   if (state === "running") return where(message);
   if (scrubbed !== null) return where(shown());
@@ -566,7 +570,21 @@ const wait = () => {
   view = "picture";
   stopPlaying();
   clearTimeout(patience);
-  patience = setTimeout(() => { queued = true; render(); }, 3000);
+  line = null;
+  patience = setTimeout(standInLine, 1500);
+};
+
+// First come, first served: the place can only get better than when it was first asked for.
+const standInLine = async () => {
+  if (state !== "starting") return;
+  const answer = await fetch("gradio_api/queue/status", { cache: "no-store" }).catch(() => null);
+  const size = answer?.ok ? (await answer.json()).queue_size : null;
+  if (state !== "starting") return;
+  queued = true;
+  if (Number.isInteger(size)) line = Math.min(line ?? size, size);
+  render();
+  clearTimeout(patience);
+  patience = setTimeout(standInLine, 1500);
 };
 
 const start = () => {

@@ -119,13 +119,23 @@ window.rissole.inspector = (element, { texts }, look) => {
     const [row, col] = look.focus();
     const at = message ? row * message.grid + col : 0;
     const places = message && !look.live() ? look.film.moments(message.run, at, MOMENTS) : [];
-    box.hidden = places.length < 2;
-    const key = box.hidden ? "" : [message.run, at, places.length, look.view()].join();
-    if (key !== stripKey && !box.hidden) drawStrip(places, row, col, message);
+    const why = message && !look.live() && places.length < 2 ? without(message, row, col) : "";
+    hide(box, places.length < 2 && !why);
+    const key = box.hidden ? "" : [message.run, at, places.length, look.view(), why].join();
+    if (key !== stripKey && !box.hidden) drawStrip(why ? [] : places, row, col, message);
     stripKey = key;
+    if (why) write(part(".rs-moments .rs-hint"), why);
     for (const button of box.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.place) === look.scrubbed()));
     }
+  };
+
+  // Why there is no film of a finished block.
+  const without = (message, row, col) => {
+    if (message.state !== "done") return "";
+    const kept = message.repaint && !message.repaint.some(([r, c]) => r === row && c === col);
+    if (kept) return message.before && look.film.reel(message.before).length ? texts.stripKept : texts.stripKeptOnly;
+    return look.film.reel(message.run).length > 1 ? "" : texts.stripNone;
   };
 
   const drawStrip = (places, row, col, message) => {
