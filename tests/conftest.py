@@ -116,12 +116,21 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def contexts(browser):
+    """Contexts of the browser by their options: one that has seen the page opens it faster."""
+    return {}
+
+
 @pytest.fixture
-def visit(browser, address, request):
+def visit(browser, contexts, address, request):
     """A visit of the page, by default on a desktop; nothing may go wrong in it."""
-    visit = Visit(browser, address, **getattr(request, "param", {}))
+    options = getattr(request, "param", {})
+    key = str(sorted(options.items()))
+    visit = Visit(browser, address, contexts.get(key), **options)
+    contexts[key] = visit.context
     yield visit
-    visit.context.close()
+    visit.leave()
     assert visit.troubles == []
 
 

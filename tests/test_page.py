@@ -1,10 +1,12 @@
 """The page as its visitors use it, in a real browser."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+from gradio_client import Client
 from visiting import DRAWN, PHONE, WATCH, Visit, assert_canvas_shows, canvas, save, upload
 
 from rissole.evaluation import seam_ratio
@@ -23,8 +25,7 @@ def test_open_pick_generate_and_download(visit, pipe):
     visit.set_steps(4)
     page.evaluate(WATCH)
     page.click("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(300)
+    visit.finish()
     assert page.evaluate("window.seen.size") > 3
     assert visit.words().startswith("Done in")
     assert page.locator(".rs-tile").count() == len(ids) - 1
@@ -110,8 +111,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     assert page.locator(".rs-repaint").is_hidden()
     visit.set_steps(3)
     page.click("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert page.locator(".rs-undo").is_hidden()
     first, recipe = canvas(page), save(page)
 
@@ -120,7 +120,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     page.click("[data-at='13']")
     page.click(".rs-repaint")
     page.wait_for_selector(".rs-words:has-text('Row 4, column 2 repainted in')")
-    page.wait_for_timeout(200)  # the last frame is decoded off screen
+    visit.finish()
     drawn, second, new = page.evaluate(DRAWN), canvas(page), save(page)
     moved = (second != first).any(2)
     assert moved[96:, 32:64].mean() > 0.9
@@ -133,20 +133,18 @@ def test_repaint_a_block_and_go_back(visit, pipe):
 
     page.keyboard.press("r")
     page.wait_for_selector(".rs-words:has-text('Row 1, column 2 repainted')")
-    page.wait_for_timeout(200)
+    visit.finish()
     third = save(page)
     assert (third["init"], third["blocks"]) == (new, [[0, 1]])
     page.focus(".rs-cell[aria-selected=true]")
     page.keyboard.press("r")  # once more: only the seed is another
-    page.locator(".rs-repaint").wait_for(state="hidden")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
+    visit.finish()
     fourth = save(page)
     assert fourth == {**third, "seed": fourth["seed"]} != third
     assert (canvas(page) == np.asarray(pipe(**fourth).images[0])).all()
     page.click(".rs-undo")
     page.wait_for_selector(".rs-words:has-text('Back at the picture before')")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert save(page) == third
 
     page.focus(".rs-cell[aria-selected=true]")
@@ -166,8 +164,7 @@ def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
     page = visit.page
     visit.set_steps(2)
     page.click("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
+    visit.finish()
     first = canvas(page)
     visit.set_steps(100)
     page.click("[data-at='5']")
@@ -187,9 +184,28 @@ def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
     assert page.locator(".rs-repaint").is_hidden()
 
     page.click(".rs-undo")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert (canvas(page) == first).all()
+
+
+def test_who_waits_is_told_the_place_in_line(visit, address, pipe, monkeypatch):
+    stream, gate = pipe.stream, threading.Event()
+
+    def held(*args, **options):
+        gate.wait(30)
+        yield from stream(*args, **options)
+
+    monkeypatch.setattr(pipe, "stream", held)
+    others = Client(address, verbose=False)
+    jobs = [others.submit(steps=1, api_name="/generate") for _ in range(2)]  # at most so many
+    while any(job.status().code.name != "PROCESSING" for job in jobs):
+        time.sleep(0.05)
+    visit.set_steps(1)
+    visit.page.click("#rs-generate")
+    visit.page.wait_for_selector(".rs-words:has-text('You are number 1 in line')")
+    gate.set()
+    visit.finish()
+    assert all(job.result() for job in jobs)
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
@@ -201,8 +217,7 @@ def test_going_back_has_an_end(visit, monkeypatch):
     for _ in range(3):
         page.locator("html").evaluate("html => { html.dataset.rissole = 'asked'; }")
         page.click("#rs-generate")
-        visit.wait_for("done")
-        page.wait_for_timeout(200)
+        visit.finish()
         seen.append(canvas(page))
     assert visit.overflow() <= 0
     page.click(".rs-undo")
@@ -313,12 +328,12 @@ def test_the_film_can_be_scrubbed(visit):
     page.focus(".rs-scrub")
     page.keyboard.press("Home")
     page.wait_for_selector(".rs-words:has-text('Block 1 of 16, step 1 of 3')")
-    page.wait_for_timeout(100)
+    page.wait_for_selector("[data-shown=scrubbed]")
     assert (canvas(page) != last).any()
     assert page.locator("[data-state=waiting]").count() == 15
     page.keyboard.press("End")
     page.wait_for_selector(".rs-words:has-text('Done in')")
-    page.wait_for_timeout(100)
+    visit.finish()
     assert (canvas(page) == last).all()
 
     page.click("[data-at='0']")
@@ -381,8 +396,7 @@ def test_tap_a_neighbour_then_blocks(visit):
     assert visit.overflow() <= 0
     visit.set_steps(2)
     page.tap("#rs-generate")
-    visit.wait_for("done")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert own(page) == {"0,1": [hits[2]], "0,2": [hits[2]]}
     page.tap("[data-at='1'] .rs-badge")  # one tap clears
     assert page.locator(".rs-badge").count() == 1
@@ -492,8 +506,7 @@ def test_more_like_this_and_search_from_a_neighbour(visit, pipe):
 
 def test_a_preset_paints_at_once(visit):
     visit.page.click("#rs-preset-published")
-    visit.wait_for("done")
-    visit.page.wait_for_timeout(200)
+    visit.finish()
     assert save(visit.page)["order"] == "independent"
 
 
@@ -514,7 +527,7 @@ def test_repaint_several_blocks_and_compare(visit, pipe):
     drag(page, ".rs-hit-pick >> nth=3", "[data-at='2']")
     page.click(".rs-repaint")
     page.wait_for_selector(".rs-words:has-text('3 blocks repainted in')")
-    page.wait_for_timeout(200)
+    visit.finish()
     recipe, second = save(page), canvas(page)
     assert recipe["blocks"] == [[0, 1], [0, 2], [1, 2]]
     assert recipe["block_neighbors"] == {"0,2": [visit.hits()[3]]}
@@ -533,7 +546,7 @@ def test_repaint_several_blocks_and_compare(visit, pipe):
     assert page.evaluate("document.querySelector('.rs-picture').style.cssText") == "--at: 0%;"
     page.keyboard.press("z")
     page.wait_for_selector(".rs-words:has-text('Back at the picture before')")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert (canvas(page) == first).all()
 
 
@@ -603,8 +616,7 @@ def test_twenty_visitors_each_get_their_own_picture(browser, address, pipe):
             visit.page.inner_text(".rs-focus-name") == f"Row {at // 4 % 4 + 1}, column {at % 4 + 1}"
         )
     for seed, visit in enumerate(visits):
-        visit.wait_for("done")
-        visit.page.wait_for_timeout(200)
+        visit.finish()
         recipe = save(visit.page)
         assert (recipe["seed"], recipe["neighbors"]) == (seed, visit.hits())
         assert (canvas(visit.page) == np.asarray(pipe(**recipe).images[0])).all()

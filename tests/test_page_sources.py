@@ -1,7 +1,9 @@
 """Other databases, classes, own photos and words, as visitors meet them."""
 
+import shutil
 import time
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
@@ -9,7 +11,13 @@ from conftest import picture
 from test_encoders import cache, clip_folder, reading  # noqa: F401
 from visiting import PHONE, Visit, canvas, save, upload
 
+from rissole.bundle import write_manifest
 from rissole.share import decode
+from rissole.ui.memory import Remembering
+from rissole.ui.sources import Sources
+from rissole.ui.state import Visit as Visit_
+from rissole.ui.studio import Studio
+from rissole.web import texts
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +93,7 @@ def test_another_database_with_its_classes(visit, moods, browser, address):
     link = page.locator(".rs-kept").first.get_attribute("data-link")
     assert decode(link).database == moods.database.fingerprint
     other.page.goto(f"{address}?{link}")  # a link brings its database along
-    other.wait_for("done")
-    other.page.wait_for_timeout(300)
+    other.finish()
     assert (canvas(other.page) == canvas(page)).all()
     assert other.page.locator(".rs-thumb").count() == 10
     other.context.close()
@@ -191,7 +198,9 @@ def test_an_upload_among_the_neighbours(visit, photos):
     with page.expect_file_chooser() as chooser:
         page.click("#rs-add")
     chooser.value.set_files(photos[2])
-    page.wait_for_function("(n) => document.querySelectorAll('.rs-hit').length > n", arg=len(before))
+    page.wait_for_function(
+        "(n) => document.querySelectorAll('.rs-hit').length > n", arg=len(before)
+    )
     assert visit.hits() == [*before, 24]
     seen(page)
     visit.paint()
@@ -204,19 +213,56 @@ def test_an_upload_among_the_neighbours(visit, photos):
     page.click("[data-at='6']")
     page.keyboard.press("r")
     page.wait_for_selector(".rs-words:has-text('Row 2, column 3 repainted')")
-    page.wait_for_timeout(200)
+    visit.finish()
     again = save(page)
     assert again["block_neighbors"] == {"1,2": [24]}
     assert "your own photos" in page.inner_text(".rs-picked")
     shown = canvas(page)
     page.evaluate("document.documentElement.dataset.rissole = 'asked'")
     page.locator(".rs-kept").first.dblclick()  # the recipe holds all of it
-    visit.wait_for("done")
-    page.wait_for_timeout(300)
+    visit.finish()
     assert (canvas(page) == shown).all()
     page.click(".rs-hit-pick >> nth=-1")
     page.click(".rs-tool-search")
     page.wait_for_selector(".rs-query-name:has-text('24')")
+
+
+def test_what_a_browser_says_about_photos_is_not_believed(pipe, databases, tmp_path):
+    sources = Sources(pipe, [databases])
+    actions = Remembering(Studio(sources, texts()))
+    outside = tmp_path / "secret.png"
+    picture(1).save(outside)
+    for files in ([str(outside)], ["/etc/hostname", None, "\0"], [], "x", None):
+        with pytest.raises(gr.Error, match="None of the files is a photo"):
+            actions.photos(Visit_(), 4, gr.EventData(None, {"files": files}), None)
+    assert outside.exists()
+    for key in ("moods", "../moods", None, 3):
+        with pytest.raises(gr.Error, match="not here any more"):
+            actions.choose(Visit_(), 4, gr.EventData(None, {"key": key}))
+    with pytest.raises(gr.Error, match="no class 'blue'"):
+        actions.filter(Visit_(), 4, None, gr.EventData(None, {"label": "blue"}))
+    with pytest.raises(gr.Error, match="no CLIP model"):
+        actions.compare_by(Visit_(), 4, None, gr.EventData(None, {"encoder": "clip"}))
+
+
+def test_databases_that_can_be_chosen(pipe, databases, tmp_path):
+    labels = [entry.label for entry in Sources(pipe, [databases]).entries()]
+    assert labels == ["colours", "moods"]
+    started = Sources(pipe.with_database(databases / "moods"))  # as with --database
+    assert [entry.label for entry in started.entries()] == ["moods", "colours"]
+    assert started.find(pipe.database.fingerprint).database.image(3) == pipe.database.image(3)
+    shutil.copytree(databases / "moods", tmp_path / "strange")
+    write_manifest(tmp_path / "strange", "strange", encoder="of another bundle")
+    assert len(Sources(pipe, [tmp_path]).entries()) == 1
+
+
+def test_visitors_databases_are_forgotten(pipe, monkeypatch):
+    monkeypatch.setattr("rissole.ui.sources.KEPT", 2)
+    sources = Sources(pipe)
+    keys = [sources.keep(pipe, session) for session in "abb"]
+    assert [sources.find(key) is None for key in keys] == [True, False, False]
+    sources.forget("b")
+    assert [sources.find(key) is None for key in keys] == [True, True, True]
 
 
 # ---- words ---------------------------------------------------------------------------------------

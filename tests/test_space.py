@@ -64,6 +64,7 @@ def test_app_is_configured_by_its_environment_and_the_command_line_wins(monkeypa
     monkeypatch.setenv("RISSOLE_CLIP", "")
     told = app.parse([])
     assert (told.bundle, told.database, told.clip) == ("someone/cats", "someone/photos", None)
+    assert app.parse(["--databases", "all"]).databases == "all"
     assert app.parse(["--bundle", "other"]).bundle == "other"
 
 

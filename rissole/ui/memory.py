@@ -223,6 +223,7 @@ def section(page: Page) -> None:
         "rs-memory",
         source=studio.key,
         count=len(studio.pipe.database),
+        about=studio.pipe.database.label,
         size=2 * studio.pipe.image_size,
         most=MAX_PICTURES,
     )

@@ -71,6 +71,7 @@ const load = async (address) => {
 const drawFrame = async (shown) => {
   const { frame, state: stage, repaint: blocks, grid: n } = shown;
   const order = ++asked;
+  pixels.dataset.shown = "";
   const image = await load(frame).catch(() => null);
   if (!image || order < drawn) return;
   drawn = order;
@@ -83,6 +84,7 @@ const drawFrame = async (shown) => {
     pen.drawImage(image, ...area, ...area);
   }
   pixels.dataset.frames = whole(pixels.dataset.frames, 0, 1e9) + 1;
+  pixels.dataset.shown = scrubbed === null ? stage : "scrubbed";
   renderBlock();
   renderOverlay();
   tell("drawn", shown);
@@ -571,6 +573,7 @@ const wait = () => {
   stopPlaying();
   clearTimeout(patience);
   line = null;
+  pixels.dataset.shown = "";
   patience = setTimeout(standInLine, 1500);
 };
 

@@ -7,7 +7,7 @@ const part = (name) => element.querySelector(name);
 const SENDERS = 4; // photos on their way at once
 const LARGE = 300_000; // bytes; a smaller file is sent as it is
 
-const current = () => props.value || { source: props.source, count: props.count, databases: [], classes: [] };
+const current = () => props.value || { source: props.source, count: props.count, about: props.about, databases: [], classes: [] };
 let busy = null; // what is under way: "sending", "looking" or "moving"
 let sent = [0, 0]; // photos of how many
 let given_up = false;
