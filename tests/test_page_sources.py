@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import picture
 from test_encoders import cache, clip_folder, reading  # noqa: F401
-from visiting import PHONE, Visit, canvas, save, upload
+from visiting import PHONE, Visit, canvas, save
 
 from rissole.bundle import write_manifest
 from rissole.share import decode
@@ -109,6 +109,8 @@ def test_pictures_are_compared_by_what_one_chooses(visit, pipe):
     assert wanted.ids != pipe.retrieve(item=5, k=4).ids
     page.wait_for_selector(f".rs-score:has-text('{wanted.scores[0]:.2f}')")
     assert visit.hits() == wanted.ids
+    assert "open_clip" in page.inner_text("#rs-no-text")  # how to get words is one line
+    assert page.locator("#rs-text").count() == 0
 
 
 # ---- own photos ----------------------------------------------------------------------------------
@@ -285,13 +287,3 @@ def test_words_are_understood_where_their_encoder_is(browser, reading):  # noqa:
         assert visit.troubles == []
     finally:
         app.get_blocks().close()
-
-
-def test_how_to_get_words_is_one_line(visit):
-    assert "open_clip" in visit.page.inner_text("#rs-no-text")
-    assert visit.page.locator("#rs-text").count() == 0
-
-
-def test_an_upload_still_works_as_a_query(visit, photos):
-    upload(visit.page, photos[2])
-    visit.page.wait_for_selector(".rs-query-name:has-text('Your upload')")

@@ -71,9 +71,11 @@ class Sharing:
 
     def _checked(self, visit: Visit, recipe: Recipe, item: int | None) -> Visit:
         """The visit, moved to the database of a recipe that can be painted there."""
-        there, keys = visit, (visit.source, visit.photos)
-        found = self.studio.sources.named(recipe.database, keys)
-        if found is not None and found != self.studio.of(visit).key:
+        there, here, sources = visit, visit.source or self.studio.key, self.studio.sources
+        found = here  # a recipe that names no database is one for any
+        if recipe.database is not None:
+            found = sources.named(recipe.database, (visit.source, visit.photos))
+        if found not in (None, here):
             there = self.remembering.at(replace(visit, source=found))
         pipe = self.studio.of(there).pipe
         if found is None and recipe.bundle in (None, pipe.fingerprint):

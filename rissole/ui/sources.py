@@ -82,15 +82,9 @@ class Sources:
             pipe = self._shared.get(key) or (self._own[key][1] if key in self._own else None)
         return None if pipe is None else pipe.database
 
-    def named(self, fingerprint: str | None, own: Iterable[str | None] = ()) -> str | None:
-        """Key of the database with a fingerprint, if anybody may choose it or it is one of `own`.
-
-        Without a fingerprint it is the first of `own`, or the first of all.
-        """
-        own = [key for key in own if key is not None]
-        if fingerprint is None:
-            return (own or [self.key])[0]
-        for key in own:
+    def named(self, fingerprint: str, own: Iterable[str | None] = ()) -> str | None:
+        """Key of the database with a fingerprint: anybody may choose it, or it is among `own`."""
+        for key in filter(None, own):
             pipe = self.find(key)
             if pipe is not None and pipe.database.fingerprint == fingerprint:
                 return key
