@@ -224,7 +224,7 @@ def test_an_upload_among_the_neighbours(visit, photos):
     page.locator(".rs-kept").first.dblclick()  # the recipe holds all of it
     visit.finish()
     assert (canvas(page) == shown).all()
-    page.click(".rs-hit-pick >> nth=-1")
+    page.click(".rs-hit-pick[data-id='24']")
     page.click(".rs-tool-search")
     page.wait_for_selector(".rs-query-name:has-text('24')")
 
