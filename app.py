@@ -27,6 +27,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "[$RISSOLE_DATABASE, else the bundle's own]",
     )
     add(
+        "--databases",
+        default=known("RISSOLE_DATABASES") or None,
+        help="folder of further databases for visitors to choose from [$RISSOLE_DATABASES, "
+        "else none]",
+    )
+    add(
         "--clip",
         default=known("RISSOLE_CLIP") or None,
         help="CLIP model that makes text queries possible, such as MobileCLIP2-S0; needs "
@@ -60,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.clip:
             print("Reading the database's pictures with CLIP, once ...", flush=True)
             pipe.prepare("clip")
-        serve(pipe, options.host, options.port, quiet=False)
+        more = [options.databases] if options.databases else []
+        serve(pipe, options.host, options.port, more, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

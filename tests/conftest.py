@@ -13,11 +13,16 @@ from PIL import Image
 from visiting import Visit
 
 from rissole.autoencoder import Codec, tiny_autoencoder
-from rissole.bundle import write_manifest
+from rissole.bundle import read_manifest, write_manifest
 from rissole.denoiser import Denoiser, DenoiserConfig
 from rissole.embedding import LatentEmbedding
 from rissole.images import to_tensor
-from rissole.pipeline import RissolePipeline, default_scheduler, write_bundle
+from rissole.pipeline import (
+    RissolePipeline,
+    default_scheduler,
+    latent_fingerprint,
+    write_bundle,
+)
 from rissole.retrieval import build_database
 
 SIZE = 128
@@ -76,11 +81,22 @@ def pipe(tiny_bundle: Path) -> RissolePipeline:
 
 
 @pytest.fixture(scope="session")
-def address(pipe: RissolePipeline) -> Iterator[str]:
+def databases(pipe: RissolePipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one more database for the tiny bundle: ten pictures of two classes."""
+    folder = tmp_path_factory.mktemp("databases")
+    pictures, classes = [picture(100 + i) for i in range(10)], ["calm", "wild"] * 5
+    build_database(folder / "moods", pictures, pipe.codec, pipe.embedding, "moods", classes=classes)
+    made_for = latent_fingerprint(read_manifest(pipe.folder))
+    write_manifest(folder / "moods", "moods", encoder=made_for)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(pipe: RissolePipeline, databases: Path) -> Iterator[str]:
     """Where a real server with the tiny pipeline listens."""
     from rissole.ui import serve  # slow to import, and most tests need no page
 
-    app, url, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
+    app, url, _ = serve(pipe, "127.0.0.1", databases=[databases], prevent_thread_lock=True)
     yield url
     app.get_blocks().close()
 
@@ -100,12 +116,21 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def contexts(browser):
+    """Contexts of the browser by their options: one that has seen the page opens it faster."""
+    return {}
+
+
 @pytest.fixture
-def visit(browser, address, request):
+def visit(browser, contexts, address, request):
     """A visit of the page, by default on a desktop; nothing may go wrong in it."""
-    visit = Visit(browser, address, **getattr(request, "param", {}))
+    options = getattr(request, "param", {})
+    key = str(sorted(options.items()))
+    visit = Visit(browser, address, contexts.get(key), **options)
+    contexts[key] = visit.context
     yield visit
-    visit.context.close()
+    visit.leave()
     assert visit.troubles == []
 
 

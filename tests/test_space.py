@@ -1,9 +1,12 @@
 """What a Space needs: front matter, an app that is configured by its environment, ZeroGPU."""
 
+import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,13 @@ import yaml
 
 import app
 from rissole import zerogpu
+from rissole.ui.memory import Remembering
+from rissole.ui.painting import Painting
+from rissole.ui.share import Sharing
+from rissole.ui.sources import Sources
+from rissole.ui.state import Query, Visit
+from rissole.ui.studio import Studio
+from rissole.web import texts
 
 ROOT = Path(app.__file__).parent
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -54,6 +64,7 @@ def test_app_is_configured_by_its_environment_and_the_command_line_wins(monkeypa
     monkeypatch.setenv("RISSOLE_CLIP", "")
     told = app.parse([])
     assert (told.bundle, told.database, told.clip) == ("someone/cats", "someone/photos", None)
+    assert app.parse(["--databases", "all"]).databases == "all"
     assert app.parse(["--bundle", "other"]).bundle == "other"
 
 
@@ -77,3 +88,37 @@ def test_zerogpu_is_asked_for_where_it_is(tmp_path):
     env = {**os.environ, "SPACES_ZERO_GPU": "true", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_lent_gpu_does_can_be_sent_to_another_process(pipe, monkeypatch, tmp_path):
+    """Such a Space runs what it decorates in a process of its own."""
+    crossed = []
+
+    def sent(value):
+        crossed.append(type(value))
+        return pickle.loads(pickle.dumps(value))
+
+    def lend(duration):
+        def decorate(function):
+            if not inspect.isgeneratorfunction(function):
+                return lambda *given: sent(function(*sent(given)))
+            return lambda *given: map(sent, function(*sent(given)))
+
+        return decorate
+
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=lend))
+    studio = Studio(Sources(pipe), texts())
+    painting, remembering, sharing = Painting(studio), Remembering(studio), Sharing(studio)
+    pipe.database.image(3).save(tmp_path / "mine.png")
+    database = remembering.encoded([tmp_path / "mine.png"], "mine")
+    key = studio.sources.keep(pipe.with_database(database), "a visitor")
+    for visit in (Visit(), Visit(source=key, photos=key)):
+        query = Query(image=pipe.database.image(5))
+        visit, neighbors = remembering.choosing.found(visit, query, 2)
+        recipe = painting.wanted(visit, neighbors, "parallel", 2, 1, 1.5, 0)
+        *_, (message, _, after) = painting.frames(recipe, visit)
+        assert (message["state"], len(after.pictures)) == ("done", 1)
+        assert [done for done, _ in sharing.painted(recipe, after)][-1] == 1
+        assert sharing.near(recipe, after, query)["source"] == (visit.source or studio.key)
+    assert len(crossed) > 10

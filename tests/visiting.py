@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +27,22 @@ WATCH = f"""() => {{
 }}"""
 
 
+SETTLED = """() => Promise.allSettled(document.getAnimations()
+  .filter((one) => one.effect.getComputedTiming().endTime < Infinity)
+  .map((one) => one.finished))"""  # until nothing fades in or out
+
 PHONE = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 
 
 class Visit:
     """A tab on the page that notes what should not happen; options are a browser context's."""
 
-    def __init__(self, browser, address: str, width: int = 1440, height: int = 900, **options):
+    def __init__(
+        self, browser, address: str, context=None, width: int = 1440, height: int = 900, **options
+    ):
         self.address, self.troubles = address, []
         viewport = {"width": width, "height": height}
-        self.context = browser.new_context(viewport=viewport, **options)
+        self.context = context or browser.new_context(viewport=viewport, **options)
         self.page = self.context.new_page()
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
@@ -62,8 +70,18 @@ class Visit:
         """Generates, and waits until the finished picture is on the canvas."""
         self.set_steps(steps)
         self.page.click("#rs-generate")
+        self.finish()
+
+    def finish(self) -> None:
+        """Waits until the finished picture is on the canvas: frames are decoded off screen."""
         self.wait_for("done")
-        self.page.wait_for_timeout(200)
+        self.page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
+
+    def leave(self) -> None:
+        """Closes the tab; what it kept in the browser is for it alone."""
+        if not self.page.is_closed():
+            self.page.evaluate("localStorage.clear()")
+            self.page.close()
 
     def words(self) -> str:
         return self.page.inner_text(".rs-words")
@@ -77,7 +95,7 @@ class Visit:
     def check_access(self) -> None:
         """The checks of axe-core find nothing serious; no sideways scrolling."""
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
-        self.page.wait_for_timeout(700)  # until nothing fades in or out
+        self.page.evaluate(SETTLED)
         found = axe.Axe().run(self.page).response["violations"]
         serious = [one for one in found if one["impact"] in ("serious", "critical")]
         assert serious == [], [(one["id"], one["nodes"][0]["html"]) for one in serious]
@@ -94,12 +112,8 @@ def assert_canvas_shows(page, file) -> None:
 
 
 def canvas(page) -> np.ndarray:
-    shown = page.evaluate(
-        """() => { const canvas = document.querySelector(".rs-pixels");
-          const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-          return [canvas.height, canvas.width, [...all.data]]; }"""
-    )
-    return np.asarray(shown[2], np.int16).reshape(shown[0], shown[1], 4)[..., :3]
+    address = page.evaluate("document.querySelector('.rs-pixels').toDataURL('image/png')")
+    return pixels(io.BytesIO(base64.b64decode(address.partition(",")[2])))
 
 
 def save(page) -> dict:

@@ -9,9 +9,9 @@ it small messages (`frames`), and its script draws them. Each section of the pag
 from __future__ import annotations
 
 import functools
-import html
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -20,30 +20,31 @@ from starlette.middleware import Middleware
 
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
-from rissole.ui import api, choose, compare, explain, painting, presets, share
+from rissole.ui import api, choose, compare, explain, memory, painting, presets, share
 from rissole.ui.frames import Throttle
 from rissole.ui.page import Page
-from rissole.ui.parts import paragraph
+from rissole.ui.parts import heading, paragraph
+from rissole.ui.sources import Sources
 from rissole.ui.state import Visit
 from rissole.ui.studio import Studio
 from rissole.ui.theme import theme
 from rissole.web import asset, texts
-from rissole.web.guard import Guard, thumbnail_route
+from rissole.web.guard import Guard, thumbnail_routes
 
 __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
 MAX_UPLOAD_MB = 20
 QUEUE_SIZE = 64
-STYLES = ("page", "canvas", "share", "compare", "explain")
+STYLES = ("page", "memory", "canvas", "share", "compare", "explain")
 SCRIPTS = ("shared.js", "maps.js", "film.js", "inspector.js")  # in the order they need each other
 
 
-def build(pipe: RissolePipeline) -> gr.Blocks:
+def build(sources: Sources) -> gr.Blocks:
     """The page for a pipeline, with its endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
     Serve it with `serve`, which also adds what the page needs around it.
     """
-    studio = Studio(pipe, texts())
+    studio = Studio(sources, texts())
     words = studio.words["page"]
     options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
     with gr.Blocks(**options) as demo:
@@ -52,15 +53,21 @@ def build(pipe: RissolePipeline) -> gr.Blocks:
         presets.section(page)
         with gr.Row(elem_id="rs-page", equal_height=False):
             with gr.Column(elem_id="rs-choose", min_width=0):
-                choose.section(page)
+                with gr.Column(elem_classes="rs-card"):
+                    heading(1, studio.words["query"]["title"])
+                    memory.section(page)
+                    choose.queries(page)
+                with gr.Column(elem_classes="rs-card"):
+                    heading(2, studio.words["neighbors"]["title"])
+                    choose.nearest(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
         with gr.Column(elem_id="rs-more"):
             share.section(page)
             compare.section(page)
             explain.section(page)
-        gr.HTML(_footer(pipe, words), elem_id="rs-footer")
-        for part in (presets, choose, painting, share, compare, explain):
+        gr.HTML(_footer(studio.pipe, words), elem_id="rs-footer")
+        for part in (presets, memory, choose, painting, share, compare, explain):
             part.wire(page)
         api.wire(studio)
         _stay_local(demo, studio.errors)
@@ -71,6 +78,7 @@ def serve(
     pipe: RissolePipeline,
     host: str | None = None,
     port: int | None = None,
+    databases: Iterable[str | Path] = (),
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
@@ -79,6 +87,7 @@ def serve(
         pipe: the pipeline to serve.
         host: address to listen on; this computer only if left out.
         port: port to listen on; the first free one from 7860 if left out.
+        databases: folders of further databases for visitors to choose from.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -89,8 +98,9 @@ def serve(
         RissoleError: if host or port cannot be listened on.
     """
     _check_address(host, port)
-    options = {**launch_options(pipe), **options}
-    return build(pipe).launch(server_name=host, server_port=port or None, **options)
+    sources = Sources(pipe, databases)
+    options = {**launch_options(sources), **options}
+    return build(sources).launch(server_name=host, server_port=port or None, **options)
 
 
 def _check_address(host: str | None, port: int | None) -> None:
@@ -105,7 +115,7 @@ def _check_address(host: str | None, port: int | None) -> None:
         raise RissoleError(line) from None
 
 
-def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
+def launch_options(sources: Sources) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
     errors = texts()["errors"]
     guard = Middleware(
@@ -114,13 +124,13 @@ def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
         large=errors["large"].format(limit=MAX_UPLOAD_MB),
         remote=errors["remote"],
     )
-    thumbs = thumbnail_route(len(pipe.database), pipe.database.image)
+    thumbs = thumbnail_routes(sources.opened)
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     return {
         "theme": theme(),
         "head": f"<style>{styles}</style><script>{''.join(map(asset, SCRIPTS))}</script>",
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [guard], "routes": [thumbs]},
+        "app_kwargs": {"middleware": [guard], "routes": thumbs},
         "allowed_paths": [],
         "max_file_size": MAX_UPLOAD_MB * 2**20,
         "state_session_capacity": 100,
@@ -134,9 +144,7 @@ def launch_options(pipe: RissolePipeline) -> dict[str, Any]:
 def _header(studio: Studio) -> str:
     pipe, words = studio.pipe, studio.words["page"]
     sizes = {name: f"{count / 1e6:.1f}" for name, count in pipe.num_parameters().items()}
-    label = html.escape(pipe.database.label)
-    known = {"pictures": f"{len(pipe.database):,}", "label": label, **sizes}
-    facts = (fact.format(**known) for fact in words["facts"])
+    facts = (fact.format(**sizes) for fact in words["facts"])
     items = "".join(f"<li>{fact}</li>" for fact in facts)
     keys = f'<button type="button" data-keys aria-keyshortcuts="?">{words["keys"]}</button>'
     offline = f'<p id="rs-offline" role="alert" hidden>{words["offline"]}</p>'

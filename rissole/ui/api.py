@@ -13,6 +13,7 @@ from rissole.retrieval import Hits
 from rissole.ui.errors import clear_errors
 from rissole.ui.state import beneath
 from rissole.ui.studio import HEAVY, Studio, plain
+from rissole.zerogpu import on_gpu
 
 
 class Api:
@@ -179,7 +180,7 @@ def wire(studio: Studio) -> None:
     actions = Api(studio)
     for name in ("retrieve", "generate", "regenerate_block"):
         endpoint = getattr(actions, name)
-        gr.api(endpoint, api_name=name, **HEAVY)
+        gr.api(on_gpu(60)(endpoint), api_name=name, **HEAVY)
         _describe(endpoint)
 
 

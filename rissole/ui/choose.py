@@ -7,13 +7,16 @@ from typing import Any
 import gradio as gr
 
 from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.encoders import GET_CLIP
+from rissole.pipeline import RissolePipeline
 from rissole.retrieval import Hits
 from rissole.ui.errors import clear_errors
 from rissole.ui.frames import data_uri
 from rissole.ui.page import Page
-from rissole.ui.parts import component, heading, source
+from rissole.ui.parts import component, paragraph
 from rissole.ui.state import Query, Visit, place
 from rissole.ui.studio import LIGHT, Studio, plain
+from rissole.zerogpu import on_gpu
 
 NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
 
@@ -21,13 +24,14 @@ NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
 class Choosing:
     """The event handlers around the query.
 
-    The value of the neighbours is `{query, hits: [{id, score, on, pin, twin}], blocks}`. The
-    browser changes it freely (`on`, `pin`, order, additions, `blocks`: ids by "row,col") and it
-    comes back with every event, so nothing in it is taken on trust.
+    The value of the neighbours is `{query, hits: [{id, score, on, pin, twin, label}], blocks,
+    source, mine}`. The browser changes it freely (`on`, `pin`, order, additions, `blocks`: ids by
+    "row,col") and it comes back with every event, so nothing in it is taken on trust.
     """
 
     def __init__(self, studio: Studio):
-        self.studio, self.pipe, self.errors = studio, studio.pipe, studio.errors
+        self.studio, self.errors = studio, studio.errors
+        self._lent = on_gpu(20)(self._found)  # encodes a picture or words; the rest is look-ups
 
     def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
         """A random query and its neighbours."""
@@ -95,52 +99,84 @@ class Choosing:
             neighbors: the value of the neighbours so far, from the browser.
             off: ids that come switched off.
         """
-        hits = self.pipe.retrieve(**query.arguments(), k=plain(k))
+        lent = query.image is not None or query.text is not None
+        return (self._lent if lent else self._found)(visit, query, k, neighbors, off)
+
+    def _found(
+        self, visit: Visit, query: Query, k: int, neighbors: dict | None, off: Iterable[int]
+    ) -> tuple[Visit, dict]:
+        here = self.studio.of(visit)
+        hits = search(here.pipe, query, plain(k), visit.label)
         if not query.arguments():
             query = Query(item=hits.item)
-        rows = self._rows(hits, self._pinned(neighbors))
+        rows = _rows(here.pipe, hits, _pinned(here.pipe, neighbors))
         rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
         if not any(row["on"] for row in rows):
             rows = [{**row, "on": True} for row in rows]
-        value = {"query": shown_query(query), "hits": rows, "blocks": blocks_of(neighbors)}
-        return replace(visit, query=query), value
+        return replace(visit, query=query), value_of(here, query, rows, blocks_of(neighbors))
 
-    def _pinned(self, neighbors: dict | None) -> list[int]:
-        known = range(len(self.pipe.database))
-        pinned = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
-        return [i for i in dict.fromkeys(pinned) if type(i) is int and i in known]
 
-    def _rows(self, hits: Hits, pinned: list[int]) -> list[dict]:
-        score = dict(zip(hits.ids, hits.scores, strict=True))
-        ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
-        if hits.item is not None:
-            score = dict(zip(ids, self.pipe.similarity(hits.item, ids), strict=True))
-        return self.rows(ids, score, pinned)
+def value_of(
+    studio: Studio, query: Query | None, rows: Sequence[dict], blocks: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The value of the neighbours, see `Choosing`."""
+    shown = {"query": shown_query(query), "hits": list(rows), "blocks": dict(blocks)}
+    return {**shown, "source": studio.key, "mine": studio.own}
 
-    def rows(
-        self, ids: Sequence[int], score: Mapping[int, float], pinned: Sequence[int] = ()
-    ) -> list[dict]:
-        """What the page shows of neighbours: similarity where it is known, near-duplicates.
 
-        Args:
-            ids: the neighbours.
-            score: cosines of those whose similarity to the query is known.
-            pinned: ids that stay when the query changes.
-        """
-        vectors = {i: self.pipe.database.vector(i) for i in ids}
-        twins = {
-            i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
-            for n, i in enumerate(ids)
+def search(pipe: RissolePipeline, query: Query, k: Any, label: str | None) -> Hits:
+    """The neighbours of a query; an only picture is its own neighbour."""
+    hits = pipe.retrieve(**query.arguments(), k=k, label=label)
+    if hits.ids:
+        return hits
+    alone = pipe.retrieve(image=hits.query, k=k, label=label)
+    return replace(alone, item=hits.item)
+
+
+def _pinned(pipe: RissolePipeline, neighbors: dict | None) -> list[int]:
+    known = range(len(pipe.database))
+    pinned = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
+    return [i for i in dict.fromkeys(pinned) if type(i) is int and i in known]
+
+
+def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int]) -> list[dict]:
+    score = dict(zip(hits.ids, hits.scores, strict=True))
+    ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
+    if hits.item is not None:
+        score = dict(zip(ids, pipe.similarity(hits.item, ids), strict=True))
+    return rows_of(pipe, ids, score, pinned)
+
+
+def rows_of(
+    pipe: RissolePipeline,
+    ids: Sequence[int],
+    score: Mapping[int, float],
+    pinned: Sequence[int] = (),
+) -> list[dict]:
+    """What the page shows of neighbours: similarity and class where known, near-duplicates.
+
+    Args:
+        pipe: whose database they are in.
+        ids: the neighbours.
+        score: cosines of those whose similarity to the query is known.
+        pinned: ids that stay when the query changes.
+    """
+    vectors = {i: pipe.database.vector(i) for i in ids}
+    labels = dict(zip(ids, pipe.database.labels(ids), strict=True))
+    twins = {
+        i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
+        for n, i in enumerate(ids)
+    }
+    return [
+        {
+            "id": i,
+            "score": None if i not in score else round(float(score[i]), 4),
+            "pin": i in pinned,
+            "twin": twins[i],
+            "label": labels[i],
         }
-        return [
-            {
-                "id": i,
-                "score": None if i not in score else round(float(score[i]), 4),
-                "pin": i in pinned,
-                "twin": twins[i],
-            }
-            for i in ids
-        ]
+        for i in ids
+    ]
 
 
 def hits_of(neighbors: Any) -> list[dict]:
@@ -164,41 +200,48 @@ def shown_query(query: Query | None) -> dict[str, Any] | None:
     return {"text": query.text} if query.text is not None else {"item": query.item}
 
 
-def section(page: Page) -> None:
-    """Lays out the query and its neighbours."""
+def queries(page: Page) -> None:
+    """Lays out the ways to choose a query."""
+    pipe, said = page.studio.pipe, page.studio.words["query"]
+    with gr.Row(elem_classes="rs-buttons"):
+        page.surprise = gr.Button(said["surprise"], size="sm", elem_id="rs-surprise", min_width=0)
+        # no file_types: what a file is called says little, load_image judges what is in it
+        page.upload = gr.UploadButton(said["upload"], size="sm", elem_id="rs-upload", min_width=0)
+    if pipe.text_queries:
+        page.text = gr.Textbox(
+            label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
+        )
+    else:
+        how = paragraph(said["noText"].format(how=GET_CLIP))
+        gr.HTML(how, elem_id="rs-no-text", elem_classes="rs-hint")
+    count = len(pipe.database)
+    page.gallery = component("gallery", said, "rs-gallery", source=page.studio.key, count=count)
+
+
+def nearest(page: Page) -> None:
+    """Lays out the neighbours of the query."""
     pipe, words = page.studio.pipe, page.studio.words
-    said, place_ = words["query"], source(pipe)
-    with gr.Column(elem_classes="rs-card"):
-        heading(1, said["title"])
-        with gr.Row(elem_classes="rs-buttons"):
-            page.surprise = gr.Button(
-                said["surprise"], size="sm", elem_id="rs-surprise", min_width=0
-            )
-            # no file_types: what a file is called says little, load_image judges what is in it
-            page.upload = gr.UploadButton(
-                said["upload"], size="sm", elem_id="rs-upload", min_width=0
-            )
-        if getattr(pipe, "text_queries", False):
-            page.text = gr.Textbox(
-                label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
-            )
-        count = len(pipe.database)
-        page.gallery = component("gallery", said, "rs-gallery", source=place_, count=count)
-    with gr.Column(elem_classes="rs-card"):
-        heading(2, words["neighbors"]["title"])
-        page.neighbors = component(
-            *("neighbors", words["neighbors"], "rs-neighbors"),
-            source=place_,
-            queryTexts=said,
-            most=MAX_NEIGHBORS,
-        )
-        page.k = gr.Slider(
-            *(1, min(MAX_NEIGHBORS, len(pipe.database) - 1)),
-            value=pipe.defaults["k"],
-            step=1,
-            label=words["neighbors"]["k"],
-            elem_id="rs-k",
-        )
+    most = most_neighbors(pipe)
+    page.neighbors = component(
+        *("neighbors", words["neighbors"], "rs-neighbors"),
+        source=page.studio.key,
+        queryTexts=words["query"],
+        most=MAX_NEIGHBORS,
+    )
+    added = words["neighbors"]["upload"]
+    page.add = gr.UploadButton(added, size="sm", elem_id="rs-add", min_width=0)
+    page.k = gr.Slider(
+        *(1, most),
+        value=min(pipe.defaults["k"], most),
+        step=1,
+        label=words["neighbors"]["k"],
+        elem_id="rs-k",
+    )
+
+
+def most_neighbors(pipe: RissolePipeline) -> int:
+    """The largest k that makes sense: the query itself does not count."""
+    return max(2, min(MAX_NEIGHBORS, len(pipe.database) - 1))  # a slider needs two places
 
 
 def wire(page: Page) -> None:

@@ -19,14 +19,16 @@ from rissole.ui.parts import component
 from rissole.ui.state import Visit
 from rissole.ui.studio import LONG, Studio
 from rissole.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
+from rissole.zerogpu import on_gpu
 
 
 class Comparing:
     """The event handlers of the comparison."""
 
     def __init__(self, studio: Studio):
-        self.studio, self.pipe = studio, studio.pipe
+        self.studio = studio
         self.words, self.painting = studio.words["compare"], Painting(studio)
+        self.frames = on_gpu(120)(self._frames)
 
     def ways(self, visit: Visit, *settings: Any) -> Iterator[dict]:
         """The same query and seed in four ways; yields messages to the page.
@@ -37,9 +39,9 @@ class Comparing:
         """
 
         def frames() -> Iterator[dict]:
-            recipes = variants(self.painting.wanted(*settings))
+            recipes = variants(self.painting.wanted(visit, *settings))
             names = [self.words["ways"][name] for name in VARIANTS]
-            yield from self._frames(visit, [list(recipes.values())], names, [""], "ways")
+            yield from self.frames(visit, [list(recipes.values())], names, [""], "ways")
 
         yield from self._safely(frames())
 
@@ -57,10 +59,10 @@ class Comparing:
         """Two settings against each other, as the event says; yields as `ways` does."""
 
         def frames() -> Iterator[dict]:
-            recipe = self.painting.wanted(neighbors, order, grid, steps, guidance, seed)
+            recipe = self.painting.wanted(visit, neighbors, order, grid, steps, guidance, seed)
             x, y = (self._axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
-            yield from self._frames(visit, table, self._labels(x), self._labels(y), "cross")
+            yield from self.frames(visit, table, self._labels(x), self._labels(y), "cross")
 
         yield from self._safely(frames())
 
@@ -81,8 +83,8 @@ class Comparing:
         hits = hits_of(neighbors)
         on = [hit.get("id") for hit in hits if hit.get("on")]
         off = {hit.get("id") for hit in hits if not hit.get("on")}
-        query = visit.query.arguments()
-        more = self.pipe.retrieve(**query, k=MAX_NEIGHBORS).ids if query else []
+        query, pipe = visit.query.arguments(), self.studio.of(visit).pipe
+        more = pipe.retrieve(**query, k=MAX_NEIGHBORS, label=visit.label).ids if query else []
         return list(dict.fromkeys((*on, *(i for i in more if i not in off))))[:MAX_NEIGHBORS]
 
     def _frames(
@@ -94,15 +96,16 @@ class Comparing:
         kind: str,
     ) -> Iterator[dict]:
         recipes = [recipe for row in table for recipe in row]
+        here = self.studio.of(visit)
         for recipe in recipes:
-            self.pipe.check(recipe)
+            here.pipe.check(recipe)
         results: list[Result] = []
         message = {"run": secrets.token_hex(8), "state": "running", "error": None, "kind": kind}
         message |= {"columns": list(columns), "rows": list(rows), "count": len(recipes)}
-        message |= {"at": 0, "done": 0.0, "cells": []}
+        message |= {"at": 0, "done": 0.0, "cells": [], "mine": here.own}
         yield message
         throttle = Throttle(5)
-        with contextlib.closing(run(self.pipe, recipes)) as stages:
+        with contextlib.closing(run(here.pipe, recipes)) as stages:
             for index, done, result in stages:
                 message = {**message, "at": index, "done": round(done, 3)}
                 if result is not None:

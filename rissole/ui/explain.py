@@ -12,30 +12,32 @@ from rissole.explain import card_facts, latent_picture
 from rissole.ui.errors import clear_errors
 from rissole.ui.frames import data_uri
 from rissole.ui.page import Page
-from rissole.ui.parts import component, source
+from rissole.ui.parts import component
 from rissole.ui.state import Visit, place
 from rissole.ui.studio import LIGHT, Studio
+from rissole.zerogpu import on_gpu
 
 
 class Explaining:
     """The event handler of the strip; all but the latents is at hand in the browser."""
 
     def __init__(self, studio: Studio):
-        self.studio, self.pipe, self.errors = studio, studio.pipe, studio.errors
+        self.studio, self.errors = studio, studio.errors
+        self.latents = on_gpu(20)(self._query)
 
     def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
         """The latents of the query, and of the picture on show if it is finished."""
         with clear_errors(self.errors):
-            query = self._query(visit)
+            query = self.latents(visit)
             shown = visit.pictures[: place(visit.pictures, event) + 1]
             made = shown[-1].output.latents if getattr(event, "run", None) and shown else None
             return {"encoded": self._uri(query), "made": self._uri(made)}
 
     def _query(self, visit: Visit) -> Tensor | None:
-        item, image = visit.query.item, visit.query.image
+        item, image, pipe = visit.query.item, visit.query.image, self.studio.of(visit).pipe
         if item is not None:
-            return torch.as_tensor(self.pipe.database.latents([item]))
-        return None if image is None else self.pipe.encode(image)
+            return torch.as_tensor(pipe.database.latents([item]))
+        return None if image is None else pipe.encode(image)
 
     def _uri(self, latents: Tensor | None) -> str | None:
         return None if latents is None else data_uri(latent_picture(latents), None)
@@ -46,7 +48,7 @@ def section(page: Page) -> None:
     said, pipe = page.studio.words["explain"], page.studio.pipe
     with gr.Column(elem_classes="rs-card"):
         page.explain = component(
-            "explain", said, "rs-explain", source=source(pipe), facts=card_facts(pipe)
+            "explain", said, "rs-explain", source=page.studio.key, facts=card_facts(pipe)
         )
 
 

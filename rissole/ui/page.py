@@ -20,6 +20,7 @@ class Page:
         studio: the pipeline with the texts.
         demo: the blocks that all of this is in.
         visit: a `state.Visit`, one for each visitor.
+        memory: its value is what `memory.Remembering.show` returns.
         text: only where the pipeline understands words.
         neighbors: its value is described at `choose.Choosing`.
         canvas: its value is the last message, see `frames.frame`.
@@ -32,8 +33,10 @@ class Page:
     surprise: gr.Button = field(init=False)
     upload: gr.UploadButton = field(init=False)
     text: gr.Textbox | None = field(init=False, default=None)
+    memory: gr.HTML = field(init=False)
     gallery: gr.HTML = field(init=False)
     neighbors: gr.HTML = field(init=False)
+    add: gr.UploadButton = field(init=False)
     k: gr.Slider = field(init=False)
     canvas: gr.HTML = field(init=False)
     generate: gr.Button = field(init=False)

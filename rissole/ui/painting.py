@@ -15,9 +15,10 @@ from rissole.ui.choose import blocks_of, hits_of
 from rissole.ui.errors import clear_errors, one_line
 from rissole.ui.frames import Meter, Throttle, data_uri, frame
 from rissole.ui.page import Page
-from rissole.ui.parts import component, heading, source
-from rissole.ui.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
+from rissole.ui.parts import component, heading
+from rissole.ui.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
 from rissole.ui.studio import QUIET, Studio
+from rissole.zerogpu import on_gpu
 
 SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
 SLIDER_GUIDANCE = 6.0
@@ -27,7 +28,9 @@ class Painting:
     """The event handlers of the canvas."""
 
     def __init__(self, studio: Studio):
-        self.studio, self.pipe, self.errors = studio, studio.pipe, studio.errors
+        self.studio, self.errors = studio, studio.errors
+        # where a GPU is lent, it is for this: all that goes in and out can be sent to a process
+        self.frames = on_gpu(60)(self._frames)
 
     def paint(
         self,
@@ -44,7 +47,7 @@ class Painting:
 
         def frames() -> Iterator[tuple]:
             used = secrets.randbelow(2**32) if new_seed or seed is None else seed
-            recipe = self.wanted(neighbors, order, grid, steps, guidance, used)
+            recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
             for shown in self.frames(recipe, visit):
                 yield *shown, recipe.seed
 
@@ -67,12 +70,13 @@ class Painting:
                 raise RissoleError(self.errors["repaint"])
             last, seed = kept[-1].recipe, secrets.randbelow(2**32)
             values = self._switched_on(neighbors), order, last.grid, steps, guidance, seed
-            whole = self.studio.checked(*values)
+            checked = self.studio.of(visit).checked
             asked = getattr(event, "blocks", None)
-            blocks = self.studio.checked(*values, blocks=asked, init=whole).blocks
+            blocks = checked(*values, blocks=asked, init=checked(*values)).blocks
             own = self._own(neighbors, last.grid)
             own = {at: ids for at, ids in own.items() if at in blocks}
-            recipe = self.studio.checked(*values, own, blocks, beneath(last, blocks))
+            init = rebased(beneath(last, blocks), self.studio.of(visit).pipe.database.fingerprint)
+            recipe = checked(*values, own, blocks, init)
             yield from self.frames(recipe, replace(visit, pictures=kept))
 
         yield from self.safely(frames(), 3)
@@ -110,11 +114,18 @@ class Painting:
             raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
 
     def wanted(
-        self, neighbors: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
+        self,
+        visit: Visit,
+        neighbors: Any,
+        order: Any,
+        grid: Any,
+        steps: Any,
+        guidance: Any,
+        seed: Any,
     ) -> Recipe:
         """The recipe of the settings on the page, every one of them checked."""
         values = self._switched_on(neighbors), order, grid, steps, guidance, seed
-        return self.studio.checked(*values, self._own(neighbors, grid))
+        return self.studio.of(visit).checked(*values, self._own(neighbors, grid))
 
     def _switched_on(self, neighbors: dict | None) -> list:
         ids = [hit.get("id") for hit in hits_of(neighbors) if hit.get("on")]
@@ -128,15 +139,17 @@ class Painting:
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+    def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         """Paints a recipe; yields (canvas message, file to download, visit)."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
         meter = Meter(recipe.grid, before.message["spent"] if before else None)
         run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
         run["before"] = before.message["run"] if before else None
+        here = self.studio.of(visit)
+        run |= {"source": here.key, "mine": here.own}
         # closing the stream at once on Stop frees the processor within a step
-        with contextlib.closing(self.studio.stream(recipe, before)) as steps:
+        with contextlib.closing(here.stream(recipe, before)) as steps:
             for step in meter.timed(steps):
                 if step.output is None and not throttle.due(step.step, step.total_steps):
                     continue
@@ -171,7 +184,7 @@ def section(page: Page) -> None:
                 )
         page.canvas = component(
             *("canvas", said, "rs-canvas"),
-            source=source(pipe),
+            source=page.studio.key,
             grid=pipe.defaults["grid"],
             size=pipe.image_size,
         )

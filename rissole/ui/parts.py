@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from rissole.pipeline import RissolePipeline
 from rissole.web import asset
 
 
@@ -21,11 +20,6 @@ def component(name: str, script_words: dict, elem_id: str, **props: Any) -> gr.H
         texts=script_words,
         **props,
     )
-
-
-def source(pipe: RissolePipeline) -> dict[str, str]:
-    """Where thumbnails are, relative to the page; another database has another address."""
-    return {"base": "thumbs/", "version": pipe.database.fingerprint}
 
 
 def paragraph(text: str) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from rissole.ui.choose import Choosing
+from rissole.ui.choose import Choosing, most_neighbors
 from rissole.ui.errors import clear_errors
 from rissole.ui.page import Page
 from rissole.ui.state import Query, Visit
@@ -39,10 +39,11 @@ PRESETS = (
 
 def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
     """The values of a preset: (visit, neighbours, k, order, grid, steps, guidance)."""
-    shipped = actions.pipe.defaults
-    k = min(preset.k or shipped["k"], len(actions.pipe.database) - 1)
     with clear_errors(actions.errors):
-        item = actions.pipe.retrieve(k=1, seed=preset.seed).item
+        pipe = actions.studio.of(visit).pipe
+        shipped = pipe.defaults
+        k = min(preset.k or shipped["k"], most_neighbors(pipe))
+        item = pipe.retrieve(k=1, seed=preset.seed, label=visit.label).item
         visit, neighbors = actions.found(visit, Query(item=item), k)
     settings = shipped["grid"], shipped["num_inference_steps"], shipped["guidance_scale"]
     return visit, neighbors, k, preset.order, *settings

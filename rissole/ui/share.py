@@ -6,6 +6,7 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -13,24 +14,28 @@ import numpy as np
 from rissole.config import Recipe, RissoleError
 from rissole.images import read_recipe
 from rissole.share import animation, block_sheet, decode, layers, painting, query_of
-from rissole.ui.choose import Choosing, shown_query
+from rissole.ui.choose import rows_of, value_of
 from rissole.ui.errors import clear_errors
 from rissole.ui.frames import Throttle
+from rissole.ui.memory import Remembering
 from rissole.ui.page import Page
 from rissole.ui.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
 from rissole.ui.parts import component
 from rissole.ui.state import Picture, Query, Visit
 from rissole.ui.studio import LONG, QUIET, Studio
+from rissole.zerogpu import on_gpu
 
-SETTINGS = 8  # how many components `_settings` sets
+SETTINGS = 9  # how many components the memory and `_settings` set
 
 
 class Sharing:
     """The event handlers of the shelf."""
 
     def __init__(self, studio: Studio):
-        self.studio, self.pipe, self.errors = studio, studio.pipe, studio.errors
+        self.studio, self.errors = studio, studio.errors
         self.words, self.painting = studio.words["share"], Painting(studio)
+        self.remembering = Remembering(studio)
+        self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
 
@@ -44,9 +49,9 @@ class Sharing:
         def frames() -> Iterator[tuple]:
             link, fresh = getattr(event, "link", None), bool(getattr(event, "fresh", False))
             recipe, item = decode(link), query_of(link)
-            self._check(recipe, item)
+            there = self._checked(visit, recipe, item)
             query = None if item is None else Query(item=item)
-            yield from self._put_back(recipe, visit, query, fresh)
+            yield from self._put_back(recipe, there, visit, query, fresh)
 
         yield from self.painting.safely(frames(), 4 + SETTINGS)
 
@@ -59,29 +64,48 @@ class Sharing:
             if raw is None:
                 raise RissoleError(self.errors["recipe"])
             recipe = Recipe.from_dict(raw)
-            self._check(recipe, None)
+            there = self._checked(visit, recipe, None)
         query = Query(image=self.studio.query_picture(path), painted=True)
-        frames = self._put_back(recipe, visit, query)
+        frames = self._put_back(recipe, there, visit, query)
         yield from self.painting.safely(frames, 4 + SETTINGS)
 
-    def _check(self, recipe: Recipe, item: int | None) -> None:
-        self.pipe.check(recipe)
-        self.pipe.database.check([] if item is None else [item])
+    def _checked(self, visit: Visit, recipe: Recipe, item: int | None) -> Visit:
+        """The visit, moved to the database of a recipe that can be painted there."""
+        there, here, sources = visit, visit.source or self.studio.key, self.studio.sources
+        found = here  # a recipe that names no database is one for any
+        if recipe.database is not None:
+            found = sources.named(recipe.database, (visit.source, visit.photos))
+        if found not in (None, here):
+            there = self.remembering.at(replace(visit, source=found))
+        pipe = self.studio.of(there).pipe
+        if found is None and recipe.bundle in (None, pipe.fingerprint):
+            raise RissoleError(self.errors["elsewhere"])
+        pipe.check(recipe)
+        pipe.database.check([] if item is None else [item])
+        return there
 
     def _put_back(
-        self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool = False
+        self,
+        recipe: Recipe,
+        there: Visit,
+        visit: Visit,
+        query: Query | None,
+        fresh: bool = False,
     ) -> Iterator[tuple]:
         same = [gr.skip()] * (1 + SETTINGS)
-        visit = replace(visit, query=query or Query())
+        moved = there is not visit
+        visit = replace(there, query=query or Query())
         begun = {"begun": None if fresh else secrets.token_hex(4)}
-        yield gr.skip(), gr.skip(), visit, begun, *self._settings(recipe, query, fresh)
+        canvas = {"state": "idle", "mark": secrets.token_hex(4)} if moved and fresh else gr.skip()
+        settings = self._settings(recipe, visit, query, fresh)
+        yield canvas, gr.skip(), visit, begun, self._memory(visit, moved), *settings
         if fresh:
             return
         for message, path, changed in self._chain(recipe, visit):
             yield message, path, changed, *same
         if query is None:  # what the neighbours are near to, as far as can be told
             query = Query(image=changed.pictures[-1].output.images[0], painted=True)
-            found = gr.skip(), self._neighbors(recipe, query), *same[2:]
+            found = gr.skip(), gr.skip(), self.near(recipe, visit, query), *same[3:]
             yield gr.skip(), gr.skip(), replace(changed, query=query), *found
 
     def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
@@ -93,12 +117,15 @@ class Sharing:
                     yield {**message, **going_on}, path, changed
             visit = changed
 
-    def _settings(self, recipe: Recipe, query: Query | None, fresh: bool) -> tuple:
+    def _memory(self, visit: Visit, moved: bool) -> Any:
+        return self.remembering.show(visit) if moved else gr.skip()
+
+    def _settings(self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool) -> tuple:
         """Values for neighbors, k, order, grid, steps, guidance, seed and new_seed."""
         steps, guidance = recipe.num_inference_steps, recipe.guidance_scale
         return (
-            self._neighbors(recipe, query),
-            len(recipe.neighbors),
+            self.near(recipe, visit, query),
+            self.remembering.limit(visit, len(recipe.neighbors)),
             recipe.order,
             recipe.grid,
             gr.update(value=steps, maximum=max(steps, SLIDER_STEPS)),
@@ -107,45 +134,46 @@ class Sharing:
             fresh,
         )
 
-    def _neighbors(self, recipe: Recipe, query: Query | None) -> dict:
-        ids, score = list(recipe.neighbors), {}
+    def _neighbors(self, recipe: Recipe, visit: Visit, query: Query | None) -> dict:
+        ids, score, here = list(recipe.neighbors), {}, self.studio.of(visit)
         if query is not None:
             near = query.image if query.item is None else query.item
-            score = dict(zip(ids, self.pipe.similarity(near, ids), strict=True))
+            score = dict(zip(ids, here.pipe.similarity(near, ids), strict=True))
             ids.sort(key=lambda item: -score[item])
-        hits = [{**row, "on": True} for row in Choosing(self.studio).rows(ids, score)]
-        blocks = recipe.to_dict()["block_neighbors"]
-        return {"query": shown_query(query), "hits": hits, "blocks": blocks}
+        hits = [{**row, "on": True} for row in rows_of(here.pipe, ids, score)]
+        return value_of(here, query, hits, recipe.to_dict()["block_neighbors"])
 
     # -- files
 
-    def film(self, event: gr.EventData) -> Iterator[dict]:
+    def film(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """The painting of a link as an animated GIF; yields what the shelf is told."""
         with clear_errors(self.errors):
             recipe = decode(getattr(event, "link", None))
-            self.pipe.check(recipe)
+            there = self._checked(visit, recipe, None)
             frames, throttle = [], Throttle(4)
-            for done, frame in painting(self.pipe, recipe):
+            for done, frame in self.painted(recipe, there):
                 frames += [] if frame is None else [frame]
                 if throttle.due(0, 1):
                     yield {"job": "film", "done": round(done, 3)}
             name = f"rissole-{recipe.seed}.gif"
             yield _done(self.studio.file(animation(frames), name))
 
+    def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+        yield from painting(self.studio.of(visit).pipe, recipe)
+
     def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""
         with clear_errors(self.errors):
             recipe = decode(getattr(event, "link", None))
-            self.pipe.check(recipe)
+            there = self._checked(visit, recipe, None)
             yield {"job": "sheet", "done": 0}
-            shown = self._picture(recipe, visit)
+            shown = self._picture(recipe, there)
+            picture = self.studio.of(there).pipe.database.image
             shares = per_block(shown.attention, recipe.grid)
             title = self.words["sheetTitle"].format(
                 seed=recipe.seed, order=recipe.order, steps=recipe.num_inference_steps
             )
-            image = block_sheet(
-                shown.output.images[0], shown.ids, shares, self.pipe.database.image, title
-            )
+            image = block_sheet(shown.output.images[0], shown.ids, shares, picture, title)
             name = f"rissole-{recipe.seed}-blocks.png"
             yield _done(self.studio.png(image, recipe.to_dict(), name))
 
@@ -153,7 +181,7 @@ class Sharing:
         for picture in visit.pictures:
             if picture.recipe == recipe:
                 return picture
-        *_, (_, _, changed) = self._chain(recipe, Visit())
+        *_, (_, _, changed) = self._chain(recipe, replace(visit, pictures=()))
         return changed.pictures[-1]
 
 
@@ -174,9 +202,7 @@ def section(page: Page) -> None:
     pipe, said = page.studio.pipe, page.studio.words["share"]
     with gr.Column(elem_classes="rs-card"):
         # what was kept for another model could not be painted by this one
-        page.shelf = component(
-            "share", said, "rs-share", store=f"{pipe.fingerprint}-{pipe.database.fingerprint}"
-        )
+        page.shelf = component("share", said, "rs-share", store=pipe.fingerprint)
         with gr.Row(elem_classes="rs-unseen"):
             page.opened = gr.UploadButton(said["open"], elem_id="rs-opened")
 
@@ -185,7 +211,8 @@ def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
     actions, shelf, listens = Sharing(page.studio), page.shelf, {"api_visibility": "private"}
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
-    outputs = [page.canvas, page.download, page.visit, shelf, *settings, page.seed, page.new_seed]
+    settings = [page.memory, *settings, page.seed, page.new_seed]
+    outputs = [page.canvas, page.download, page.visit, shelf, *settings]
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):
@@ -193,7 +220,7 @@ def wire(page: Page) -> None:
     restore.failure(None, js="() => window.rissole.tell('unopened')", **listens)
     page.stop.click(None, cancels=[recall, restore], **listens)
 
-    film = shelf.film(actions.film, None, [shelf], **LONG)
+    film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
     sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
     for run in (film, sheet):
         run.failure(None, js="() => window.rissole.tell('unfiled')", **listens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -69,10 +69,20 @@ class Visit:
     Attributes:
         query: what was searched with.
         pictures: the finished pictures, oldest first, to repaint and to go back to.
+        source: key of the database in use, see `sources.Sources`; None for the first one.
+        label: the class that is searched alone.
+        encoder: what pictures are compared by; None as shipped.
+        photos: key of the visitor's own photos, in use or not.
+        skipped: files of theirs that were no pictures, and why.
     """
 
     query: Query = Query()
     pictures: tuple[Picture, ...] = ()
+    source: str | None = None
+    label: str | None = None
+    encoder: str | None = None
+    photos: str | None = None
+    skipped: tuple[str, ...] = ()
 
 
 def place(kept: Sequence[Picture], event: gr.EventData) -> int:
@@ -118,6 +128,13 @@ def shares_of(
     if before is None:
         return step.neighbors, step.attention_map
     return merged(before, step.neighbors, step.attention_map, recipe.blocks, recipe.grid)
+
+
+def rebased(recipe: Recipe | None, database: str) -> Recipe | None:
+    """The same recipe in a database that begins with all pictures of its own."""
+    if recipe is None:
+        return None
+    return replace(recipe, database=database, init=rebased(recipe.init, database))
 
 
 def beneath(recipe: Recipe, blocks: Sequence[Block]) -> Recipe:

@@ -15,7 +15,8 @@ from PIL import Image
 from rissole.config import Recipe, RissoleError
 from rissole.images import load_image, save_png, square
 from rissole.pipeline import BlockStep, RissolePipeline
-from rissole.ui.state import Picture
+from rissole.ui.sources import Sources, seen_by
+from rissole.ui.state import Picture, Visit
 
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
 _HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
@@ -29,12 +30,38 @@ class Studio:
     """One pipeline with the texts of the page. Keeps nothing between two events.
 
     Args:
-        pipe: the pipeline that retrieves and paints.
+        sources: the databases one can choose from.
         words: the texts of the page.
+        pipe: the pipeline that retrieves and paints; the one with the first database if left out.
+        key: of the database, part of the address of its thumbnails.
     """
 
-    def __init__(self, pipe: RissolePipeline, words: dict[str, Any]):
-        self.pipe, self.words, self.errors = pipe, words, words["errors"]
+    def __init__(
+        self,
+        sources: Sources,
+        words: dict[str, Any],
+        pipe: RissolePipeline | None = None,
+        key: str | None = None,
+    ):
+        self.sources, self.words, self.errors = sources, words, words["errors"]
+        self.pipe, self.key = pipe or sources.start, key or sources.key
+
+    def of(self, visit: Visit) -> Studio:
+        """With the database and the encoder that a visitor chose.
+
+        Raises:
+            RissoleError: when the database is not there any more.
+        """
+        key = visit.source or self.sources.key
+        pipe = self.sources.find(key)
+        if pipe is None:
+            raise RissoleError(self.errors["gone"])
+        return Studio(self.sources, self.words, seen_by(pipe, visit.encoder), key)
+
+    @property
+    def own(self) -> bool:
+        """Whether the database holds pictures that nobody but one visitor has."""
+        return self.pipe.database.in_memory
 
     def item(self, value: Any) -> int:
         """Checks the number of a gallery picture that came from the browser."""

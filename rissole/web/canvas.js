@@ -1,8 +1,8 @@
 // The live canvas. The server sends one small message per frame (see `frame` in ui/frames.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
-const { fill, make, thumb, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
-const { texts, source } = props;
+const { fill, make, thumb, put, write, hide, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
+const { texts } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
 pixels.width = pixels.height = whole(props.size, 16, 1024);
@@ -15,6 +15,7 @@ const VIEWS = ["picture", "won", "seams", "wipe"];
 let state = "idle"; // idle, starting, running, done, stopped or error
 let message = null; // the last one of the picture on show
 let finished = null; // the last one of a finished picture
+let source = props.source; // the database that is chosen now
 let chosen = []; // neighbours that are switched on now
 let own = {}; // neighbours of single blocks, ids by "row,col"
 let held = null; // the neighbour in hand
@@ -32,6 +33,7 @@ let asked = 0;
 let queued = false; // Generate was pressed a while ago, and no step has come yet
 let away = false; // the server does not answer
 let patience = null;
+let line = null; // how many wait, this visitor the last of them; null before it is known
 
 // ---- what is on show -------------------------------------------------------------------------
 
@@ -46,6 +48,7 @@ const focus = () => {
   return [Math.min(row, last), Math.min(col, last)];
 };
 const reel = () => (painting() ? film.reel(message.run) : []);
+const from = () => (painting() ? message.source : source); // where the picture's neighbours are
 const shown = () => {
   if (!painting()) return null;
   return scrubbed === null ? message : reel()[scrubbed] || message;
@@ -68,6 +71,7 @@ const load = async (address) => {
 const drawFrame = async (shown) => {
   const { frame, state: stage, repaint: blocks, grid: n } = shown;
   const order = ++asked;
+  pixels.dataset.shown = "";
   const image = await load(frame).catch(() => null);
   if (!image || order < drawn) return;
   drawn = order;
@@ -80,6 +84,7 @@ const drawFrame = async (shown) => {
     pen.drawImage(image, ...area, ...area);
   }
   pixels.dataset.frames = whole(pixels.dataset.frames, 0, 1e9) + 1;
+  pixels.dataset.shown = scrubbed === null ? stage : "scrubbed";
   renderBlock();
   renderOverlay();
   tell("drawn", shown);
@@ -145,8 +150,8 @@ part(".rs-views").setAttribute("aria-label", texts.views.label);
 let heat = null; // the seam ratio that is on show
 const renderOverlay = () => {
   const overlay = part(".rs-overlay");
-  overlay.hidden = !["won", "seams"].includes(view);
-  part(".rs-picture").dataset.view = view;
+  hide(overlay, !["won", "seams"].includes(view));
+  put(part(".rs-picture"), "data-view", view);
   if (overlay.hidden) return;
   const to = overlay.getContext("2d");
   if (view === "seams") {
@@ -164,7 +169,8 @@ const wipe = part(".rs-wipe input");
 const renderWipe = () => {
   const open = view === "wipe";
   const before = part(".rs-earlier");
-  part(".rs-wipe").hidden = before.hidden = !open;
+  hide(part(".rs-wipe"), !open);
+  hide(before, !open);
   cells.toggleAttribute("inert", open);
   if (!open) return;
   part(".rs-picture").style.setProperty("--at", `${wipe.value}%`);
@@ -181,8 +187,8 @@ element.querySelectorAll(".rs-wipe-name")[1].textContent = texts.after;
 const renderViews = () => {
   if (!possible(view)) view = "picture";
   for (const [name, button] of Object.entries(views)) {
-    button.disabled = !possible(name);
-    button.setAttribute("aria-pressed", String(view === name));
+    if (button.disabled === possible(name)) button.disabled = !possible(name);
+    put(button, "aria-pressed", view === name);
   }
   renderOverlay();
   renderWipe();
@@ -250,9 +256,9 @@ const renderBadge = (node, at) => {
 const renderMark = (node, heard, row, col) => {
   const best = heard?.winner(row, col);
   const mark = node.querySelector(".rs-mark");
-  mark.hidden = !best;
+  hide(mark, !best);
   if (!best) return;
-  mark.textContent = best.n + 1;
+  write(mark, best.n + 1);
   Object.assign(mark.style, { background: maps.colour(best.n), color: maps.ink(best.n) });
 };
 
@@ -264,14 +270,14 @@ const renderCells = () => {
     const at = Number(node.dataset.at);
     const here = [Math.floor(at / n), at % n];
     const focused = at === row * n + col;
-    node.dataset.state = painting() ? looks(at) : "idle";
+    put(node, "data-state", painting() ? looks(at) : "idle");
     node.classList.toggle("rs-here", focused);
     node.classList.toggle("rs-picked", picked.has(at));
-    node.setAttribute("aria-selected", String(picked.size ? picked.has(at) : focused));
-    node.tabIndex = focused ? 0 : -1;
+    put(node, "aria-selected", picked.size ? picked.has(at) : focused);
+    put(node, "tabindex", focused ? 0 : -1);
     const words = [fill(texts.cell, { row: here[0] + 1, col: here[1] + 1, state: texts.cellStates[looks(at)] })];
     if (own[here.join()]) words.push(fill(texts.cellOwn, { items: own[here.join()].join(", ") }));
-    node.setAttribute("aria-label", words.join(", "));
+    put(node, "aria-label", words.join(", "));
     renderBadge(node, here.join());
     renderMark(node, heard, ...here);
   }
@@ -340,8 +346,8 @@ const why = () => {
   return brush() ? texts.following : "";
 };
 
-const panel = window.rissole.inspector(part(".rs-focus"), { texts, source }, {
-  film, focus, side, shown, live, why,
+const panel = window.rissole.inspector(part(".rs-focus"), { texts }, {
+  film, source: from, focus, side, shown, live, why,
   message: () => message,
   chosen: () => chosen,
   own: (row, col) => own[`${row},${col}`],
@@ -376,18 +382,18 @@ new IntersectionObserver(([seen]) => { goto.hidden = seen.intersectionRatio > 0.
   .observe(picture);
 
 const renderTools = () => {
-  follow.hidden = !(pinned && brush());
-  again.hidden = many.hidden = !canRepaint();
-  again.textContent = picked.size > 1 ? fill(texts.repaintMany, { count: picked.size }) : texts.repaint;
-  many.setAttribute("aria-pressed", String(several));
-  undoing.hidden = !canUndo();
-  more.hidden = state !== "done";
-  clearing.hidden = !Object.keys(own).length;
+  hide(follow, !(pinned && brush()));
+  for (const one of [again, many]) hide(one, !canRepaint());
+  write(again, picked.size > 1 ? fill(texts.repaintMany, { count: picked.size }) : texts.repaint);
+  put(many, "aria-pressed", several);
+  hide(undoing, !canUndo());
+  hide(more, state !== "done");
+  hide(clearing, !Object.keys(own).length);
 };
 
 const renderHeld = () => {
   const box = part(".rs-held");
-  box.hidden = held === null;
+  hide(box, held === null);
   cells.classList.toggle("rs-holding", held !== null);
   if (held === null) return;
   const image = box.querySelector("img");
@@ -415,7 +421,10 @@ const lowered = (text) => text.charAt(0).toLowerCase() + text.slice(1);
 const words = () => {
   if (away && live()) return texts.away;
   if (state === "idle") return chosen.length ? texts.idle : texts.loading;
-  if (state === "starting") return queued ? texts.queued : texts.starting;
+  if (state === "starting") {
+    if (!queued) return texts.starting;
+    return line ? fill(texts.inLine, { place: line }) : texts.queued;
+  }
   if (state === "error") return message?.error || texts.failed;
   if (state === "running") return where(message);
   if (scrubbed !== null) return where(shown());
@@ -441,7 +450,7 @@ const cost = () => {
   if (!live() && other && chosen.length && scrubbed === null) return texts.older;
   return fill(state === "running" || scrubbed !== null ? texts.calls : texts.callsSeed, values);
 };
-const renderCost = () => { part(".rs-cost").textContent = cost(); };
+const renderCost = () => write(part(".rs-cost"), cost());
 
 const share = () => {
   if (!painting() || state === "starting") return 0;
@@ -455,14 +464,14 @@ const announce = (text) => {
   const now = Date.now();
   if (state === "running" && now - spoken < 3000) return;
   spoken = now;
-  part(".rs-announce").textContent = text;
+  write(part(".rs-announce"), text);
 };
 
 const renderProgress = () => {
   const percent = Math.round(100 * share());
   part(".rs-bar span").style.transform = state === "starting" ? "" : `scaleX(${percent / 100})`;
-  part(".rs-bar").setAttribute("aria-valuenow", percent);
-  part(".rs-words").textContent = words();
+  put(part(".rs-bar"), "aria-valuenow", percent);
+  write(part(".rs-words"), words());
   renderCost();
   if (scrubbed === null) announce(words());
 };
@@ -474,8 +483,8 @@ const slider = part(".rs-scrub");
 const renderFilm = () => {
   const last = reel().length - 1;
   const open = !live() && state !== "error" && last > 0;
-  part(".rs-film").hidden = !open;
-  part(".rs-bar").hidden = open;
+  hide(part(".rs-film"), !open);
+  hide(part(".rs-bar"), open);
   if (!open) return;
   slider.max = last;
   slider.value = scrubbed ?? last;
@@ -511,7 +520,7 @@ slider.addEventListener("input", () => { stopPlaying(); scrub(Number(slider.valu
 part(".rs-play").addEventListener("click", play);
 
 const render = () => {
-  part(".rs-canvas").dataset.state = state;
+  put(part(".rs-canvas"), "data-state", state);
   phase(state);
   buildCells();
   renderViews();
@@ -528,7 +537,9 @@ const render = () => {
 
 const receive = () => {
   const value = props.value;
-  if (!value || !value.state || muted || (value.run && value.run === deadRun)) return;
+  if (!value || !value.state) return;
+  if (value.state === "idle") return clearAway();
+  if (muted || (value.run && value.run === deadRun)) return;
   state = value.state;
   scrubbed = null;
   stopPlaying();
@@ -543,6 +554,16 @@ const receive = () => {
   render();
 };
 
+// Another database was chosen: what is on show was painted from pictures of the one before.
+const clearAway = () => {
+  if (live()) return;
+  stopPlaying();
+  [state, message, finished, pinned, scrubbed, view] = ["idle", null, null, null, null, "picture"];
+  picked = new Set();
+  drawCommon();
+  render();
+};
+
 const wait = () => {
   muted = false;
   state = "starting";
@@ -551,7 +572,22 @@ const wait = () => {
   view = "picture";
   stopPlaying();
   clearTimeout(patience);
-  patience = setTimeout(() => { queued = true; render(); }, 3000);
+  line = null;
+  pixels.dataset.shown = "";
+  patience = setTimeout(standInLine, 1500);
+};
+
+// First come, first served: the place can only get better than when it was first asked for.
+const standInLine = async () => {
+  if (state !== "starting") return;
+  const answer = await fetch("gradio_api/queue/status", { cache: "no-store" }).catch(() => null);
+  const size = answer?.ok ? (await answer.json()).queue_size : null;
+  if (state !== "starting") return;
+  queued = true;
+  if (Number.isInteger(size)) line = Math.min(line ?? size, size);
+  render();
+  clearTimeout(patience);
+  patience = setTimeout(standInLine, 1500);
 };
 
 const start = () => {
@@ -627,9 +663,9 @@ hear("grid", (value) => {
   render();
 });
 hear("neighbors", (detail) => {
-  const before = JSON.stringify([chosen, own]);
-  ({ ids: chosen, blocks: own, held } = detail);
-  if (state === "idle" && JSON.stringify([chosen, own]) !== before) drawCommon();
+  const before = JSON.stringify([chosen, own, source]);
+  ({ ids: chosen, blocks: own, held, source } = detail);
+  if (state === "idle" && JSON.stringify([chosen, own, source]) !== before) drawCommon();
   render();
 });
 

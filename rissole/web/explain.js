@@ -1,7 +1,8 @@
 // The steps of the method, shown with what is on the page now: the query, its neighbours, the
 // frames of the current run. The server adds what the browser cannot know, the latents.
 const { fill, make, thumb, hear, tell } = window.rissole;
-const { texts, source, facts } = props;
+const { texts } = props;
+let { source, facts } = props;
 const part = (name) => element.querySelector(name);
 const fold = part("details");
 const STEPS = ["encode", "cut", "retrieve", "condition", "denoise", "stitch", "decode"];
@@ -9,7 +10,7 @@ const FRAMES = 4; // of the painting, in the step that denoises
 
 let query = null;
 let ids = [];
-let run = null; // {id, grid, position, used, frames, done}
+let run = null; // {id, grid, position, used, frames, done, source}
 let latents = { encoded: null, made: null };
 
 // ---- pieces ----------------------------------------------------------------------------------
@@ -57,7 +58,8 @@ const draw = {
   retrieve: () => [querySrc() && shot(querySrc(), "rs-query-mark"), ...ids.slice(0, 8).map((id) => shot(thumb(source, id)))],
   condition: () => {
     const at = run?.position || middle();
-    const seen = (run?.own[at.join()] || run?.used || ids).slice(0, 8).map((id) => block(thumb(source, id), grid(), at));
+    const seen = (run?.own[at.join()] || run?.used || ids).slice(0, 8)
+      .map((id) => block(thumb(run?.source || source, id), grid(), at));
     return [last() ? block(last(), grid(), at) : null, ...seen];
   },
   denoise: () => spread(run?.frames || [], FRAMES).map((src) => shot(src)),
@@ -98,8 +100,9 @@ const look = () => { if (fold.open) trigger("look", { run: run?.done ? run.id : 
 
 let waiting = null;
 hear("neighbors", (detail) => {
-  const other = JSON.stringify(detail.query) !== JSON.stringify(query);
-  ({ query, ids } = detail);
+  const other = JSON.stringify([detail.query, detail.source]) !== JSON.stringify([query, source]);
+  if (detail.source !== source) run = null; // painted from other pictures
+  ({ query, ids, source } = detail);
   if (other) latents = { ...latents, encoded: null };
   render(["encode", "cut", "retrieve", "condition"]);
   if (!other) return;
@@ -109,7 +112,7 @@ hear("neighbors", (detail) => {
 
 hear("drawn", (message) => {
   if (run?.id !== message.run) {
-    run = { id: message.run, frames: [], own: {}, done: false };
+    run = { id: message.run, frames: [], own: {}, done: false, source: message.source };
     latents = { ...latents, made: null };
   }
   run.frames.push(message.frame);
@@ -138,7 +141,7 @@ part(".rs-steps").append(...[...figures.values()].map((view) => view.parentEleme
 part(".rs-paper a").textContent = texts.paper;
 part(".rs-paper a").href = texts.paperAddress;
 part(".rs-facts h2").textContent = fill(texts.factsTitle, facts);
-part(".rs-facts dl").append(...Object.entries(texts.facts).flatMap(([name, { label, text }]) => {
+const renderFacts = () => part(".rs-facts dl").replaceChildren(...Object.entries(texts.facts).flatMap(([name, { label, text }]) => {
   if (!(name in facts)) return [];
   const term = make("dt");
   term.textContent = label;
@@ -146,4 +149,9 @@ part(".rs-facts dl").append(...Object.entries(texts.facts).flatMap(([name, { lab
   detail.textContent = fill(text, facts);
   return [term, detail];
 }));
+hear("memory", ({ about, count, fingerprint }) => {
+  facts = { ...facts, label: about, pictures: count.toLocaleString("en"), database: fingerprint };
+  renderFacts();
+});
+renderFacts();
 tell("listening");

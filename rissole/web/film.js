@@ -11,7 +11,8 @@ window.rissole.Film = class {
     if (message.state === "done" && reel.at(-1)?.state === "done") return;
     if (reel.length < this.length || message.state === "done") reel.push(message);
     this.reels.set(message.run, reel);
-    if (message.state === "done") this.finals.set(message.run, message.frame);
+    // a picture that is put back with all it was painted upon goes on where another would be done
+    if (message.link) this.finals.set(message.run, message.frame);
   }
 
   forget() {

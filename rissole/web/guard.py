@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Callable
 
+import numpy as np
 from PIL import Image
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rissole.retrieval import Database
+
 ONE_YEAR = "public, max-age=31536000, immutable"
+NEVER = "private, no-store"
 
 
 def to_webp(image: Image.Image, quality: int | None = 85) -> bytes:
@@ -23,25 +26,42 @@ def to_webp(image: Image.Image, quality: int | None = 85) -> bytes:
     return buffer.getvalue()
 
 
-def thumbnail_route(count: int, picture: Callable[[int], Image.Image]) -> Route:
-    """`/thumbs/<item>.webp` for the items 0 to `count` - 1; browsers keep what they got.
+def thumbnail_routes(find: Callable[[str], Database | None]) -> list[Route]:
+    """What browsers fetch of databases, and `/here`, where they look whether the server is.
+
+    `/thumbs/<key>/<item>.webp` are the pictures; browsers keep what they got, but not of what
+    lives in memory only. `/thumbs/<key>/classes.bin` is the class of each, two bytes, low one
+    first, -1 for none.
 
     Args:
-        count: how many pictures there are.
-        picture: gives the picture of an item.
+        find: gives the database of a key, or None.
     """
 
-    @functools.lru_cache(maxsize=2048)
-    def encoded(item: int) -> bytes:
-        return to_webp(picture(item))
-
-    def endpoint(request: Request) -> Response:
-        item = request.path_params["item"]
-        if item >= count:
+    def answer(request: Request, content: Callable[[Database], bytes], kind: str) -> Response:
+        database = find(request.path_params["key"])
+        if database is None or request.path_params.get("item", 0) >= len(database):
             return PlainTextResponse("no such picture", status_code=404)
-        return Response(encoded(item), 200, {"Cache-Control": ONE_YEAR}, "image/webp")
+        cache = NEVER if database.in_memory else ONE_YEAR
+        return Response(content(database), 200, {"Cache-Control": cache}, kind)
 
-    return Route("/thumbs/{item:int}.webp", endpoint)
+    def picture(request: Request) -> Response:
+        return answer(request, lambda db: db.webp(request.path_params["item"]), "image/webp")
+
+    def classes(request: Request) -> Response:
+        return answer(request, classes_of, "application/octet-stream")
+
+    return [
+        Route("/here", lambda request: Response(status_code=204)),
+        Route("/thumbs/{key}/{item:int}.webp", picture),
+        Route("/thumbs/{key}/classes.bin", classes),
+    ]
+
+
+def classes_of(database: Database) -> bytes:
+    """The class of every picture as 16-bit numbers."""
+    number = {name: n for n, name in enumerate(database.classes)}
+    labels = database.labels(range(len(database)))
+    return np.array([number.get(label, -1) for label in labels], "<i2").tobytes()
 
 
 class _TooLargeError(Exception):

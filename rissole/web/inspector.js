@@ -1,6 +1,6 @@
 // The panel beside the picture: one block, whom it listened to, what it cost, how it came about.
-window.rissole.inspector = (element, { texts, source }, look) => {
-  const { fill, make, thumb, maps, carry } = window.rissole;
+window.rissole.inspector = (element, { texts }, look) => {
+  const { fill, make, thumb, put, write, hide, maps, carry } = window.rissole;
   const MOMENTS = 8;
   const part = (name) => element.querySelector(name);
   const list = part(".rs-tiles");
@@ -27,7 +27,10 @@ window.rissole.inspector = (element, { texts, source }, look) => {
     const n = look.side();
     const [row, col] = look.focus();
     const place = (at) => (n > 1 ? `${(100 * at) / (n - 1)}%` : "0%");
-    node.style.backgroundImage = `url("${thumb(source, id)}")`;
+    const key = [look.source(), id, n, row, col].join();
+    if (node.dataset.crop === key) return;
+    node.dataset.crop = key;
+    node.style.backgroundImage = `url("${thumb(look.source(), id)}")`;
     node.style.backgroundSize = `${n * 100}%`;
     node.style.backgroundPosition = `${place(col)} ${place(row)}`;
   };
@@ -36,7 +39,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
 
   const tile = ({ id }) => {
     const node = make("li", "rs-tile");
-    const button = make("button", "rs-tile-pick", { type: "button", "data-id": id, "data-src": thumb(source, id) });
+    const button = make("button", "rs-tile-pick", { type: "button", "data-id": id, "data-src": thumb(look.source(), id) });
     const chip = make("span", "rs-chip", { "aria-hidden": "true" });
     const bar = make("span", "rs-weight", { "aria-hidden": "true" });
     bar.append(make("span"));
@@ -50,7 +53,7 @@ window.rissole.inspector = (element, { texts, source }, look) => {
   };
 
   const buildTiles = (heard) => {
-    const ids = heard.map(({ id }) => id).join();
+    const ids = [look.source(), ...heard.map(({ id }) => id)].join();
     if (list.dataset.ids === ids) return;
     list.dataset.ids = ids;
     list.classList.toggle("rs-many", heard.length > 8);
@@ -65,14 +68,14 @@ window.rissole.inspector = (element, { texts, source }, look) => {
     bar.style.transform = `scaleX(${share === null ? 0 : share / most})`;
     bar.style.background = n === null ? "" : maps.colour(n);
     const chip = node.querySelector(".rs-chip");
-    chip.hidden = n === null || look.view() !== "won";
-    chip.textContent = n === null ? "" : n + 1;
-    if (n !== null) Object.assign(chip.style, { background: maps.colour(n), color: maps.ink(n) });
-    node.querySelector(".rs-percent").textContent = percent === null ? "" : `${percent} %`;
+    hide(chip, n === null || look.view() !== "won");
+    write(chip, n === null ? "" : n + 1);
+    if (!chip.hidden) Object.assign(chip.style, { background: maps.colour(n), color: maps.ink(n) });
+    write(node.querySelector(".rs-percent"), percent === null ? "" : `${percent} %`);
     const button = node.querySelector(".rs-tile-pick");
-    button.setAttribute("aria-pressed", String(large === id));
+    put(button, "aria-pressed", large === id);
     const label = fill(percent === null ? texts.tileIdle : texts.tile, { item: id, percent });
-    button.setAttribute("aria-label", look.view() === "won" && n !== null ? `${n + 1}: ${label}` : label);
+    put(button, "aria-label", look.view() === "won" && n !== null ? `${n + 1}: ${label}` : label);
   };
 
   const renderTiles = (heard) => {
@@ -85,17 +88,17 @@ window.rissole.inspector = (element, { texts, source }, look) => {
 
   const renderPair = (heard) => {
     const [row, col] = look.focus();
-    part(".rs-focus-name").textContent = look.side() === 1
-      ? texts.focusWhole : fill(texts.focus, { row: row + 1, col: col + 1 });
+    write(part(".rs-focus-name"), look.side() === 1
+      ? texts.focusWhole : fill(texts.focus, { row: row + 1, col: col + 1 }));
     const other = favourite(heard);
-    part(".rs-other").hidden = !other;
+    hide(part(".rs-other"), !other);
     if (!other) return;
     const box = part(".rs-other-crop");
     crop(box, other.id);
     const percent = other.share === null ? null : Math.round(100 * other.share);
     const text = fill(percent === null ? texts.tileIdle : texts.tile, { item: other.id, percent });
-    box.setAttribute("aria-label", text);
-    part(".rs-other figcaption").textContent = text;
+    put(box, "aria-label", text);
+    write(part(".rs-other figcaption"), text);
   };
 
   const cost = () => {
@@ -116,13 +119,23 @@ window.rissole.inspector = (element, { texts, source }, look) => {
     const [row, col] = look.focus();
     const at = message ? row * message.grid + col : 0;
     const places = message && !look.live() ? look.film.moments(message.run, at, MOMENTS) : [];
-    box.hidden = places.length < 2;
-    const key = box.hidden ? "" : [message.run, at, places.length, look.view()].join();
-    if (key !== stripKey && !box.hidden) drawStrip(places, row, col, message);
+    const why = message && !look.live() && places.length < 2 ? without(message, row, col) : "";
+    hide(box, places.length < 2 && !why);
+    const key = box.hidden ? "" : [message.run, at, places.length, look.view(), why].join();
+    if (key !== stripKey && !box.hidden) drawStrip(why ? [] : places, row, col, message);
     stripKey = key;
+    if (why) write(part(".rs-moments .rs-hint"), why);
     for (const button of box.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.place) === look.scrubbed()));
     }
+  };
+
+  // Why there is no film of a finished block.
+  const without = (message, row, col) => {
+    if (message.state !== "done") return "";
+    const kept = message.repaint && !message.repaint.some(([r, c]) => r === row && c === col);
+    if (kept) return message.before && look.film.reel(message.before).length ? texts.stripKept : texts.stripKeptOnly;
+    return look.film.reel(message.run).length > 1 ? "" : texts.stripNone;
   };
 
   const drawStrip = (places, row, col, message) => {
@@ -151,8 +164,8 @@ window.rissole.inspector = (element, { texts, source }, look) => {
     renderTiles(heard);
     renderPair(heard);
     renderStrip();
-    part(".rs-focus-why").textContent = cost() || look.why();
-    part(".rs-listens").textContent = look.shown() ? texts.listens : texts.sees;
+    write(part(".rs-focus-why"), cost() || look.why());
+    write(part(".rs-listens"), look.shown() ? texts.listens : texts.sees);
   };
 
   carry(list, ".rs-tile-pick");

@@ -1,16 +1,17 @@
 // The query and its neighbours. The value is {query, hits: [{id, score, on, pin, twin}], blocks}:
 // `blocks` holds the neighbours of single blocks, ids by "row,col". What a visitor changes is
 // changed here, and the server reads it when the next picture is painted.
-const { fill, make, thumb, tell, hear, carry, whole } = window.rissole;
-const { texts, queryTexts, source, most } = props;
+const { fill, make, thumb, fillMenu, tell, hear, carry, whole } = window.rissole;
+const { texts, queryTexts, most } = props;
 const part = (name) => element.querySelector(name);
 const list = part(".rs-hits");
+let labelOf = null; // class of a picture, as the gallery knows it
 let held = null; // the neighbour in hand: the next block that is tapped gets it
 
 list.setAttribute("aria-label", texts.group);
 part(".rs-query-picture").alt = queryTexts.alt;
 
-const current = () => ({ query: null, hits: [], blocks: {}, ...(props.value || {}) });
+const current = () => ({ query: null, hits: [], blocks: {}, source: props.source, ...(props.value || {}) });
 const hitOf = (id) => current().hits.find((hit) => hit.id === id);
 
 const change = (changes) => {
@@ -47,7 +48,7 @@ const add = (id) => {
   const { hits } = current();
   if (hitOf(id)) return say(fill(texts.already, { item: id }));
   if (hits.length >= most) return say(fill(texts.full, { most }));
-  change({ hits: [...hits, { id, score: null, on: true, pin: true, twin: null }] });
+  change({ hits: [...hits, { id, score: null, on: true, pin: true, twin: null, label: labelOf?.(id) || null }] });
   say(fill(texts.added, { item: id }));
 };
 
@@ -94,34 +95,35 @@ const tile = (hit) => {
   const node = make("li", "rs-hit", { "data-id": hit.id });
   const pick = make("button", "rs-hit-pick", { type: "button", "data-id": hit.id });
   const picture = make("img", "", { alt: "", width: 128, height: 128 });
-  picture.src = thumb(source, hit.id);
+  picture.src = thumb(current().source, hit.id);
   pick.append(picture, make("span", "rs-twin", { "aria-hidden": "true" }), make("span", "rs-pin", { "aria-hidden": "true" }));
   pick.addEventListener("click", () => hold(hit.id));
   const power = make("button", "rs-switch", { type: "button", role: "switch" });
   power.addEventListener("click", () => toggle(hit.id));
   const row = make("div", "rs-hit-row");
   row.append(make("span", "rs-score"), power);
-  node.append(pick, row);
+  node.append(pick, make("span", "rs-class", { "aria-hidden": "true" }), row);
   return node;
 };
 
-const renderQuery = (query) => {
+const renderQuery = (query, mine) => {
   const picture = part(".rs-query-picture");
   const foreign = typeof query?.image === "string";
   picture.hidden = !query || typeof query.text === "string";
   if (!query) return;
   if (!picture.hidden) {
-    const address = foreign ? query.image : thumb(source, query.item);
+    const address = foreign ? query.image : thumb(current().source, query.item);
     if (picture.getAttribute("src") !== address) picture.src = address;
   }
   const name = foreign ? (query.painted ? queryTexts.painted : queryTexts.image)
-    : typeof query.text === "string" ? queryTexts.words : queryTexts.item;
+    : typeof query.text === "string" ? queryTexts.words : mine ? queryTexts.mine : queryTexts.item;
   part(".rs-query-name").textContent = fill(name, query);
 };
 
 const described = (hit) => {
   const score = hit.score === null ? "" : Number(hit.score).toFixed(2);
   const words = [fill(score ? texts.toggle : texts.plain, { item: hit.id, score })];
+  if (hit.label) words.push(hit.label);
   if (hit.pin) words.push(texts.pinned);
   if (Number.isInteger(hit.twin)) words.push(fill(texts.twin, { item: hit.twin }));
   return { score, label: words.join(", ") };
@@ -137,12 +139,17 @@ const renderHit = (hit, node) => {
   power.setAttribute("aria-checked", String(Boolean(hit.on)));
   power.setAttribute("aria-label", fill(texts.switch, { item: hit.id }));
   node.querySelector(".rs-score").textContent = score || texts.noScore;
+  node.querySelector(".rs-class").textContent = hit.label || "";
+  node.querySelector(".rs-class").hidden = !hit.label;
   node.querySelector(".rs-pin").hidden = !hit.pin;
   node.querySelector(".rs-twin").hidden = !Number.isInteger(hit.twin);
   node.querySelector(".rs-twin").textContent = texts.twinMark;
 };
 
+let drawnFrom = null; // the database that the tiles show
 const renderHits = (hits) => {
+  if (drawnFrom !== current().source) list.replaceChildren();
+  drawnFrom = current().source;
   const known = new Map([...list.children].map((node) => [Number(node.dataset.id), node]));
   const wanted = hits.map((hit) => known.get(hit.id) || tile(hit));
   // moving what is there keeps the focus; replacing all of it would lose it
@@ -168,16 +175,16 @@ const renderChosen = () => {
 };
 
 const render = () => {
-  const { query, hits, blocks } = current();
+  const { query, hits, blocks, source, mine } = current();
   if (held !== null && !hitOf(held)) held = null;
-  renderQuery(query);
+  renderQuery(query, mine);
   renderHits(hits);
   renderChosen();
   const on = hits.filter((hit) => hit.on);
   part(".rs-on-count").textContent =
     hits.length ? fill(texts.count, { on: on.length, all: hits.length }) : texts.loading;
   part(".rs-neighbors").classList.toggle("rs-loading", !hits.length);
-  tell("neighbors", { query, ids: on.map((hit) => hit.id), all: hits.map((hit) => hit.id), blocks, held });
+  tell("neighbors", { query, ids: on.map((hit) => hit.id), all: hits.map((hit) => hit.id), blocks, held, source });
 };
 
 // ---- what happens ------------------------------------------------------------------------------
@@ -206,9 +213,19 @@ document.addEventListener("pointermove", (event) => {
   for (const node of list.children) node.classList.toggle("rs-target", node === over);
 });
 hear("drop", () => { for (const node of list.children) node.classList.remove("rs-target"); });
+const menu = part(".rs-menu");
+menu.querySelector("span").textContent = texts.near;
+menu.querySelector("select").addEventListener("change", ({ target }) => {
+  say(texts.searching);
+  trigger("measure", { encoder: target.value });
+});
+hear("memory", ({ encoders, encoder }) =>
+  fillMenu(menu, encoders.map((name) => [name, texts.encoders[name] || name]), encoder));
+hear("unmoved", () => say(texts.hint));
 hear("add", add);
 hear("assign", assign);
 hear("clear", clear);
+hear("classes", (found) => { labelOf = found; });
 hear("escape", () => { if (held !== null) hold(held); });
 hear("release", () => { if (held !== null) hold(held); });
 

@@ -68,13 +68,15 @@ const renderShelf = (name) => {
 const renderTools = () => {
   const off = !chosen || Boolean(job);
   for (const name of ["open", "fresh"]) tool(name).disabled = off || live();
-  for (const name of ["favourite", "link", "film", "sheet"]) tool(name).disabled = off;
+  for (const name of ["film", "sheet"]) tool(name).disabled = off;
+  // nobody else has the photos, and here they are gone with the page
+  for (const name of ["favourite", "link"]) tool(name).disabled = off || Boolean(chosen.mine);
   tool("file").disabled = live();
   tool("quit").hidden = !job;
   const marked = favourite() >= 0;
   tool("favourite").setAttribute("aria-pressed", String(marked));
   tool("favourite").textContent = marked ? texts.unmark : texts.mark;
-  part(".rs-picked").textContent = chosen ? fill(texts.chosen, { name: chosen.name }) : "";
+  part(".rs-picked").textContent = chosen ? fill(chosen.mine ? texts.chosenMine : texts.chosen, { name: chosen.name }) : "";
 };
 
 const render = () => {
@@ -101,13 +103,13 @@ const shrink = async (frame) => {
   return canvas.toDataURL("image/webp", 0.8);
 };
 
-const remember = async ({ state, link, seed, frame }) => {
+const remember = async ({ state, link, seed, frame, mine }) => {
   if (state !== "done" || !link) return;
   if (opening) say("");
   opening = false;
   const known = kept.history.find((picture) => picture.link === link);
   const thumb = known ? known.thumb : await shrink(frame);
-  const picture = known || { link, thumb, name: fill(texts.picture, { seed }) };
+  const picture = known || { link, thumb, name: fill(texts.picture, { seed }), mine: Boolean(mine) };
   if (!known) kept.history = [picture, ...kept.history].slice(0, CAP.history);
   write("history");
   choose(picture);

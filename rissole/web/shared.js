@@ -14,7 +14,34 @@ window.rissole = (() => {
   };
 
   // Thumbnails have an address of their own, relative to the page, and never change.
-  const thumb = (source, item) => `${source.base}${Number(item)}.webp?v=${source.version}`;
+  const thumb = (source, item) => `thumbs/${encodeURIComponent(source)}/${Number(item)}.webp`;
+
+  // Only what changes is written: 15 times a second, all else costs more than the picture.
+  const put = (node, name, value) => {
+    if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+  };
+  const write = (node, text) => {
+    if (node.textContent !== String(text)) node.textContent = text;
+  };
+  const hide = (node, hidden) => {
+    if (node.hidden !== hidden) node.hidden = hidden;
+  };
+
+  // A menu for two or more [value, text]; without a choice there is no menu.
+  const fillMenu = (menu, options, chosen) => {
+    const select = menu.querySelector("select");
+    menu.hidden = options.length < 2;
+    const key = JSON.stringify(options);
+    if (select.dataset.key !== key) {
+      select.dataset.key = key;
+      select.replaceChildren(...options.map(([value, text]) => {
+        const option = make("option", "", { value });
+        option.textContent = text;
+        return option;
+      }));
+    }
+    select.value = chosen;
+  };
 
   const whole = (value, low, high) => Math.min(high, Math.max(low, Math.trunc(Number(value) || 0)));
 
@@ -143,7 +170,7 @@ window.rissole = (() => {
   let away = false;
   const look = async () => {
     if (document.hidden && !away) return;
-    const answer = await fetch("thumbs/0.webp?here", { method: "HEAD", cache: "no-store" }).catch(() => null);
+    const answer = await fetch("here", { cache: "no-store" }).catch(() => null);
     const gone = !answer?.ok;
     if (gone !== away) tell("away", gone);
     away = gone;
@@ -166,5 +193,5 @@ window.rissole = (() => {
     requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 60));
   };
 
-  return { go, fetchFile, fill, make, thumb, whole, arrow, tell, hear, phase, live, press, carry };
+  return { go, fetchFile, fill, make, thumb, put, write, hide, fillMenu, whole, arrow, tell, hear, phase, live, press, carry };
 })();
