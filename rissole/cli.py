@@ -308,7 +308,7 @@ def _follow(stream: Iterator[BlockStep], title: str) -> GenerationOutput:
 
 @app.command()
 def sheet(
-    bundle: Bundle = "cifar10-32",
+    bundle: Bundle,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
     columns: Annotated[int, typer.Option(help="Pictures of each class.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the first column; the next has seed + 1.")] = 0,

@@ -579,7 +579,8 @@ class Denoiser(SavedNetwork):
         self, state: State, embedding: Tensor, features: NeighborFeatures, visible: Tensor
     ) -> Tensor:
         """Canvas features (B, C1, S/2, S/2); zeros for who may not see the canvas."""
-        if self.canvas is None:
+        unseen = not self.training and not state.context.any()  # a recorded step cannot ask
+        if self.canvas is None or unseen:
             b, width, half = len(embedding), self.block.view.in_features, self.where.shape[-1] // 2
             return embedding.new_zeros(b, width, half, half)
         view = self.canvas(state, embedding, features, visible)

@@ -33,9 +33,8 @@ class Conditions:
     Attributes:
         features: encoded neighbors of the B pictures.
         visible: bool (B, g, g, K), which neighbors each block may see.
-        guidance_scale: 1 is unguided; above, a picture is led away from what its blocks would paint
-            knowing neither the neighbors nor each other (as arXiv 2406.02507 leads away from a
-            weaker model); 0 paints as if there were no neighbors.
+        guidance_scale: 1 is unguided; above, a picture is led away from what the network would
+            paint knowing less (arXiv 2406.02507); 0 paints as if there were no neighbors.
     """
 
     features: NeighborFeatures
@@ -184,32 +183,54 @@ class _Run:
     def _velocity(self, state: State, group: list[int], level: float) -> Tensor:
         """The guided velocity (B, C, S, S), right on the group's blocks."""
         scale, visible = self.conditions.guidance_scale, self.conditions.visible
+        if not scale:
+            return self._evaluate(state, visible & False, group)
+        seeing = self._evaluate(state, visible, group)
         if not is_guided(level, scale):
-            return self._evaluate(state, visible if scale else visible & False, group)
-        twice = State(*(torch.cat([t, t]) for t in state))
-        twice.context[len(visible) :] = False
-        seeing, blind = self._evaluate(twice, torch.cat([visible, visible & False]), group).chunk(2)
+            return seeing
+        blind = self._blind(state, group)
         return blind + scale * (seeing - blind)
 
-    def _evaluate(self, state: State, visible: Tensor, group: list[int]) -> Tensor:
-        """Velocities (N, C, S, S) of N canvases, as many as or twice those of the run."""
+    def _blind(self, state: State, group: list[int]) -> Tensor:
+        """What the same network would do if it knew less: (B, C, S, S).
+
+        Where all blocks are at one level it takes the canvas for one block, and sees neither a
+        coarse view of it nor neighbors: no border of blocks can show in the difference. Elsewhere
+        it lacks the neighbors alone.
+        """
+        visible = self.conditions.visible & False
+        if len(group) < self.grid**2 or not state.context.any():
+            return self._evaluate(state, visible, group, listen=False)
+        whole = State(
+            state.canvas, state.levels[:, :1, :1], state.present[:, :1, :1], state.context & False
+        )
+        index = torch.zeros(len(state.canvas), 1, dtype=torch.long, device=state.canvas.device)
+        windows, _ = self._call(whole, visible[:, :1, :1], index)
+        return inner(windows, 1, self.model.config.halo)[:, 0]
+
+    def _evaluate(
+        self, state: State, visible: Tensor, group: list[int], listen: bool = True
+    ) -> Tensor:
+        """Velocities (B, C, S, S) from the windows of a group of blocks."""
         index, halo = torch.tensor(group, device=state.canvas.device), self.model.config.halo
-        times = len(state.canvas) // len(self.noise)
-        self.calls += times
-        features = self.conditions.features if times == 1 else self.conditions.features.repeat(2)
+        windows, share = self._call(state, visible, index.expand(len(state.canvas), -1))
+        if listen:
+            self._listen(share, group)
+        if state.context[0]:
+            return blend(windows, index, self.grid, halo)
+        return self._place(inner(windows, self.grid, halo), group)
+
+    def _call(self, state: State, visible: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """One evaluation of the network: windows (B, n, C, w, w) and attention."""
+        self.calls += 1
         with self.lock, torch.inference_mode():
             windows, share = self.model(
-                state, features, visible, index.expand(len(state.canvas), -1), weights=True
+                state, self.conditions.features, visible, index, weights=True
             )
         windows = windows.float()
         if not torch.isfinite(windows).all():
             raise RissoleError("the network returned numbers that are not finite")
-        self._listen(share[: len(self.noise)], group)
-        alone = self._place(inner(windows, self.grid, halo), group)
-        if not state.context.any():
-            return alone
-        together = blend(windows, index, self.grid, halo)
-        return torch.where(state.context[:, None, None, None], together, alone)
+        return windows, share
 
     def _listen(self, share: Tensor, group: list[int]) -> None:
         share = inner(share.float(), self.grid, self.model.config.halo // 2)

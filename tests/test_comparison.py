@@ -97,7 +97,7 @@ def test_unknown_baseline_is_refused():
 
 def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     cases = [
-        Case("ours", num_inference_steps=1, k=2),
+        Case("ours", num_inference_steps=2, k=2),
         Case("theirs", "published", "independent", 2, 2, 1.0, 3),
         Case("copies", "nearest neighbor"),
         Case("absent", "whole-image"),
@@ -109,7 +109,7 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert seen == ["ours", "theirs", "copies"]
     assert write_report(run, cases[2:], "no-paintings").exists()  # a table without its picture
     assert json.loads((run / "comparison" / "rows.json").read_text()) == rows
-    assert rows["ours"]["network_calls"] == 2
+    assert rows["ours"]["network_calls"] == 3
     assert rows["theirs"]["network_calls"] == 8
     assert rows["copies"]["features"]["n"] == 16
     add_costs(run)

@@ -37,7 +37,7 @@ def test_run_measures_every_picture(pipe, recipe):
     stages = list(run(pipe, list(ways.values())))
     results = [result for _, _, result in stages if result is not None]
     assert [result.recipe for result in results] == list(ways.values())
-    assert [result.network_calls for result in results] == [4, 2, 16 * 4, 4]
+    assert [result.network_calls for result in results] == [3, 2, 16 * 3, 3]
     for result in results:
         assert result.seconds > 0
         assert result.seam_ratio == seams(result.image, 4) > 0
