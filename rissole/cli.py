@@ -984,7 +984,7 @@ def compare(
     ] = "methods",
     samples: Annotated[int, typer.Option(help="Pictures to paint and measure per row.")] = 1024,
     steps: Annotated[int, typer.Option(help="Denoising steps of the block denoiser.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.5,
+    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.3,
     size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of queries, noise and measures.")] = 0,
     costs: Annotated[

@@ -68,7 +68,7 @@ class Case:
     order: str = "parallel"
     grid: int = 4
     num_inference_steps: int = 20
-    guidance_scale: float = 1.5
+    guidance_scale: float = 1.3
     k: int = 8
     neighbors: str = "nearest"
 
@@ -101,7 +101,7 @@ def ablations(steps: int, guidance: float) -> list[Case]:
         replace(ours, name="no neighbors", k=0),
         replace(ours, name="random pictures as neighbors", neighbors="random"),
         replace(ours, name="random pictures of the class", neighbors="class"),
-        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.25, 2.0, 3.0)),
+        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.6, 2.0, 3.0)),
         *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in (5, 8, 12, 16, 30, 50)),
         replace(ours, name="trained without halo", model="no-halo"),
         replace(ours, name="trained without canvas", model="no-canvas"),

@@ -32,7 +32,7 @@ DEFAULTS = {
     "order": "parallel",
     "grid": 4,
     "num_inference_steps": 20,
-    "guidance_scale": 1.5,
+    "guidance_scale": 1.3,
     "k": 8,
 }
 
@@ -45,7 +45,7 @@ def paint_many(
     order: str = "parallel",
     grid: int = 4,
     num_inference_steps: int = 20,
-    guidance_scale: float = 1.5,
+    guidance_scale: float = 1.3,
     seed: int = 0,
     batch: int = 128,
 ) -> Tensor:
@@ -206,8 +206,8 @@ def paint_gallery(
     candidates: int = 4096,
     order: str = "parallel",
     grid: int = 4,
-    num_inference_steps: int = 25,
-    guidance_scale: float = 1.5,
+    num_inference_steps: int = 40,
+    guidance_scale: float = 1.0,
     near_share: float = 0.01,
     device: str = "cuda",
     seed: int = 0,
