@@ -257,7 +257,7 @@ def test_four_ways_side_by_side(visit, pipe):
     notes = page.locator(".rs-shot figcaption").all_inner_texts()
     assert len(notes) == len(VARIANTS)
     assert all(re.fullmatch(r"seams \d+\.\d\d · \d+ calls · \d+\.\d s", note) for note in notes)
-    assert [int(note.split("·")[1].split()[0]) for note in notes] == [4, 2, 64, 4]
+    assert [int(note.split("·")[1].split()[0]) for note in notes] == [3, 2, 48, 3]
 
     page.locator(".rs-table [data-link]").nth(1).click()  # without retrieval: on the canvas now
     page.wait_for_function("document.querySelector('#rs-guidance input').value === '0'")
