@@ -325,7 +325,7 @@ def test_a_block_by_itself_tells_its_own_cost(visit):
     visit.page.get_by_label("One after another").check()
     visit.paint(steps=3)
     visit.page.click("[data-at='7']")
-    assert visit.page.inner_text(".rs-focus-why").startswith("4 network calls, ")  # one step is guided
+    assert visit.page.inner_text(".rs-focus-why").startswith("4 network calls, ")  # one guided
     assert visit.page.inner_text(".rs-focus-why").endswith("for this block")
 
 
