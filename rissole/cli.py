@@ -88,7 +88,8 @@ Steps = Annotated[
 Guidance = Annotated[
     float | None,
     typer.Option(
-        help="How strongly the neighbors guide, 0 to 20; 1 is off.", show_default="as shipped"
+        help="0 to 20; 1 is off, more is clearer and less varied, 0 leaves the neighbors out.",
+        show_default="as shipped",
     ),
 ]
 Neighbors = Annotated[

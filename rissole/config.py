@@ -31,7 +31,8 @@ class Recipe:
         order: "parallel", "sequential" or "independent".
         grid: blocks per side, 1, 2 or 4.
         num_inference_steps: denoising steps of each block, 1 to 200.
-        guidance_scale: classifier-free guidance on the neighbors; 1 switches it off.
+        guidance_scale: 1 is unguided; above, away from what the network would paint knowing less;
+            0 as if there were no neighbors.
         seed: the noise of every block is its crop of the canvas noise of this seed.
         blocks: blocks that were repainted; empty for a whole picture.
         init: recipe of the picture whose other blocks were kept, when `blocks` is not empty.

@@ -100,10 +100,6 @@ class NeighborFeatures(NamedTuple):
     tokens: Tensor
     canvas: Tensor
 
-    def repeat(self, times: int) -> NeighborFeatures:
-        """The same features for a batch `times` as long."""
-        return NeighborFeatures(*(f.repeat(times, 1, 1, 1, 1) for f in self))
-
 
 def fourier(values: Tensor, channels: int, top: float = 1000.0) -> Tensor:
     """Sine and cosine features of values in [0, 1]: (...,) to (..., channels)."""

@@ -69,7 +69,7 @@ class Api:
             order: "parallel", "sequential" or "independent".
             grid: blocks per side, 1, 2 or 4.
             steps: denoising steps of each block, 1 to 200.
-            guidance_scale: how strongly the neighbours guide, 0 to 20; 1 is off.
+            guidance_scale: 0 to 20; 1 is off, more is clearer and less varied.
             seed: the same settings with the same seed give the same picture; random if left out.
 
         Returns:
@@ -110,7 +110,7 @@ class Api:
             image: or the PNG file that one of them returned.
             neighbors: numbers of the database pictures to guide this block, 1 to 16 of them.
             steps: denoising steps of the block, 1 to 200.
-            guidance_scale: how strongly the neighbours guide, 0 to 20; 1 is off.
+            guidance_scale: 0 to 20; 1 is off, more is clearer and less varied.
             seed: the same seed gives the same block; random if left out.
 
         Returns:
