@@ -91,7 +91,7 @@ def test_history_favourites_and_all_but_the_seed(visit):
     assert page.is_checked("#rs-new-seed input")
     assert (canvas(page) == first).all()
 
-    page.reload()
+    visit.go(page.url)
     page.wait_for_selector(".rs-hit")
     assert (kept(page).count(), kept(page, "favourites").count()) == (2, 1)
     kept(page, "favourites").nth(0).dblclick()
@@ -129,7 +129,7 @@ def test_a_link_opens_the_same_picture(visit, pipe):
     assert decode(address_).to_dict() == recipe
     assert len(recipe["blocks"]) == 1
 
-    page.goto(address_)
+    visit.go(address_)
     finish(visit)
     assert (canvas(page) == painted).all()
     assert save(page) == recipe
@@ -155,7 +155,7 @@ BAD_LINKS = {
 
 def test_a_bad_link_says_why_and_the_page_works(visit):
     for query, said in BAD_LINKS.values():
-        visit.page.goto(visit.address + query)
+        visit.go(visit.address + query)
         visit.wait_for("error")
         assert said in visit.words()
         assert "\n" not in visit.words()

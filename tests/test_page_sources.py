@@ -92,7 +92,7 @@ def test_another_database_with_its_classes(visit, moods, browser, address):
     assert other.page.locator(".rs-thumb").count() > 10
     link = page.locator(".rs-kept").first.get_attribute("data-link")
     assert decode(link).database == moods.database.fingerprint
-    other.page.goto(f"{address}?{link}")  # a link brings its database along
+    other.go(f"{address}?{link}")  # a link brings its database along
     other.finish()
     assert (canvas(other.page) == canvas(page)).all()
     assert other.page.locator(".rs-thumb").count() == 10
@@ -141,7 +141,7 @@ def test_own_photos_for_this_visit_only(visit, photos, browser, address):
 
     link = page.locator(".rs-kept").first.get_attribute("data-link")
     other = Visit(browser, address)
-    other.page.goto(f"{address}?{link}")
+    other.go(f"{address}?{link}")
     other.wait_for("error")
     assert "somebody's own photos" in other.words()
     assert other.page.locator("[data-of=database] option").count() == 2

@@ -58,6 +58,16 @@ class Visit:
         if not request.url.startswith((self.address, "data:", "blob:")):
             self.troubles.append(f"request to {request.url}")
 
+    def go(self, address: str) -> None:
+        """Opens another address in this tab, once the page in it has ended.
+
+        A page that is left in the middle of a request reports the cut line; that is no trouble.
+        """
+        before = list(self.troubles)
+        self.page.goto("about:blank")
+        self.troubles[:] = before
+        self.page.goto(address)
+
     def set_steps(self, steps: int) -> None:
         box = self.page.locator("#rs-steps input[type=number]")
         box.fill(str(steps))
