@@ -16,9 +16,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny, ConfigMixin, VQModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
+from rissole.files import save_tensors
 
 CLASSES = {c.__name__: c for c in (AutoencoderTiny, AutoencoderKL, VQModel)}
 
@@ -107,7 +109,9 @@ class Codec(nn.Module):
         copy = deepcopy(self.model)
         for tensor in (*copy.parameters(), *copy.buffers()):
             tensor.data = tensor.data.half()
-        copy.save_pretrained(folder, safe_serialization=True)
+        copy.save_config(folder)
+        weights = {name: tensor.contiguous() for name, tensor in copy.state_dict().items()}
+        save_tensors(weights, Path(folder) / SAFETENSORS_WEIGHTS_NAME, {"format": "pt"})
         path = Path(folder) / "config.json"
         config = json.loads(path.read_text())
         config.pop("_name_or_path", None)  # a path of this machine

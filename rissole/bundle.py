@@ -19,9 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.images import write_atomic
+from rissole.files import write_atomic
 
 MANIFEST = "manifest.json"
+LEFT_OUT = "left-out.json"  # of a database: names of its maker's files, which stay with its maker
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
 LOADED = (".safetensors", ".json", ".faiss")  # kinds of files that loaders look for by name
@@ -120,6 +121,22 @@ def fingerprint(manifest: Mapping[str, Any], prefix: str | tuple[str, ...] = "")
     files = manifest["files"].items()
     hashes = sorted(entry["sha256"] for path, entry in files if path.startswith(prefix))
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
+
+
+def copy_files(folder: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
+    """Copies all files but the manifest and hidden ones.
+
+    The copies are new files, with the permissions that those have.
+
+    Args:
+        folder: a bundle or database.
+        target: folder to write into.
+        skip: what the paths of those begin with that are left out.
+    """
+    for path in _listing(folder):
+        if not path.startswith(skip):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, target / path)
 
 
 def bundled_names() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from rissole.images import write_atomic
+from rissole.files import write_atomic
 
 BUNDLE_FACTS = {
     "license": "other",

@@ -1070,10 +1070,11 @@ def push(
 
 
 def _list_files(folder: Path) -> None:
-    """Verify a bundle and print what it holds."""
+    """Verify a bundle and print what of it would be sent."""
     from rissole.bundle import verify
+    from rissole.hub import sendable
 
-    files = verify(folder)["files"]
+    files = sendable(verify(folder))
     for path, entry in sorted(files.items()):
         typer.echo(f"{entry['size']:>12,}  {path}")
     total = sum(entry["size"] for entry in files.values())

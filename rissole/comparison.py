@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -43,6 +43,7 @@ from rissole.evaluation import (
     train_probe,
 )
 from rissole.features import FeatureNetwork
+from rissole.files import save_tensors
 from rissole.pipeline import RissolePipeline, default_scheduler, fast_dtype
 from rissole.sampler import canvas_noise, is_guided, set_levels
 from rissole.scale import peak_rss
@@ -385,7 +386,7 @@ def compare(
         images, cost = paint_case(bench, case)
         row = measure(bench, images, reference, bench.wanted(case))
         rows[case.name] = {"case": asdict(case), **cost, **row}
-        save_file({"images": images[:16].contiguous()}, _pictures(out, case.name))
+        save_tensors({"images": images[:16].contiguous()}, _pictures(out, case.name))
         path.write_text(json.dumps(rows, indent=2) + "\n")
         if on_row:
             on_row(case.name, rows[case.name])

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rissole.blocks import inner, per_cell, take_windows, window_size
 from rissole.config import RissoleError
+from rissole.files import save_tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -484,7 +485,7 @@ class SavedNetwork(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {k: v.to("cpu", torch.float16).contiguous() for k, v in self.state_dict().items()}
         config = json.dumps(asdict(self.config))
-        save_file(weights, folder / "model.safetensors", metadata={"config": config})
+        save_tensors(weights, folder / "model.safetensors", metadata={"config": config})
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

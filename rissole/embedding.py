@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rissole.config import RissoleError
+from rissole.files import save_tensors
 
 
 class LatentEmbedding:
@@ -45,7 +45,7 @@ class LatentEmbedding:
         # one key only: with several, their order in the file, and so its hash, is random
         meta = {"config": json.dumps({"cells": self.cells})}
         Path(folder).mkdir(parents=True, exist_ok=True)
-        save_file({"mean": self.mean}, Path(folder) / "embedding.safetensors", metadata=meta)
+        save_tensors({"mean": self.mean}, Path(folder) / "embedding.safetensors", metadata=meta)
 
     @classmethod
     def load(cls, folder: str | Path) -> LatentEmbedding:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,11 +20,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
 from rissole.embedding import LatentEmbedding
+from rissole.files import save_tensors
 
 NAMES = ("latent", "latent-corner", "learned", "clip")
 CLIP = "MobileCLIP2-S0"  # 11 M weights see pictures, 63 M read words; see `ClipEncoder.load`
@@ -166,7 +165,7 @@ class LearnedEncoder(nn.Module, QueryEncoder):
         Path(folder).mkdir(parents=True, exist_ok=True)
         state = {k: v.detach().half().cpu().contiguous() for k, v in self.state_dict().items()}
         meta = {"config": json.dumps(asdict(self.config))}
-        save_file(state, Path(folder) / "encoder.safetensors", metadata=meta)
+        save_tensors(state, Path(folder) / "encoder.safetensors", metadata=meta)
 
     @classmethod
     def load(cls, folder: str | Path) -> LearnedEncoder:
@@ -279,13 +278,6 @@ class ClipEncoder(QueryEncoder):
     @staticmethod
     def _unit(vectors: Tensor) -> Tensor:
         return F.normalize(vectors.float(), dim=-1)
-
-
-def cache_folder() -> Path:
-    """Where vectors are kept that a database lacks: `$RISSOLE_CACHE`, or the user's cache."""
-    configured = os.environ.get("RISSOLE_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(configured) if configured else Path(base) / "rissole"
 
 
 @contextmanager

@@ -31,11 +31,11 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
+from rissole.files import save_tensors
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 DAMAGES = ("intact", "warped", "foreign pieces", "moved pieces", "blurred", "noisy")
@@ -141,7 +141,7 @@ class FeatureNetwork(nn.Module):
             key: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
             for key, t in self.state_dict().items()
         }
-        save_file(tensors, str(path), metadata={"config": json.dumps(asdict(self.config))})
+        save_tensors(tensors, path, metadata={"config": json.dumps(asdict(self.config))})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> FeatureNetwork:

@@ -13,12 +13,13 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
 from rissole.bundle import (
+    LEFT_OUT,
     MANIFEST,
     check_file,
     check_repo_id,
@@ -106,8 +107,8 @@ def commit_of(folder: str | Path) -> str | None:
 def push(folder: str | Path, repo_id: str, private: bool = False, message: str = "") -> str:
     """Verifies a bundle or database and uploads it: as a model, or as a data set.
 
-    Only listed files are sent, with a model card that lacks nothing. Needs a token
-    (`hf auth login` or `HF_TOKEN`).
+    Only what `sendable` names is sent, with a model card that lacks nothing; what an earlier
+    version sent beside it is removed. Needs a token (`hf auth login` or `HF_TOKEN`).
 
     Returns:
         The address of the commit.
@@ -119,12 +120,19 @@ def push(folder: str | Path, repo_id: str, private: bool = False, message: str =
     folder = Path(folder)
     manifest = verify(folder)
     repo = Repo(repo_id, "dataset" if (folder / "database.json").is_file() else "model")
-    with _copy(folder, manifest) as copy:
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary)
+        _copy(folder, manifest, copy)
         complete_card(copy, manifest, repo_id)
-        extra = {k: v for k, v in manifest.items() if k not in ("format", "name", "files")}
-        manifest = write_manifest(copy, manifest["name"], **extra)
+        manifest = _listed_anew(copy, manifest)
         message = message or f"Upload {manifest['name']} {fingerprint(manifest)}"
         return _upload(repo, copy, [MANIFEST, *manifest["files"]], private, message)
+
+
+def sendable(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The files of a manifest that may leave this machine: all but names of left-out files."""
+    files = manifest["files"].items()
+    return {path: entry for path, entry in files if PurePosixPath(path).name != LEFT_OUT}
 
 
 def push_space(
@@ -283,16 +291,18 @@ def _within(seconds: float, call: Callable[[], Result]) -> Result:
 # --- sending ------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _copy(folder: Path, manifest: dict[str, Any]) -> Iterator[Path]:
-    """A temporary folder with the listed files, linked where the file system can."""
-    with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary) / "copy"
-        for path in (*manifest["files"], MANIFEST):
-            target = copy / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link((folder / path).resolve(), target)
-        yield copy
+def _copy(folder: Path, manifest: dict[str, Any], copy: Path) -> None:
+    """Puts the files that may be sent into a folder, linked where the file system can."""
+    for path in sendable(manifest):
+        target = copy / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link((folder / path).resolve(), target)
+
+
+def _listed_anew(copy: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Writes the manifest of a copy, which keeps all else that the first one says."""
+    extra = {k: v for k, v in manifest.items() if k not in ("format", "name", "files")}
+    return write_manifest(copy, manifest["name"], **extra)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -314,9 +324,10 @@ def _stage_app(stage: Path, bundle: Path | None) -> str:
         shutil.copytree(root / name, stage / name, ignore=hidden)
     if bundle is None:
         return ""
-    name = verify(bundle)["name"]
-    shutil.copytree(bundle, stage / "checkpoints" / name, ignore=hidden)
-    return name
+    manifest = verify(bundle)
+    copy = stage / "checkpoints" / manifest["name"]
+    _copy(bundle, manifest, copy)
+    return _listed_anew(copy, manifest)["name"]
 
 
 def _upload(
@@ -332,6 +343,7 @@ def _upload(
                 **repo.options,
                 folder_path=folder,
                 allow_patterns=patterns,
+                delete_patterns=[LEFT_OUT, f"*/{LEFT_OUT}"],  # fnmatch: a star spans folders
                 commit_message=message,
             )
         )

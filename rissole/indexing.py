@@ -28,14 +28,14 @@ import faiss
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from rissole import vectors
-from rissole.bundle import check_replaceable, publish, read_manifest, write_manifest
+from rissole.bundle import LEFT_OUT, check_replaceable, publish, read_manifest, write_manifest
 from rissole.config import RissoleError
 from rissole.encoders import QueryEncoder
-from rissole.images import load_image, square, to_tensor, write_atomic
+from rissole.files import save_tensors, write_atomic
+from rissole.images import load_image, square, to_tensor
 from rissole.pipeline import RissolePipeline, latent_fingerprint
 from rissole.retrieval import NO_CLASS, to_webp, write_encoder
 from rissole.sources import Item, Source
@@ -431,7 +431,7 @@ class _Writer:
         if self._state["classes"]:
             info["classes"] = self._finish_labels(final / "labels.safetensors", count)
         (final / "database.json").write_text(json.dumps(info, indent=1) + "\n")
-        (final / "left-out.json").write_text(json.dumps(self.notes(), indent=1) + "\n")
+        (final / LEFT_OUT).write_text(json.dumps(self.notes(), indent=1) + "\n")
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_") or "database"
         write_manifest(final, name, encoder=self.identity["bundle"])
         return final
@@ -451,7 +451,7 @@ class _Writer:
         names = sorted(found)
         places = np.array([*(names.index(name) for name in found), NO_CLASS], np.int32)
         numbers = places[self.columns["labels"].rows(count)]  # the last place is that of no class
-        save_file({"labels": torch.from_numpy(numbers)}, path)
+        save_tensors({"labels": torch.from_numpy(numbers)}, path)
         return names
 
     def _finish_latents(self, count: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,8 @@ from torch import Tensor
 
 from rissole.autoencoder import Codec
 from rissole.bundle import (
+    LEFT_OUT,
+    copy_files,
     fingerprint,
     harmless,
     read_manifest,
@@ -45,7 +46,7 @@ from rissole.encoders import (
 )
 from rissole.hub import commit_of
 from rissole.images import ImageSource, load_image, square, to_pil, to_tensor
-from rissole.retrieval import Database, Hits, open_database
+from rissole.retrieval import IN_BUNDLE, Database, Hits, open_database
 from rissole.sampler import Conditions, PaintStep, block_shares, canvas_noise, paint
 from rissole.vectors import VectorIndex
 
@@ -311,13 +312,11 @@ class RissolePipeline:
             raise RissoleError("pictures of one visit are not saved: index them in a folder")
         with staged(folder) as stage:
             if self.folder is not None:
-                hidden = shutil.ignore_patterns("manifest.json", "database", ".*")
-                shutil.copytree(self.folder, stage, ignore=hidden, dirs_exist_ok=True)
+                copy_files(self.folder, stage, skip=("database/",))
             else:
                 parts = (self.codec, self.denoiser, self.scheduler, self.embedding)
                 write_bundle(stage, *parts, self.config)
-            shutil.copytree(self.database.folder, stage / "database")
-            (stage / "database" / "manifest.json").unlink(missing_ok=True)
+            copy_files(self.database.folder, stage / "database", skip=(LEFT_OUT,))
             write_manifest(stage, self.config["name"])
 
     # --- facts ----------------------------------------------------------------------------------
@@ -696,7 +695,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _open_database(folder: Path, manifest: dict, other: str | Path | None) -> Database:
     if other is None:
-        return Database(folder / "database", fingerprint(manifest, "database/"))
+        return Database(folder / "database", fingerprint(manifest, IN_BUNDLE))
     return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
 
 

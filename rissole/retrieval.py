@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,7 +31,8 @@ from rissole.autoencoder import Codec
 from rissole.bundle import MANIFEST, fingerprint, staged, verify, write_manifest
 from rissole.config import MAX_NEIGHBORS, RissoleError, whole_number
 from rissole.embedding import LatentEmbedding
-from rissole.encoders import LatentEncoder, QueryEncoder, cache_folder
+from rissole.encoders import LatentEncoder, QueryEncoder
+from rissole.files import cache_folder, save_tensors
 from rissole.images import to_pil, to_tensor
 from rissole.vectors import VectorIndex
 
@@ -40,6 +40,7 @@ WEBP_QUALITY = 88
 NO_CLASS = -1
 # what makes a database what it is; a card or one more encoder makes it no other
 DATA = ("database.json", "index.faiss", "latents.", "thumbnails.", "labels.")
+IN_BUNDLE = tuple(f"database/{part}" for part in DATA)
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ def build_database(
         parts = [encoder(p, z) for p, z in zip(pixels.split(64), latents.split(64), strict=True)]
     made = torch.cat(parts).cpu().numpy()
     index = vectors.build(folder / "index.faiss", lambda: iter([made]), len(made), encoder.dim)
-    save_file({"latents": latents.contiguous()}, folder / "latents.safetensors")
+    save_tensors({"latents": latents.contiguous()}, folder / "latents.safetensors")
     _write_thumbnails(folder / "thumbnails.safetensors", images)
     info = {"format": 1, "count": len(images), "label": label, "image_size": images[0].width,
             "encoder": {"name": encoder.name, "id": encoder.id}, "index": index}  # fmt: skip
@@ -315,7 +316,7 @@ def write_classes(folder: Path, classes: Sequence[str | None]) -> list[str]:
     names = sorted({name for name in classes if name is not None})
     number = {name: i for i, name in enumerate(names)} | {None: NO_CLASS}
     numbers = torch.tensor([number[name] for name in classes], dtype=torch.int32)
-    save_file({"labels": numbers}, folder / "labels.safetensors")
+    save_tensors({"labels": numbers}, folder / "labels.safetensors")
     return names
 
 
@@ -388,7 +389,7 @@ def _write_thumbnails(path: Path, images: Sequence[Image.Image]) -> None:
         blobs = list(bar)
     offsets = torch.tensor([0, *np.cumsum([len(b) for b in blobs])])
     data = torch.from_numpy(np.frombuffer(b"".join(blobs), np.uint8).copy())
-    save_file({"data": data, "offsets": offsets}, path)
+    save_tensors({"data": data, "offsets": offsets}, path)
 
 
 def to_webp(image: Image.Image) -> bytes:

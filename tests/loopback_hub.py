@@ -171,6 +171,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 path = folder / entry["value"]["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(base64.b64decode(entry["value"]["content"]))
+            elif entry["key"] == "deletedFile":
+                (folder / entry["value"]["path"]).unlink()
         commit = self.server.commit
         self.answer({"commitUrl": f"{url}/commit/{commit}", "commitOid": commit, "success": True})
 

@@ -5,6 +5,7 @@ The client reads its settings when it is imported, and keeps its errors and retr
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,10 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import picture
 from loopback_hub import COMMIT, running
 
 from rissole import bundle
-from rissole.hub import TIMEOUT, commit_of
+from rissole.hub import TIMEOUT, _stage_app, commit_of, sendable
+from rissole.indexing import build_index
+from rissole.pipeline import RissolePipeline
+from rissole.retrieval import DATA
+from rissole.sources import open_source
 
 ROOT = Path(bundle.__file__).parents[1]
 WEIGHTS = "denoiser/weights.safetensors"
@@ -241,6 +247,51 @@ def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, ti
     assert done.returncode == 0, done.stderr
     assert f"someone/pushed at commit {COMMIT}" in done.stderr
     assert out.is_file()
+
+
+def test_names_of_left_out_photos_stay_on_this_machine(hub, client, cache, pipe, tmp_path):
+    for folder, seed in (("kept", 0), ("kept", 1), ("shots", 1)):
+        (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+        picture(seed).save(tmp_path / "in" / folder / f"at-home-{seed}.png")
+    (tmp_path / "in" / "shots" / "at-work.jpg").write_bytes(b"no picture")
+    out = tmp_path / "photos"
+    build_index(pipe, open_source(tmp_path / "in"), out, label="faces")
+    before = bundle.verify(out)
+    assert "at-work" in (out / bundle.LEFT_OUT).read_text()
+    served = hub.root / "dataset" / "someone" / "faces"
+    for path in (bundle.LEFT_OUT, f"database/{bundle.LEFT_OUT}"):  # as earlier versions sent it
+        (served / path).parent.mkdir(parents=True, exist_ok=True)
+        (served / path).write_text("at-work")
+    done = run(cache, hub.url, "push", out, "someone/faces")
+    assert done.returncode == 0, done.stderr
+    assert bundle.LEFT_OUT not in done.stdout
+    sent = {p.relative_to(served).as_posix(): p.read_bytes() for p in served.rglob("*.*")}
+    assert set(sent) == {"README.md", *before["files"], bundle.MANIFEST} - {bundle.LEFT_OUT}
+    for local in (b"at-home", b"at-work", bytes(tmp_path)):
+        assert not [path for path, data in sent.items() if local in data]
+    assert bundle.verify(out) == before
+    found = client.resolve("someone/faces", kind="dataset")
+    assert pipe.with_database(found).database.fingerprint == bundle.fingerprint(before, DATA)
+
+
+def test_a_bundle_with_such_names_goes_without_them(pipe, tiny_bundle, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tiny_bundle, old)
+    (old / "database" / bundle.LEFT_OUT).write_text('[{"skipped": "at-work.jpg"}]')
+    manifest = bundle.write_manifest(old, "old")
+    (tmp_path / "space").mkdir()
+    name = _stage_app(tmp_path / "space", old)
+    staged = tmp_path / "space" / "checkpoints" / name
+    assert set(bundle.verify(staged)["files"]) == set(sendable(manifest))
+    assert not list((tmp_path / "space").rglob(bundle.LEFT_OUT))
+    kept = RissolePipeline.from_pretrained(old)
+    kept.save_pretrained(tmp_path / "new")
+    assert not list((tmp_path / "new").rglob(bundle.LEFT_OUT))
+    # recipes painted with the one can be painted with the others
+    for folder in (staged, tmp_path / "new"):
+        again = RissolePipeline.from_pretrained(folder)
+        assert again.database.fingerprint == kept.database.fingerprint
+    assert kept.database.fingerprint == pipe.database.fingerprint
 
 
 def test_pushed_space_has_the_app_and_finds_its_bundle(hub, cache):

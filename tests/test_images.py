@@ -247,7 +247,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def full_disk(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "fsync", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(RissoleError, match="No space left"):
         images.save_png(noise(), path)
     assert path.read_bytes() == b"old"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from rissole.autoencoder import Codec
 from rissole.config import RissoleError
 from rissole.embedding import LatentEmbedding
 from rissole.encoders import LatentEncoder, QueryEncoder
+from rissole.files import save_tensors
 from rissole.training.loop import write_json
 from rissole.training.photos import split, to_float
 
@@ -128,7 +129,7 @@ def make_latents(
         data |= {"labels": kinds[0], "held_labels": kinds[1]}
         write_json(out / "classes.json", list(classes))
     embedding.save(out)
-    save_file(data, path)
+    save_tensors(data, path)
     return data
 
 

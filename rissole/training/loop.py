@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rissole.files import save_tensors
 from rissole.training.graphs import Replay
 
 EMA_EVERY = 4  # steps between updates of the average, which touches all weights
@@ -144,9 +145,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """Writes a module's weights atomically as safetensors."""
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(state, partial)
-    partial.replace(path)
+    save_tensors(state, path)
 
 
 def load_weights(path: Path, model: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from rissole.bundle import fingerprint, read_manifest
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline, latent_fingerprint
-from rissole.retrieval import DATA, Database, list_databases
+from rissole.retrieval import DATA, IN_BUNDLE, Database, list_databases
 
 KEPT = 200  # visitors' own databases, some 3 MB each at most; beyond that the oldest goes
 
@@ -115,7 +115,7 @@ class Sources:
         if folder is None or not (folder / "database" / "database.json").is_file():
             return []
         info = json.loads((folder / "database" / "database.json").read_text())
-        key = fingerprint(read_manifest(folder), "database/")
+        key = fingerprint(read_manifest(folder), IN_BUNDLE)
         return [Entry(key, info["label"], info["count"], folder / "database")]
 
     def _listed(self) -> list[Entry]:

@@ -1,0 +1,54 @@
+"""Files that are written: whole or not at all, and open to whoever may open any other new file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
+
+from rissole.config import RissoleError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: temporary file beside it, fsync, rename.
+
+    Raises:
+        RissoleError: if the file cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise RissoleError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: str | Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file as `write_atomic` does.
+
+    The library's own `save_file` writes files that only their owner may read, whatever the umask.
+
+    Raises:
+        RissoleError: if the file cannot be written.
+    """
+    write_atomic(Path(path), save(dict(tensors), metadata))
+
+
+def cache_folder() -> Path:
+    """Where this project keeps what can be made again: `$RISSOLE_CACHE`, or the user's cache."""
+    configured = os.environ.get("RISSOLE_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(configured) if configured else Path(base) / "rissole"
