@@ -14,17 +14,20 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.files import write_atomic
+from rissole.files import cache_folder, write_atomic
 
 MANIFEST = "manifest.json"
 LEFT_OUT = "left-out.json"  # of a database: names of its maker's files, which stay with its maker
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
+LARGE = 64 * 2**20  # bytes; no file of a shipped bundle has so many, see `verify`
+SETTLED = 2.0  # seconds in which a file may change unnoticed: some file systems keep even ones only
 LOADED = (".safetensors", ".json", ".faiss")  # kinds of files that loaders look for by name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -81,13 +84,17 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def verify(
-    folder: str | Path, tolerate: Callable[[str], bool] = lambda path: False
+    folder: str | Path,
+    tolerate: Callable[[str], bool] = lambda path: False,
+    remember: bool = False,
 ) -> dict[str, Any]:
     """Check every file of a bundle or database against its manifest.
 
     Args:
         folder: the bundle or database.
         tolerate: tells of a path that the manifest does not list whether it may lie there.
+        remember: read a large file once and not again until the file system says that it changed:
+            for opening, where hashing gigabytes at every start would take longer than all else.
 
     Returns:
         The manifest.
@@ -98,7 +105,7 @@ def verify(
     folder = Path(folder)
     manifest = read_manifest(folder)
     for path, expected in sorted(manifest["files"].items()):
-        check_file(folder, path, expected)
+        check_file(folder, path, expected, remember)
     # A loader that looks for files by name must not find one that nobody vouched for.
     for path in _listing(folder):
         if path not in manifest["files"] and not tolerate(path):
@@ -270,8 +277,8 @@ def _check_listed_path(path: str) -> None:
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
 
 
-def check_file(folder: Path, path: str, expected: Any) -> None:
-    """Check one file of a bundle against its entry in the manifest.
+def check_file(folder: Path, path: str, expected: Any, remember: bool = False) -> None:
+    """Check one file of a bundle against its entry in the manifest; `remember` as in `verify`.
 
     Raises:
         RissoleError: if it is missing, short or damaged.
@@ -285,11 +292,39 @@ def check_file(folder: Path, path: str, expected: Any) -> None:
     if size != expected["size"]:
         raise RissoleError(f"{name} is damaged: {size} bytes, not {expected['size']}")
     try:
-        found = _describe(folder / path)["sha256"]
+        large = remember and size >= LARGE
+        found = _remembered(folder / path) if large else _describe(folder / path)["sha256"]
     except OSError as error:
         raise RissoleError(f"cannot read {name}: {error.strerror or error}") from error
     if found != expected["sha256"]:
         raise RissoleError(f"{name} is damaged: its sha256 differs from the one in {MANIFEST}")
+
+
+def _remembered(path: Path) -> str:
+    """SHA-256 of a file, out of the cache when the file is as it was when it was last read.
+
+    As it was: of the same inode, size, and times of change. What the file system cannot tell, a
+    bit that rotted on the disk, is found at the next copy or download and no longer at each start.
+    """
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    note, state = cache_folder() / "verified" / f"{name}.json", _state(path)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(note.read_bytes())
+        if kept["state"] == state:
+            return kept["sha256"]
+    settled = time.time() - max(state[2:]) / 1e9 > SETTLED
+    digest = _describe(path)["sha256"]
+    if settled and _state(path) == state:
+        with contextlib.suppress(OSError, RissoleError):  # without a cache it is read again
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(note, json.dumps({"state": state, "sha256": digest}).encode())
+    return digest
+
+
+def _state(path: Path) -> list[int]:
+    """What is other when a file was changed or replaced."""
+    stat = path.stat()
+    return [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _roots() -> list[Path]:

@@ -183,7 +183,7 @@ def _cached(repo: Repo) -> Path | None:
 
 def _checked(folder: Path) -> Path:
     """The folder, its listed files verified; pictures and texts beside them do no harm."""
-    verify(folder, tolerate=harmless)
+    verify(folder, tolerate=harmless, remember=True)
     return folder
 
 

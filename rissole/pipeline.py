@@ -229,7 +229,9 @@ class RissolePipeline:
             RissoleError: one line that says what is missing, damaged or unknown.
         """
         folder = resolve(name, revision, update=update)
-        manifest = verify(folder, tolerate=harmless if commit_of(folder) else lambda path: False)
+        fetched = commit_of(folder) is not None
+        tolerate = harmless if fetched else lambda path: False
+        manifest = verify(folder, tolerate, remember=True)
         config = _read_config(folder / "config.json")
         where = _device(device)
         further: list[QueryEncoder] = []

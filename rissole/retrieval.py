@@ -247,7 +247,7 @@ class Database:
             return VectorIndex.exact(np.concatenate(list(self._vectors(encoder))))
         kept = cache_folder() / f"{self.fingerprint}-{encoder.id}".replace("/", "-")
         if (kept / MANIFEST).is_file():
-            verify(kept)
+            verify(kept, remember=True)
         else:
             made = np.concatenate(list(self._vectors(encoder)))
             with staged(kept) as stage:
@@ -374,7 +374,7 @@ def open_database(folder: Path, encoder: str) -> Database:
     Raises:
         RissoleError: when it is damaged, or was made with another autoencoder.
     """
-    own: dict[str, Any] = verify(folder)
+    own: dict[str, Any] = verify(folder, remember=True)
     if own.get("encoder") != encoder:
         raise RissoleError(
             f"database {folder.name} was made with another autoencoder: index it again"

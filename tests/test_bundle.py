@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,38 @@ def test_short_missing_and_foreign_files_are_named(folder):
     (other / "denoiser" / "pytorch_model.bin").write_bytes(b"pickle")
     fails(lambda: bundle.verify(other), "denoiser/pytorch_model.bin is not listed")
     fails(lambda: bundle.write_manifest(other, "other"), "does not belong in a bundle")
+
+
+def test_large_files_are_read_again_only_when_they_changed(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(bundle, "LARGE", 2048)
+    bundle.verify(folder, remember=True)
+    assert not (tmp_path / "cache").exists()  # written just now: a change might not show yet
+    monkeypatch.setattr(bundle, "SETTLED", -60.0)
+    before = bundle.verify(folder, remember=True)
+    (note,) = (tmp_path / "cache").rglob("*.json")  # of the one large file
+    told = note.read_text()
+    note.write_text(told.replace(before["files"]["denoiser/weights.safetensors"]["sha256"], "0"))
+    fails(lambda: bundle.verify(folder, remember=True), "weights.safetensors is damaged: its sha")
+    assert bundle.verify(folder) == before  # whoever does not ask for it has everything read
+    for odd in ("not json{", "[]", "{}", ""):
+        note.write_text(odd)
+        assert bundle.verify(folder, remember=True) == before
+    path = folder / "denoiser" / "weights.safetensors"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=times)
+    fails(lambda: bundle.verify(folder, remember=True), "weights.safetensors is damaged: its sha")
+
+
+def test_large_files_are_read_where_nothing_can_be_remembered(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(bundle, "LARGE", 2048)
+    monkeypatch.setattr(bundle, "SETTLED", -60.0)
+    assert bundle.verify(folder, remember=True)["name"] == "tiny"
 
 
 @pytest.mark.parametrize(
