@@ -4,18 +4,26 @@ import struct
 import zlib
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from test_encoders import cache, clip_folder, reading  # noqa: F401
 from visiting import pixels
 
+from rissole.bundle import read_manifest, write_manifest
 from rissole.config import MAX_REPAINTS, RissoleError
 from rissole.images import read_recipe
+from rissole.pipeline import latent_fingerprint
+from rissole.retrieval import build_database
 from rissole.ui import MAX_UPLOAD_MB, Throttle, build, serve
+from rissole.ui.api import Api
 from rissole.ui.sources import Sources
+from rissole.ui.studio import Studio
+from rissole.web import texts
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +140,150 @@ def test_regenerate_block_keeps_the_neighbours_of_the_block(client, painted):
     for row, ids in ((2, [8]), (3, painted[1]["neighbors"])):
         _, new = client.predict(recipe=mixed, row=row, col=0, api_name="/regenerate_block")
         assert new["neighbors"] == ids
+
+
+# ---- other databases ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def moods(pipe, databases):
+    """The tiny pipeline with the other database."""
+    return pipe.with_database(databases / "moods")
+
+
+def test_retrieve_in_another_database_and_class_with_another_encoder(client, moods):
+    names = "moods", "moods (10)", moods.database.fingerprint
+    found = [client.predict(item=4, k=3, database=n, api_name="/retrieve") for n in names]
+    hits = moods.retrieve(item=4, k=3)
+    assert found == [{"item": 4, "ids": hits.ids, "scores": hits.scores}] * 3
+    asked = {"item": 4, "k": 4, "database": "moods", "label": "wild"}
+    for encoder in ("latent", "latent-corner"):
+        hits = moods.retrieve(item=4, k=4, label="wild", encoder=encoder)
+        found = client.predict(**asked, encoder=encoder, api_name="/retrieve")
+        assert (found["ids"], found["scores"]) == (hits.ids, hits.scores)
+    drawn = client.predict(database="moods", label="calm", seed=3, api_name="/retrieve")
+    assert drawn["item"] == moods.retrieve(label="calm", seed=3).item
+
+
+def test_a_recipe_carries_its_database(client, moods, pipe):
+    arguments = {"item": 1, "k": 2, "steps": 1, "seed": 0, "database": "moods", "label": "calm"}
+    path, recipe = client.predict(**arguments, api_name="/generate")
+    assert recipe["database"] == moods.database.fingerprint
+    assert set(moods.database.labels(recipe["neighbors"])) == {"calm"}
+    assert (pixels(path) == np.asarray(moods(**recipe).images[0])).all()
+    path, new = client.predict(recipe=recipe, row=0, col=1, seed=5, api_name="/regenerate_block")
+    assert new["database"] == moods.database.fingerprint
+    assert (pixels(path) == np.asarray(moods(**new).images[0])).all()
+    by_file = client.predict(
+        image=handle_file(path), row=1, col=1, seed=5, api_name="/regenerate_block"
+    )
+    assert by_file[1]["init"] == new
+    elsewhere = {**recipe, "database": "0123456789ab"}
+    line = refusal(client, recipe=elsewhere, row=0, col=0, api_name="/regenerate_block")
+    assert_one_clear_line(line, f"another database (0123456789ab, here {pipe.database.fingerprint}")
+    mixed = {**recipe, "database": pipe.database.fingerprint, "init": recipe, "blocks": [[0, 0]]}
+    line = refusal(client, recipe=mixed, row=1, col=0, api_name="/regenerate_block")
+    assert_one_clear_line(line, "another database")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"database": "mood"}, "No database is called 'mood' here. There are: colours, moods"),
+        ({"database": "../moods"}, "No database is called '../moods'"),
+        ({"database": 3}, "No database is called 3"),
+        ({"database": ["moods"]}, "No database is called ['moods']"),
+        ({"database": ""}, "No database is called ''"),
+        ({"label": "wild"}, "no class 'wild' (it has: none)"),
+        ({"database": "moods", "label": "blue"}, "no class 'blue' (it has: calm, wild)"),
+        ({"database": "moods", "label": ["wild"]}, "no class ['wild']"),
+        ({"encoder": "magic"}, "encoder must be one of latent, latent-corner"),
+        ({"encoder": ["latent"]}, "encoder must be one of"),
+        ({"encoder": "clip"}, "no CLIP model is loaded"),
+        ({"encoder": "learned"}, "no encoder 'learned'"),
+        ({"database": "moods", "item": 12}, "item must be from 0 to 9"),
+    ],
+)
+@pytest.mark.parametrize("endpoint", ["/retrieve", "/generate"])
+def test_what_is_not_there_is_refused(client, endpoint, arguments, said):
+    assert_one_clear_line(refusal(client, api_name=endpoint, **arguments), said)
+
+
+def test_neighbours_that_are_given_are_not_searched(client):
+    for more in ({"label": "wild"}, {"encoder": "latent"}):
+        given = {"neighbors": [1], "database": "moods", **more}
+        assert_one_clear_line(refusal(client, api_name="/generate", **given), "for a search")
+
+
+def test_a_database_of_one_picture_guides_by_it(pipe, databases, tmp_path):
+    images, classes = [pipe.database.image(i) for i in (1, 2)], ["one", "other"]
+    build_database(tmp_path / "two", images, pipe.codec, pipe.embedding, "two", classes=classes)
+    made_for = latent_fingerprint(read_manifest(pipe.folder))
+    write_manifest(tmp_path / "two", "two", encoder=made_for)
+    api = Api(Studio(Sources(pipe, [tmp_path]), texts()))
+    _, recipe = api.generate(database="two", label="other", steps=1)
+    assert recipe["neighbors"] == [1]
+
+
+def test_databases_of_one_name_are_told_apart_by_fingerprint(pipe, databases, tmp_path):
+    for n, count in enumerate((3, 4)):
+        images = [pipe.database.image(i) for i in range(count)]
+        build_database(tmp_path / f"{n}", images, pipe.codec, pipe.embedding, "moods")
+        made_for = latent_fingerprint(read_manifest(pipe.folder))
+        write_manifest(tmp_path / f"{n}", f"{n}", encoder=made_for)
+    sources = Sources(pipe, [tmp_path])
+    api = Api(Studio(sources, texts()))
+    keys = [entry.key for entry in sources.entries()[1:]]
+    with pytest.raises(gr.Error, match=f"fingerprint of one: {keys[0]}, {keys[1]}"):
+        api.retrieve(database="moods")
+    assert max(api.retrieve(database=keys[1], item=0, k=16)["ids"]) == 3
+    assert len(api.retrieve(database="moods (3)", item=0, k=16)["ids"]) == 2
+
+
+def test_a_visitors_own_photos_are_for_their_page_only(pipe):
+    sources = Sources(pipe)
+    own = pipe.with_pictures([pipe.database.image(3), pipe.database.image(4)], "mine")
+    key = sources.keep(own, "a visitor")
+    api = Api(Studio(sources, texts()))
+    for name in (key, "mine", own.database.fingerprint):
+        with pytest.raises(gr.Error, match="No database is called"):
+            api.retrieve(database=name)
+    with pytest.raises(gr.Error, match="another database"):
+        api.regenerate_block(0, 0, own(neighbors=[0], num_inference_steps=1).recipe)
+
+
+def test_words_are_an_argument_where_they_are_understood(client, reading):  # noqa: F811
+    for name in ("/retrieve", "/generate"):
+        shown = client.view_api(return_format="dict")["named_endpoints"][name]["parameters"]
+        names = [part["parameter_name"] for part in shown]
+        assert names[-4:] == ["seed", "database", "label", "encoder"]
+        assert "as the page lists it" in shown[-3]["python_type"]["description"]
+    app, url, _ = serve(reading, "127.0.0.1", prevent_thread_lock=True)
+    try:
+        asking = Client(url, verbose=False)
+        found = asking.predict(text=" a cat ", k=3, api_name="/retrieve")
+        assert found["ids"] == reading.retrieve(text="a cat", k=3).ids
+        assert found["item"] is None
+        _, recipe = asking.predict(text="a cat", k=3, steps=1, api_name="/generate")
+        assert recipe["neighbors"] == found["ids"]
+        for arguments, said in (
+            ({"text": "a cat", "item": 1}, "not several"),
+            ({"text": "  "}, "what you are looking for"),
+            ({"text": 3}, "what you are looking for"),
+            ({"text": "a cat", "encoder": "latent"}, "the encoder latent cannot read text"),
+        ):
+            assert_one_clear_line(refusal(asking, api_name="/retrieve", **arguments), said)
+    finally:
+        app.get_blocks().close()
+
+
+def test_programs_that_know_fewer_arguments_go_on(address, pipe):
+    for sent in ([None, 3, 2, None], [None, 3, 2]):
+        assert f'"ids": {pipe.retrieve(item=3, k=2).ids}' in call(address, "retrieve", sent)
+    assert '"item": 3' in call(address, "retrieve", [None, 3])
+    sent = [[1, 2], None, None, None, "parallel", 1, 1, 1.0, 7]
+    assert '"seed": 7' in call(address, "generate", sent)
+    assert "event: error" in call(address, "regenerate_block", [0])
 
 
 # ---- bad input: one clear line each, and the server lives ----------------------------------------
