@@ -9,10 +9,12 @@ index file loads without complaint and merely gives other pictures.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +28,13 @@ MANIFEST = "manifest.json"
 LEFT_OUT = "left-out.json"  # of a database: names of its maker's files, which stay with its maker
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
+MAX_PATH = 200  # characters of a path inside a bundle; Windows takes 260 with the folder's own
 LARGE = 64 * 2**20  # bytes; no file of a shipped bundle has so many, see `verify`
 SETTLED = 2.0  # seconds in which a file may change unnoticed: some file systems keep even ones only
 LOADED = (".safetensors", ".json", ".faiss")  # kinds of files that loaders look for by name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO_ID = re.compile(rf"{_NAME.pattern}/{_NAME.pattern}")
 
 
@@ -48,8 +52,7 @@ def write_manifest(folder: str | Path, name: str, **extra: Any) -> dict[str, Any
     Raises:
         RissoleError: if the name or the kind of a file is not allowed, or writing fails.
     """
-    if not _NAME.fullmatch(name):
-        raise RissoleError(f"{name!r} cannot be a bundle's name (letters, digits and ._- only)")
+    _check_name(name)
     folder = Path(folder)
     files = {path: _describe(folder / path) for path in _listing(folder)}
     for path in files:
@@ -64,7 +67,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Read and check the form of `manifest.json`; the files themselves are left alone.
 
     Raises:
-        RissoleError: if it is missing, unreadable, of another format or lists odd paths.
+        RissoleError: if it is missing, unreadable, of another format or odd in any way: it may
+            come from anybody.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -78,8 +82,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise RissoleError(f"{path} is damaged (no name or no list of files)")
     if manifest.get("format") != FORMAT:
         raise RissoleError(f"{path} has format {manifest.get('format')!r}, this version reads 1")
-    for listed in files:
+    _check_name(manifest["name"])
+    for listed, entry in files.items():
         _check_listed_path(listed)
+        _check_entry(listed, entry)
     return manifest
 
 
@@ -209,9 +215,9 @@ def staged(target: str | Path) -> Iterator[Path]:
     Raises:
         RissoleError: if `target` holds something else or cannot be written.
     """
-    target = Path(target).absolute()
+    target = Path(target).resolve()  # where a link points to, the link itself stays
     check_replaceable(target)
-    stage = target.with_name(f".{target.name}.stage-{os.getpid()}")
+    stage = target.with_name(f".{target.name}.stage-{_mark()}")
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear_stale(target)
@@ -243,7 +249,7 @@ def publish(stage: Path, target: str | Path) -> None:
     Raises:
         RissoleError: if the file system does not let it.
     """
-    target = Path(target).absolute()
+    target = Path(target).resolve()
     check_replaceable(target)
     with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -271,13 +277,30 @@ def _describe(path: Path) -> dict[str, Any]:
 def _check_listed_path(path: str) -> None:
     """Refuse paths that leave the folder and kinds of files that no loader here may open."""
     parts = PurePosixPath(path).parts
+    if not path.isprintable() or len(path) > MAX_PATH:
+        raise RissoleError(f"{MANIFEST} lists {ascii(path):.80}, which is no path for a file")
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path:
         raise RissoleError(f"{MANIFEST} lists the path {path!r}, which leaves the bundle")
     if not path.endswith(SUFFIXES):
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
 
 
-def check_file(folder: Path, path: str, expected: Any, remember: bool = False) -> None:
+def _check_entry(path: str, entry: Any) -> None:
+    known = entry if isinstance(entry, dict) else {}
+    size, digest = known.get("size"), known.get("sha256")
+    if type(size) is not int or size < 0 or not _SHA256.fullmatch(str(digest)):
+        raise RissoleError(f"{MANIFEST} gives no size and sha256 for {path}")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        shown = ascii(name if len(name) <= 80 else name[:77] + "...")
+        raise RissoleError(f"{shown} cannot be a bundle's name (letters, digits and ._- only)")
+
+
+def check_file(
+    folder: Path, path: str, expected: Mapping[str, Any], remember: bool = False
+) -> None:
     """Check one file of a bundle against its entry in the manifest; `remember` as in `verify`.
 
     Raises:
@@ -286,8 +309,6 @@ def check_file(folder: Path, path: str, expected: Any, remember: bool = False) -
     name = f"{folder.name}/{path}"
     if not (folder / path).is_file():
         raise RissoleError(f"{name} is missing")
-    if not isinstance(expected, dict) or not {"size", "sha256"} <= expected.keys():
-        raise RissoleError(f"{MANIFEST} gives no size and sha256 for {path}")
     size = (folder / path).stat().st_size
     if size != expected["size"]:
         raise RissoleError(f"{name} is damaged: {size} bytes, not {expected['size']}")
@@ -356,16 +377,38 @@ def _writing(target: Path) -> Iterator[None]:
 
 def _clear_stale(target: Path) -> None:
     """Remove what killed builds of `target` left, and undo a half-finished replacement."""
-    import psutil
-
     aside = _aside(target)
     if aside.exists() and not target.exists():
         aside.replace(target)
     shutil.rmtree(aside, ignore_errors=True)
-    for stage in target.parent.glob(f".{target.name}.stage-*"):
-        process = stage.name.rpartition("-")[2]
-        if not process.isdigit() or not psutil.pid_exists(int(process)):
+    for stage in target.parent.glob(f".{glob.escape(target.name)}.stage-*"):
+        if _abandoned(stage.name.rpartition(".stage-")[2]):
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def _mark() -> str:
+    """Names a stage: number and birth of this process, and something that no other thread has."""
+    import psutil
+
+    born = psutil.Process().create_time()
+    return f"{os.getpid()}-{born:.0f}-{secrets.token_hex(4)}"
+
+
+def _abandoned(mark: str) -> bool:
+    """Whether the process that made a mark is gone.
+
+    In a container, another one often has its number by now.
+    """
+    import psutil
+
+    number, *more = mark.split("-")
+    try:
+        born = psutil.Process(int(number)).create_time()
+        return bool(more) and abs(born - int(more[0])) > 10  # clocks are set
+    except (ValueError, psutil.NoSuchProcess):
+        return True
+    except psutil.AccessDenied:
+        return False
 
 
 def _publish(stage: Path, target: Path) -> None:

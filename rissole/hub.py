@@ -78,7 +78,8 @@ def fetch(repo: Repo, update: bool = False) -> Path:
     folder = _manifest_folder(repo, newest)
     _fetch_files(repo, newest, folder)
     # the client notes which commit the branch is at, for the next start without network
-    _get(repo, MANIFEST, repo.revision or "main")
+    with contextlib.suppress(RissoleError):  # what was asked for is there
+        _get(repo, MANIFEST, repo.revision or "main")
     return _checked(folder)
 
 
@@ -194,7 +195,7 @@ def _manifest_folder(repo: Repo, commit: str) -> Path:
 
 def _fetch_files(repo: Repo, commit: str, folder: Path) -> None:
     files = read_manifest(folder)["files"]
-    total = sum(entry.get("size", 0) for entry in files.values() if isinstance(entry, dict))
+    total = sum(entry["size"] for entry in files.values())
     title = f"{repo.id} at {commit[:7]}"
     # disable=None: no bar where stderr is no terminal
     with tqdm(desc=title, total=total, unit="B", unit_scale=True, disable=None) as bar:

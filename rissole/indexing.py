@@ -97,7 +97,7 @@ def build_index(
         RissoleError: when there is nothing to read, `out` is something else, or another build is
             writing it.
     """
-    start, out = time.monotonic(), Path(out).absolute()
+    start, out = time.monotonic(), Path(out).resolve()
     check_replaceable(out)
     rank, world = _processes()
     job = _Job(pipe, source, only, limit, keep_duplicates, rank, world)

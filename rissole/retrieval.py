@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -245,16 +246,21 @@ class Database:
         """An index made from latents and thumbnails, kept in the user's cache."""
         if self.in_memory:
             return VectorIndex.exact(np.concatenate(list(self._vectors(encoder))))
-        kept = cache_folder() / f"{self.fingerprint}-{encoder.id}".replace("/", "-")
-        if (kept / MANIFEST).is_file():
+        kept = self._kept(encoder)
+        try:
             verify(kept, remember=True)
-        else:
+        except RissoleError:  # none, or damaged ones
             made = np.concatenate(list(self._vectors(encoder)))
             with staged(kept) as stage:
                 write_encoder(stage, encoder, made)
                 write_manifest(stage, "vectors")
         facts = json.loads((kept / "encoder.json").read_text())
         return VectorIndex.load(kept / "index.faiss", facts["index"])
+
+    def _kept(self, encoder: QueryEncoder) -> Path:
+        """Where in the user's cache the vectors of an encoder lie, under a name for any disk."""
+        name = re.sub(r"[^A-Za-z0-9._-]", "-", f"{self.fingerprint}-{encoder.id}")
+        return cache_folder() / name
 
     def _vectors(self, encoder: QueryEncoder, batch: int = 16) -> Iterator[np.ndarray]:
         title = f"reading {self.label} with {encoder.name}"

@@ -74,6 +74,11 @@ def test_short_missing_and_foreign_files_are_named(folder):
     fails(lambda: bundle.write_manifest(other, "other"), "does not belong in a bundle")
 
 
+def odd(key: str = "size", value: object = 1) -> dict:
+    """An entry of a manifest with one value that may be odd."""
+    return {"size": 1, "sha256": "0" * 64, key: value}
+
+
 def test_large_files_are_read_again_only_when_they_changed(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(bundle, "LARGE", 2048)
@@ -117,6 +122,17 @@ def test_large_files_are_read_where_nothing_can_be_remembered(folder, tmp_path, 
         (lambda m: json.dumps({**m, "files": {"/etc/passwd.txt": {}}}), "leaves the bundle"),
         (lambda m: json.dumps({**m, "files": {"weights.pkl": {}}}), "does not belong"),
         (lambda m: json.dumps({**m, "files": {"config.json": 7}}), "no size and sha256"),
+        (lambda m: json.dumps({**m, "files": {"config.json": odd("size", "1")}}), "no size and"),
+        (lambda m: json.dumps({**m, "files": {"config.json": odd("size", -1)}}), "no size and"),
+        (lambda m: json.dumps({**m, "files": {"config.json": odd("size", True)}}), "no size and"),
+        (lambda m: json.dumps({**m, "files": {"config.json": odd("sha256", [])}}), "no size and"),
+        (lambda m: json.dumps({**m, "files": {"config.json": odd("sha256", "0")}}), "no size and"),
+        (lambda m: json.dumps({**m, "files": {"a\nb.json": odd()}}), "'a\\nb.json'"),
+        (lambda m: json.dumps({**m, "files": {"a\0.json": odd()}}), "'a\\x00.json'"),
+        (lambda m: json.dumps({**m, "files": {"\ud800.json": odd()}}), "ud800.json'"),
+        (lambda m: json.dumps({**m, "files": {f"{'x' * 300}.json": odd()}}), "xxx"),
+        (lambda m: json.dumps({**m, "name": "../../elsewhere"}), "bundle's name"),
+        (lambda m: json.dumps({**m, "name": "a\nb"}), "bundle's name"),
     ],
 )
 def test_bad_manifests_are_refused(folder, change, words):
@@ -230,6 +246,49 @@ def test_replacement_cut_short_between_renames_is_undone(folder):
     with pytest.raises(ZeroDivisionError), bundle.staged(folder):
         raise ZeroDivisionError
     assert bundle.verify(folder) == before
+
+
+def test_a_stage_of_a_killed_process_of_the_same_number_is_cleared(folder):
+    """In a container every start may have the number that the last one had."""
+    stale = folder.with_name(f".tiny.stage-{os.getpid()}-1000000000")
+    older = folder.with_name(f".tiny.stage-{os.getpid()}")  # as earlier versions called it
+    for left in (stale, older):
+        left.mkdir()
+        (left / "half").write_text("x")
+    with bundle.staged(folder) as stage:
+        (stage / "config.json").write_text("new")
+        with bundle.staged(folder) as other:  # as in another thread
+            assert other != stage
+            (other / "config.json").write_text("newer")
+            bundle.write_manifest(other, "tiny")
+        assert (stage / "config.json").read_text() == "new"
+        bundle.write_manifest(stage, "tiny")
+    assert (folder / "config.json").read_text() == "new"
+    assert not stale.exists()
+
+
+def test_names_that_are_patterns_are_names(folder, tmp_path):
+    for name in ("my [photos]", "**", "*"):
+        gone = tmp_path / f".{name}.stage-{2**22 + 1}"
+        gone.mkdir()
+        other = tmp_path / f".other.stage-{2**22 + 1}"
+        other.mkdir(exist_ok=True)
+        with bundle.staged(tmp_path / name) as stage:
+            (stage / "config.json").write_text("{}")
+        assert not gone.exists()
+        assert other.exists()
+
+
+def test_what_a_link_points_to_is_replaced_time_and_again(folder, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    for n in range(3):
+        with bundle.staged(link) as stage:
+            (stage / "config.json").write_text(str(n))
+            bundle.write_manifest(stage, "tiny")
+        assert link.is_symlink()
+        assert (folder / "config.json").read_text() == str(n)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "tiny"]
 
 
 def test_unwritable_target_is_one_line(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ from conftest import picture
 from safetensors.torch import load_file, save_file
 
 from rissole.autoencoder import Codec, PixelSpace
-from rissole.bundle import write_manifest
+from rissole.bundle import verify, write_manifest
 from rissole.config import RissoleError
 from rissole.encoders import ClipEncoder, CornerEncoder, LearnedConfig, LearnedEncoder
 from rissole.features import FeatureConfig, FeatureNetwork
@@ -98,6 +99,27 @@ def test_vectors_are_made_once_and_kept_with_their_encoder(
     assert again.retrieve(item=3, k=4).ids == first.ids
     assert kept[0].stat().st_mtime_ns == changed
     assert first.ids != reading.retrieve(item=3, k=4).ids  # the latents see it otherwise
+
+
+def test_damaged_vectors_in_the_cache_are_made_anew(reading, cache, tiny_bundle, clip_folder):
+    reading.prepare("clip")
+    first = reading.retrieve(item=3, k=4, encoder="clip")
+    (kept,) = cache.glob("*-clip-tiny-clip-*/index.faiss")
+    assert re.fullmatch(r"[\w.-]+", kept.parent.name)  # a name on any file system
+    kept.write_bytes(kept.read_bytes()[:-1])
+    again = RissolePipeline.from_pretrained(tiny_bundle, clip=str(clip_folder), encoder="clip")
+    assert again.retrieve(item=3, k=4).ids == first.ids
+    verify(kept.parent)
+
+
+def test_vectors_of_any_encoder_have_a_folder_on_any_file_system(pipe, cache, monkeypatch):
+    odd = CornerEncoder(4, 32)
+    odd.name, odd.id = "clip", "clip-ViT-B-32:laion2b/../x?"
+    monkeypatch.setenv("RISSOLE_CACHE", str(cache))
+    before = set(cache.iterdir())
+    assert len(pipe.database.index_for(odd)) == 24
+    (made,) = set(cache.iterdir()) - before
+    assert re.fullmatch(r"[\w.-]+", made.name)
 
 
 def test_database_made_with_a_clip_model_carries_its_vectors_and_refuses_another(

@@ -202,6 +202,22 @@ def test_manifest_cannot_name_files_outside_or_of_other_kinds(client, repo, hub)
         assert not any(name in request for request in hub.requests)
 
 
+def test_odd_manifests_are_one_line(client, repo, hub):
+    path = hub.repos["model", repo] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    entry = manifest["files"]["config.json"]
+    for size in ("2", None, -1, [2], 1e400):
+        files = {"config.json": {**entry, "size": size}}
+        path.write_text(json.dumps({**manifest, "files": files}))
+        assert "gives no size and sha256 for config.json" in client.resolve(repo)
+
+
+def test_what_is_whole_is_used_though_its_branch_cannot_be_noted(client, repo, hub):
+    hub.fail("/resolve/main/", "500")
+    found = client.resolve(repo)
+    assert bundle.verify(found)["name"] == "tiny"
+
+
 @pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "1"}])
 def test_cold_and_unreachable_says_so_within_five_seconds(tmp_path, more):
     silent = socket.create_server(("127.0.0.1", 0))  # accepts, never answers
