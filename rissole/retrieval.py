@@ -9,6 +9,7 @@ its own manifest.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -82,11 +83,12 @@ class Database:
         """
         self.folder, self.fingerprint, self.in_memory = Path(folder), fingerprint, False
         try:
-            self.info = json.loads((self.folder / "database.json").read_text())
+            self.info = _checked(json.loads((self.folder / "database.json").read_text()))
             self.index = VectorIndex.load(self.folder / "index.faiss", self.info.get("index"))
             self._rows = safe_open(self.folder / "latents.safetensors", "pt").get_slice("latents")
             thumbs = safe_open(self.folder / "thumbnails.safetensors", "pt")
             self._offsets, self._webp = thumbs.get_tensor("offsets"), thumbs.get_slice("data")
+            _check_offsets(self._offsets, self._webp.get_shape())
             self.latent_shape = tuple(self._rows.get_shape()[1:])
             self._classes = self._read_classes()
             counts = {len(self.index), self._rows.get_shape()[0], len(self._offsets) - 1}
@@ -173,8 +175,17 @@ class Database:
         return self._webp[start:end].numpy().tobytes()
 
     def image(self, item: int) -> Image.Image:
-        """The picture."""
-        return Image.open(io.BytesIO(self.webp(item))).convert("RGB")
+        """The picture.
+
+        Raises:
+            RissoleError: when it is none, or of another size than the database says.
+        """
+        size, data = self.info["image_size"], io.BytesIO(self.webp(item))
+        # decoders raise nearly anything on damaged data
+        with contextlib.suppress(Exception), Image.open(data, formats=["WEBP"]) as image:
+            if image.size == (size, size):
+                return image.convert("RGB")
+        raise RissoleError(f"picture {item} of the database {self.folder.name} is damaged")
 
     def latents(self, ids: Sequence[int]) -> Tensor:
         """Latents (len(ids), C, S, S), float32."""
@@ -230,10 +241,28 @@ class Database:
             return self.index
         stored = self.folder / "encoders" / encoder.name
         if not self.in_memory and (stored / "encoder.json").is_file():
-            facts = json.loads((stored / "encoder.json").read_text())
-            self._check_encoder(facts["id"], encoder)
-            return VectorIndex.load(stored / "index.faiss", facts["index"])
+            return self._stored(stored, encoder)
         return self._encoded(encoder)
+
+    def ready(self, encoder: QueryEncoder) -> bool:
+        """Whether the vectors of another encoder than the database's own are at hand."""
+        if self.in_memory:
+            return False
+        stored = self.folder / "encoders" / encoder.name / "encoder.json"
+        return stored.is_file() or (self._kept(encoder) / MANIFEST).is_file()
+
+    def _stored(self, folder: Path, encoder: QueryEncoder) -> VectorIndex:
+        """The index that `write_encoder` wrote."""
+        try:
+            facts = json.loads((folder / "encoder.json").read_text())
+            made_with, info = facts["id"], _checked_index(facts["index"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RissoleError(f"no usable vectors in {folder.name}/") from error
+        self._check_encoder(made_with, encoder)
+        index = VectorIndex.load(folder / "index.faiss", info)
+        if len(index) != len(self):
+            raise RissoleError(f"the vectors in {folder.name}/ are of another database")
+        return index
 
     def _check_encoder(self, made_with: str, encoder: QueryEncoder) -> None:
         if made_with != encoder.id:
@@ -254,8 +283,7 @@ class Database:
             with staged(kept) as stage:
                 write_encoder(stage, encoder, made)
                 write_manifest(stage, "vectors")
-        facts = json.loads((kept / "encoder.json").read_text())
-        return VectorIndex.load(kept / "index.faiss", facts["index"])
+        return self._stored(kept, encoder)
 
     def _kept(self, encoder: QueryEncoder) -> Path:
         """Where in the user's cache the vectors of an encoder lie, under a name for any disk."""
@@ -276,7 +304,53 @@ class Database:
         path = self.folder / "labels.safetensors"
         if not path.is_file():
             return np.full(self.info["count"], NO_CLASS, np.int32)
-        return safe_open(path, "np").get_tensor("labels")
+        labels = safe_open(path, "np").get_tensor("labels")
+        if labels.ndim != 1 or labels.dtype.kind != "i":
+            raise ValueError("odd labels")
+        return labels
+
+
+def _checked(info: Any) -> dict[str, Any]:
+    """What `database.json` says, if it is of the form that is written here.
+
+    Raises:
+        ValueError: names what is odd.
+    """
+    if not isinstance(info, dict):
+        raise ValueError("odd database.json")
+    own, classes = info.get("encoder", {"name": "", "id": ""}), info.get("classes", [])
+    sound = {
+        "count": _positive(info.get("count")),
+        "label": isinstance(info.get("label"), str),
+        "image_size": _positive(info.get("image_size")),
+        "classes": isinstance(classes, list) and all(isinstance(c, str) for c in classes),
+        "encoder": isinstance(own, dict)
+        and all(isinstance(own.get(fact), str) for fact in ("name", "id")),
+    }
+    for name, fine in sound.items():
+        if not fine:
+            raise ValueError(f"odd {name}")
+    _checked_index(info.get("index"))
+    return info
+
+
+def _checked_index(info: Any) -> dict[str, Any]:
+    """What was noted of an index, see `vectors.build`."""
+    info = {} if info is None else info
+    if not isinstance(info, dict) or not _positive(info.get("probes", 1)):
+        raise ValueError("odd index")
+    return info
+
+
+def _positive(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _check_offsets(offsets: Tensor, length: Sequence[int]) -> None:
+    """Raises ValueError unless files can lie end to end at these places."""
+    sound = offsets.dim() == 1 and offsets.dtype == torch.int64 and len(length) == 1
+    if not sound or offsets[0] < 0 or offsets[-1] > length[0] or (offsets.diff() < 0).any():
+        raise ValueError("odd thumbnails")
 
 
 def build_database(
@@ -363,7 +437,7 @@ def list_databases(*folders: str | Path) -> list[DatabaseEntry]:
 
 def _facts(path: Path) -> DatabaseEntry | None:
     try:
-        info = json.loads((path / "database.json").read_text())
+        info = _checked(json.loads((path / "database.json").read_text()))
         whole = (path / MANIFEST).is_file()
         entry = DatabaseEntry(path, info["label"], info["count"], info.get("classes", []))
     except (OSError, ValueError, KeyError, TypeError):

@@ -225,6 +225,8 @@ class Api:
         if text is not None:
             if not isinstance(text, str) or not text.strip():
                 raise RissoleError(self.errors["text"])
+            if not any(here.pipe.encoders[name].reads_text for name in usable(here.pipe)):
+                raise RissoleError(self.errors["encoder"])
             return here.pipe.retrieve(text=text.strip(), **narrowed)
         seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
         return here.pipe.retrieve(seed=seed, **narrowed)

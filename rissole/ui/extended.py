@@ -61,6 +61,10 @@ class Extended(Database):
         """See `Database`."""
         return _Joined(self.first.index_for(encoder), self.more.index_for(encoder))
 
+    def ready(self, encoder: QueryEncoder) -> bool:
+        """See `Database`; the added pictures are few."""
+        return self.first.ready(encoder)
+
     def _place(self, item: int) -> tuple[Database, int]:
         count = len(self.first)
         return (self.first, item) if item < count else (self.more, item - count)

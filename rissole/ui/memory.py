@@ -193,10 +193,10 @@ def usable(pipe: RissolePipeline) -> list[str]:
     own = database.info.get("encoder", {"name": "latent", "id": pipe.encoders["latent"].id})
 
     def fits(name: str) -> bool:
+        encoder = pipe.encoders[name]
         if own["name"] == name:
-            return own["id"] == pipe.encoders[name].id
-        stored = not database.in_memory and (database.folder / "encoders" / name).is_dir()
-        return stored or len(database) <= QUICK
+            return own["id"] == encoder.id
+        return len(database) <= QUICK or database.ready(encoder)
 
     return [name for name in NAMES if name in pipe.encoders and fits(name)]
 
