@@ -63,6 +63,55 @@ def test_stop_keeps_the_picture_so_far(visit, under_way):
     visit.wait_for("done")
 
 
+PRESS = "document.getElementById('rs-{}').click();"
+AGAIN = """document.addEventListener("rissole:phase", () => {
+  document.getElementById("rs-generate").click();
+}, { once: true });"""
+
+
+def test_stop_at_once_stops_what_was_begun(visit, under_way):
+    page = visit.page
+    page.get_by_label("One after another").check()
+    visit.set_steps(100)
+    page.evaluate(PRESS.format("generate") + PRESS.format("stop"))  # before the server has heard
+    visit.wait_for("stopped")
+    page.click("#rs-generate")
+    visit.wait_for("running")
+    visit.set_steps(1)
+    page.evaluate(AGAIN + PRESS.format("stop"))  # before that run has ended
+    visit.finish()
+    assert ended(under_way)
+
+
+def test_a_double_click_paints(visit):
+    visit.set_steps(2)
+    visit.page.dblclick("#rs-generate")  # Stop comes up under the mouse
+    visit.finish()
+
+
+def test_keys_find_stop_and_generate_in_turn(visit):
+    page = visit.page
+    visit.set_steps(20)
+    page.focus("#rs-generate")
+    page.keyboard.press("Enter")
+    visit.wait_for("running")
+    assert page.evaluate("document.activeElement.id") == "rs-stop"
+    page.wait_for_timeout(500)  # a key that is held down does not stop it at once
+    page.keyboard.press("Enter")
+    visit.wait_for("stopped")
+    assert page.evaluate("document.activeElement.id") == "rs-generate"
+
+
+def test_a_seed_that_is_typed_is_used(visit):
+    page = visit.page
+    page.fill("#rs-seed input", "42")
+    page.press("#rs-seed input", "Tab")
+    assert not page.get_by_label("New seed every time").is_checked()
+    visit.paint(steps=1)
+    assert save(page)["seed"] == 42
+    page.get_by_label("New seed every time").check()
+
+
 def test_leaving_in_mid_run_leaves_nothing_running(visit, under_way):
     for leave in (visit.page.reload, visit.page.close):
         visit.page.wait_for_selector(".rs-hit")
