@@ -1,7 +1,7 @@
 // The live canvas. The server sends one small message per frame (see `frame` in ui/frames.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
-const { fill, make, thumb, put, write, hide, arrow, whole, tell, hear, phase, ending, maps, Film } = window.rissole;
+const { fill, make, thumb, put, write, hide, bring, arrow, whole, tell, hear, phase, ending, maps, Film } = window.rissole;
 const { texts } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
@@ -378,7 +378,7 @@ const release = button(".rs-release", texts.release, () => tell("release"));
 
 // on a phone the picture may be far from the neighbour that was just taken in hand
 const picture = part(".rs-picture");
-const goto = button(".rs-goto", texts.goto, () => picture.scrollIntoView({ block: "center", behavior: "smooth" }));
+const goto = button(".rs-goto", texts.goto, () => bring(picture));
 new IntersectionObserver(([seen]) => { goto.hidden = seen.intersectionRatio > 0.5; }, { threshold: [0.5] })
   .observe(picture);
 
@@ -599,10 +599,8 @@ const start = () => {
   message = null;
   drawCommon();
   render();
-  const { top, bottom } = part(".rs-picture").getBoundingClientRect();
-  if (top < 0 || bottom > window.innerHeight) {
-    part(".rs-picture").scrollIntoView({ block: "center", behavior: "smooth" });
-  }
+  const { top, bottom } = picture.getBoundingClientRect();
+  if (top < 0 || bottom > window.innerHeight) bring(picture);
 };
 
 const canRepaint = () => state === "done" && message.grid > 1;

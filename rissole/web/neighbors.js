@@ -35,6 +35,8 @@ const toggle = (id) => {
 const hold = (id) => {
   held = held === id ? null : id;
   render();
+  // on a small screen they would lie under the notice that tells what to do with it
+  if (held !== null && matchMedia("(max-width: 960px)").matches) part(".rs-chosen").scrollIntoView({ block: "nearest" });
 };
 
 const move = (id, to) => {

@@ -43,6 +43,11 @@ window.rissole = (() => {
     select.value = chosen;
   };
 
+  const bring = (node) => {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    node?.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" });
+  };
+
   const whole = (value, low, high) => Math.min(high, Math.max(low, Math.trunc(Number(value) || 0)));
 
   // Where a key leads in a grid of `count` cells, `columns` wide; null for other keys.
@@ -254,5 +259,5 @@ window.rissole = (() => {
     requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 60));
   };
 
-  return { go, fetchFile, fill, make, thumb, put, write, hide, fillMenu, whole, arrow, tell, hear, phase, live, ending, press, carry };
+  return { go, fetchFile, fill, make, thumb, put, write, hide, fillMenu, bring, whole, arrow, tell, hear, phase, live, ending, press, carry };
 })();
