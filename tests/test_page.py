@@ -63,6 +63,9 @@ def test_stop_keeps_the_picture_so_far(visit, under_way):
     visit.wait_for("done")
 
 
+ROOM = """() => [...document.querySelectorAll(".rs-views, .rs-heading h2, #rs-actions")]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1 || node.clientHeight > 70)
+  .map((node) => node.className || node.id)"""  # what has too little of it
 PRESS = "document.getElementById('rs-{}').click();"
 AGAIN = """document.addEventListener("rissole:phase", () => {
   document.getElementById("rs-generate").click();
@@ -277,6 +280,28 @@ def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
     upload(page, bad)
     page.wait_for_selector("text=notes.txt is not a picture")
     assert visit.hits() == before
+
+
+def test_a_photo_that_takes_long_to_arrive_is_waited_for(visit, pipe, tmp_path):
+    page, held = visit.page, []
+    pipe.database.image(6).save(tmp_path / "mine.png")
+    page.route("**/upload*", lambda route: held.append(route))
+    upload(page, tmp_path / "mine.png")
+    page.wait_for_selector(".rs-query-name:has-text('Reading your picture')")
+    held[0].continue_()
+    page.wait_for_selector(".rs-query-name:has-text('Your upload')")
+
+
+@pytest.mark.parametrize(
+    "visit", [{"width": 1024, "height": 768}, {"width": 720, "height": 450}], indirect=True
+)
+def test_between_desktop_and_phone_nothing_overlaps(visit):
+    page = visit.page
+    assert page.evaluate(ROOM) == []
+    page.locator(".rs-picture").scroll_into_view_if_needed()
+    sizes = [page.locator(name).bounding_box() for name in (".rs-picture", "#rs-generate")]
+    assert sizes[0]["width"] >= 300
+    assert 0 <= sizes[1]["y"] <= visit.page.viewport_size["height"] - sizes[1]["height"]
 
 
 def test_an_error_while_painting_is_said_on_the_canvas(visit):

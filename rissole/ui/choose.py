@@ -249,7 +249,8 @@ def wire(page: Page) -> None:
     page.gallery.pick(actions.pick, given, found, **LIGHT)
     page.neighbors.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
-    page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
     if page.text is not None:
         page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
     page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

@@ -224,6 +224,15 @@ menu.querySelector("select").addEventListener("change", ({ target }) => {
 hear("memory", ({ encoders, encoder }) =>
   fillMenu(menu, encoders.map((name) => [name, texts.encoders[name] || name]), encoder));
 hear("unmoved", () => say(texts.hint));
+
+// a large photo takes seconds to arrive
+const fileOf = (id) => document.getElementById(id)?.parentElement.querySelector("input[type=file]");
+document.addEventListener("change", ({ target }) => {
+  if (!target.files?.length) return;
+  if (target === fileOf("rs-upload")) part(".rs-query-name").textContent = queryTexts.reading;
+  if (target === fileOf("rs-add")) say(queryTexts.reading);
+}, { capture: true });
+hear("unread", () => { say(texts.hint); render(); });
 hear("add", add);
 hear("assign", assign);
 hear("clear", clear);
