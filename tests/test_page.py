@@ -94,7 +94,8 @@ def test_a_double_click_paints(visit):
 
 def test_keys_find_stop_and_generate_in_turn(visit):
     page = visit.page
-    visit.set_steps(20)
+    page.get_by_label("One after another").check()
+    visit.set_steps(100)
     page.focus("#rs-generate")
     page.keyboard.press("Enter")
     visit.wait_for("running")
