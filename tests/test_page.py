@@ -63,6 +63,59 @@ def test_stop_keeps_the_picture_so_far(visit, under_way):
     visit.wait_for("done")
 
 
+ROOM = """() => [...document.querySelectorAll(".rs-views, .rs-heading h2, #rs-actions")]
+  .filter((node) => node.scrollWidth > node.clientWidth + 1 || node.clientHeight > 70)
+  .map((node) => node.className || node.id)"""  # what has too little of it
+PRESS = "document.getElementById('rs-{}').click();"
+AGAIN = """document.addEventListener("rissole:phase", () => {
+  document.getElementById("rs-generate").click();
+}, { once: true });"""
+
+
+def test_stop_at_once_stops_what_was_begun(visit, under_way):
+    page = visit.page
+    page.get_by_label("One after another").check()
+    visit.set_steps(100)
+    page.evaluate(PRESS.format("generate") + PRESS.format("stop"))  # before the server has heard
+    visit.wait_for("stopped")
+    page.click("#rs-generate")
+    visit.wait_for("running")
+    visit.set_steps(1)
+    page.evaluate(AGAIN + PRESS.format("stop"))  # before that run has ended
+    visit.finish()
+    assert ended(under_way)
+
+
+def test_a_double_click_paints(visit):
+    visit.set_steps(2)
+    visit.page.dblclick("#rs-generate")  # Stop comes up under the mouse
+    visit.finish()
+
+
+def test_keys_find_stop_and_generate_in_turn(visit):
+    page = visit.page
+    page.get_by_label("One after another").check()
+    visit.set_steps(100)
+    page.focus("#rs-generate")
+    page.keyboard.press("Enter")
+    visit.wait_for("running")
+    assert page.evaluate("document.activeElement.id") == "rs-stop"
+    page.wait_for_timeout(500)  # a key that is held down does not stop it at once
+    page.keyboard.press("Enter")
+    visit.wait_for("stopped")
+    assert page.evaluate("document.activeElement.id") == "rs-generate"
+
+
+def test_a_seed_that_is_typed_is_used(visit):
+    page = visit.page
+    page.fill("#rs-seed input", "42")
+    page.press("#rs-seed input", "Tab")
+    assert not page.get_by_label("New seed every time").is_checked()
+    visit.paint(steps=1)
+    assert save(page)["seed"] == 42
+    page.get_by_label("New seed every time").check()
+
+
 def test_leaving_in_mid_run_leaves_nothing_running(visit, under_way):
     for leave in (visit.page.reload, visit.page.close):
         visit.page.wait_for_selector(".rs-hit")
@@ -228,6 +281,28 @@ def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
     upload(page, bad)
     page.wait_for_selector("text=notes.txt is not a picture")
     assert visit.hits() == before
+
+
+def test_a_photo_that_takes_long_to_arrive_is_waited_for(visit, pipe, tmp_path):
+    page, held = visit.page, []
+    pipe.database.image(6).save(tmp_path / "mine.png")
+    page.route("**/upload*", lambda route: held.append(route))
+    upload(page, tmp_path / "mine.png")
+    page.wait_for_selector(".rs-query-name:has-text('Reading your picture')")
+    held[0].continue_()
+    page.wait_for_selector(".rs-query-name:has-text('Your upload')")
+
+
+@pytest.mark.parametrize(
+    "visit", [{"width": 1024, "height": 768}, {"width": 720, "height": 450}], indirect=True
+)
+def test_between_desktop_and_phone_nothing_overlaps(visit):
+    page = visit.page
+    assert page.evaluate(ROOM) == []
+    page.locator(".rs-picture").scroll_into_view_if_needed()
+    sizes = [page.locator(name).bounding_box() for name in (".rs-picture", "#rs-generate")]
+    assert sizes[0]["width"] >= 300
+    assert 0 <= sizes[1]["y"] <= visit.page.viewport_size["height"] - sizes[1]["height"]
 
 
 def test_an_error_while_painting_is_said_on_the_canvas(visit):

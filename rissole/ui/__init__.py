@@ -19,6 +19,7 @@ from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
 from rissole.config import RissoleError
+from rissole.encoders import GET_CLIP
 from rissole.pipeline import RissolePipeline
 from rissole.ui import api, choose, compare, explain, memory, painting, presets, share
 from rissole.ui.frames import Throttle
@@ -162,7 +163,11 @@ def _key_list(said: dict) -> str:
 
 def _footer(pipe: RissolePipeline, words: dict) -> str:
     own = pipe.database.folder.parent == pipe.folder  # the gallery the bundle carries
-    return paragraph(words["footerGallery" if own else "footer"])
+    rights = paragraph(words["footerGallery" if own else "footer"])
+    if pipe.text_queries:
+        return rights
+    how = words["noText"].format(how=GET_CLIP)
+    return f'{rights}<p id="rs-no-text">{how}</p>'
 
 
 def _stay_local(demo: gr.Blocks, errors: dict) -> None:

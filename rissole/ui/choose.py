@@ -7,13 +7,12 @@ from typing import Any
 import gradio as gr
 
 from rissole.config import MAX_NEIGHBORS, RissoleError
-from rissole.encoders import GET_CLIP
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval import Hits
 from rissole.ui.errors import clear_errors
 from rissole.ui.frames import data_uri
 from rissole.ui.page import Page
-from rissole.ui.parts import component, paragraph
+from rissole.ui.parts import component
 from rissole.ui.state import Query, Visit, place
 from rissole.ui.studio import LIGHT, Studio, plain
 from rissole.zerogpu import on_gpu
@@ -211,9 +210,6 @@ def queries(page: Page) -> None:
         page.text = gr.Textbox(
             label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
         )
-    else:
-        how = paragraph(said["noText"].format(how=GET_CLIP))
-        gr.HTML(how, elem_id="rs-no-text", elem_classes="rs-hint")
     count = len(pipe.database)
     page.gallery = component("gallery", said, "rs-gallery", source=page.studio.key, count=count)
 
@@ -253,7 +249,8 @@ def wire(page: Page) -> None:
     page.gallery.pick(actions.pick, given, found, **LIGHT)
     page.neighbors.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
-    page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
     if page.text is not None:
         page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
     page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

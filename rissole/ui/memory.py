@@ -243,6 +243,7 @@ def wire(page: Page) -> None:
         memory.photos(actions.photos, given, moved, **LIGHT),
     ]
     given = [page.visit, page.neighbors, page.add]
-    page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
+    read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
+    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
     for event in events:
         event.failure(None, js="() => window.rissole.tell('unmoved')", api_visibility="private")

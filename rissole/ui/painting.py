@@ -252,6 +252,8 @@ def wire(page: Page) -> None:
     for run in (paint, repaint):
         run.failure(None, js="() => window.rissole.tell('failed')", **listens)
     page.stop.click(None, cancels=[paint, repaint], **listens)
+    # who types a seed wants it used
+    page.seed.input(None, None, [page.new_seed], js="() => false", **listens)
     canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **listens)
     page.grid.change(None, [page.grid], js="(n) => window.rissole.tell('grid', n)", **listens)
     # a place in one grid means nothing in another; a recipe that is opened brings its own places

@@ -55,7 +55,7 @@ def section(page: Page) -> None:
     with gr.Row(elem_id="rs-presets"):
         gr.HTML(f"<p>{said['label']}</p>", elem_id="rs-presets-label", min_width=0, scale=0)
         page.presets = [
-            gr.Button(said["names"][preset.name][0], size="sm", elem_id=f"rs-preset-{preset.name}")
+            gr.Button(said["names"][preset.name], size="sm", elem_id=f"rs-preset-{preset.name}")
             for preset in PRESETS
         ]
 

@@ -1,7 +1,7 @@
 // The live canvas. The server sends one small message per frame (see `frame` in ui/frames.py): the
 // picture so far as WebP, where the painting is, and the attention as bytes. The template never
 // changes, so everything drawn here survives an update.
-const { fill, make, thumb, put, write, hide, arrow, whole, tell, hear, phase, maps, Film } = window.rissole;
+const { fill, make, thumb, put, write, hide, bring, arrow, whole, tell, hear, phase, ending, maps, Film } = window.rissole;
 const { texts } = props;
 const part = (name) => element.querySelector(name);
 const pixels = part(".rs-pixels");
@@ -31,6 +31,7 @@ let muted = false;
 let drawn = 0; // frames are decoded off screen and may finish out of order
 let asked = 0;
 let queued = false; // Generate was pressed a while ago, and no step has come yet
+let stopping = false; // Stop was pressed, and the server has not yet said that it is at work
 let away = false; // the server does not answer
 let patience = null;
 let line = null; // how many wait, this visitor the last of them; null before it is known
@@ -377,7 +378,7 @@ const release = button(".rs-release", texts.release, () => tell("release"));
 
 // on a phone the picture may be far from the neighbour that was just taken in hand
 const picture = part(".rs-picture");
-const goto = button(".rs-goto", texts.goto, () => picture.scrollIntoView({ block: "center", behavior: "smooth" }));
+const goto = button(".rs-goto", texts.goto, () => bring(picture));
 new IntersectionObserver(([seen]) => { goto.hidden = seen.intersectionRatio > 0.5; }, { threshold: [0.5] })
   .observe(picture);
 
@@ -422,6 +423,7 @@ const words = () => {
   if (away && live()) return texts.away;
   if (state === "idle") return chosen.length ? texts.idle : texts.loading;
   if (state === "starting") {
+    if (stopping) return texts.stopping;
     if (!queued) return texts.starting;
     return line ? fill(texts.inLine, { place: line }) : texts.queued;
   }
@@ -567,7 +569,7 @@ const clearAway = () => {
 const wait = () => {
   muted = false;
   state = "starting";
-  queued = false;
+  queued = stopping = false;
   scrubbed = null;
   view = "picture";
   stopPlaying();
@@ -597,10 +599,8 @@ const start = () => {
   message = null;
   drawCommon();
   render();
-  const { top, bottom } = part(".rs-picture").getBoundingClientRect();
-  if (top < 0 || bottom > window.innerHeight) {
-    part(".rs-picture").scrollIntoView({ block: "center", behavior: "smooth" });
-  }
+  const { top, bottom } = picture.getBoundingClientRect();
+  if (top < 0 || bottom > window.innerHeight) bring(picture);
 };
 
 const canRepaint = () => state === "done" && message.grid > 1;
@@ -613,7 +613,7 @@ const canUndo = () => {
 const focusBlock = () => cells.querySelector("[tabindex='0']").focus({ preventScroll: true });
 
 const repaint = () => {
-  if (!canRepaint()) return;
+  if (!canRepaint() || ending()) return;
   const blocks = targets();
   pinned = focus();
   if (scrubbed !== null) drawFrame(message);
@@ -652,6 +652,7 @@ document.addEventListener("click", (event) => {
 });
 hear("start", start);
 hear("failed", fail);
+hear("waiting", (id) => { stopping = id === "rs-stop"; render(); });
 hear("repaint", repaint);
 hear("undo", undo);
 hear("away", (gone) => { away = gone; render(); });

@@ -1,6 +1,6 @@
 // Pictures side by side: four ways, or two settings against each other. The server sends the cells
 // that are finished; each carries the link that paints it again.
-const { fill, make, hear, tell, fetchFile } = window.rissole;
+const { fill, make, hear, tell, bring, fetchFile } = window.rissole;
 const { texts } = props;
 const part = (name) => element.querySelector(name);
 const form = part("form");
@@ -142,7 +142,7 @@ part(".rs-table").addEventListener("click", (event) => {
   const button = event.target.closest("[data-link]");
   if (!button) return;
   tell("open", { link: button.dataset.link });
-  document.querySelector(".rs-picture")?.scrollIntoView({ block: "center", behavior: "smooth" });
+  bring(document.querySelector(".rs-picture"));
 });
 hear("uncompared", () => {
   if (!live()) return;

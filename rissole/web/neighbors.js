@@ -35,6 +35,8 @@ const toggle = (id) => {
 const hold = (id) => {
   held = held === id ? null : id;
   render();
+  // on a small screen they would lie under the notice that tells what to do with it
+  if (held !== null && matchMedia("(max-width: 960px)").matches) part(".rs-chosen").scrollIntoView({ block: "nearest" });
 };
 
 const move = (id, to) => {
@@ -222,6 +224,15 @@ menu.querySelector("select").addEventListener("change", ({ target }) => {
 hear("memory", ({ encoders, encoder }) =>
   fillMenu(menu, encoders.map((name) => [name, texts.encoders[name] || name]), encoder));
 hear("unmoved", () => say(texts.hint));
+
+// a large photo takes seconds to arrive
+const fileOf = (id) => document.getElementById(id)?.parentElement.querySelector("input[type=file]");
+document.addEventListener("change", ({ target }) => {
+  if (!target.files?.length) return;
+  if (target === fileOf("rs-upload")) part(".rs-query-name").textContent = queryTexts.reading;
+  if (target === fileOf("rs-add")) say(queryTexts.reading);
+}, { capture: true });
+hear("unread", () => { say(texts.hint); render(); });
 hear("add", add);
 hear("assign", assign);
 hear("clear", clear);

@@ -1,6 +1,6 @@
 // The shelf: pictures of this visit, favourites, and what can be done with one of them. A picture
 // is kept as its link and a thumbnail: the same link paints the same pixels again.
-const { fill, make, arrow, hear, tell, live, fetchFile } = window.rissole;
+const { fill, make, arrow, hear, tell, live, ending, fetchFile } = window.rissole;
 const { texts, store } = props;
 const CAP = { history: 24, favourites: 48 };
 const THUMB = 112;
@@ -116,7 +116,7 @@ const remember = async ({ state, link, seed, frame, mine }) => {
 };
 
 const recall = (link, fresh = false) => {
-  if (live()) return;
+  if (live() || ending()) return;
   if (!fresh) tell("start");
   if (fresh) say(texts.freshDone);
   trigger("recall", { link, fresh });
@@ -223,15 +223,18 @@ document.addEventListener("change", (event) => { // chosen or dropped
 }, { capture: true });
 document.addEventListener("dragover", (event) => {
   if (!files(event)) return;
+  // dropped beside it, a file would take the place of the whole page
   const zone = event.target.closest?.(ZONES);
-  if (zone) event.preventDefault();
+  event.preventDefault();
+  event.dataTransfer.dropEffect = zone ? "copy" : "none";
   light(zone);
 });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) light(null); });
 document.addEventListener("drop", (event) => {
   light(null);
-  if (!files(event) || !event.target.closest?.(ZONES)) return;
+  if (!files(event)) return;
   event.preventDefault();
+  if (!event.target.closest?.(ZONES)) return;
   if (live() || event.dataTransfer.files.length !== 1) return;
   input().files = event.dataTransfer.files;
   input().dispatchEvent(new Event("change", { bubbles: true }));

@@ -43,6 +43,11 @@ window.rissole = (() => {
     select.value = chosen;
   };
 
+  const bring = (node) => {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    node?.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" });
+  };
+
   const whole = (value, low, high) => Math.min(high, Math.max(low, Math.trunc(Number(value) || 0)));
 
   // Where a key leads in a grid of `count` cells, `columns` wide; null for other keys.
@@ -69,6 +74,7 @@ window.rissole = (() => {
   };
   const live = () => ["starting", "running"].includes(page.dataset.rissole);
 
+  const pause = (ms) => new Promise((done) => { setTimeout(done, ms); });
   const press = (id) => {
     const button = document.getElementById(id);
     if (button && !button.disabled) button.click();
@@ -165,6 +171,65 @@ window.rissole = (() => {
     if (event.target.id === "rs-keylist") event.target.close();
   });
 
+  // ---- Generate and Stop, in turn --------------------------------------------------------------
+
+  // The library cancels only what the server has accepted, and until a cancelled run is over it
+  // passes over the next one. So Stop waits for the first, and Generate for the second.
+  const BEGIN = "queue/join";
+  const underWay = { [BEGIN]: 0, "/cancel": 0, "/reset": 0 };
+  const send = window.fetch;
+  let begun = { at: 0, sent: true }; // the run, and what the server was told of it
+  let ended = { at: 0, sent: true };
+  const unsent = ({ at, sent }) => !sent && Date.now() - at < 500;
+  window.fetch = async (...request) => {
+    const { pathname } = new URL(request[0]?.url ?? request[0], location.href);
+    const kind = Object.keys(underWay).find((name) => pathname.endsWith(name));
+    if (!kind) return send(...request);
+    underWay[kind] += 1;
+    (kind === BEGIN ? begun : ended).sent = true;
+    try { return await send(...request); } finally { underWay[kind] -= 1; }
+  };
+
+  const ending = () => Boolean(underWay["/cancel"] || underWay["/reset"] || unsent(ended));
+  const ready = {
+    "rs-stop": () => !underWay[BEGIN] && !unsent(begun),
+    "rs-generate": () => !ending(),
+  };
+  let waiting = null; // the button that is pressed as soon as it can do what it says
+  const pressLater = async (button) => {
+    if (waiting) return;
+    waiting = button;
+    tell("waiting", button.id);
+    while (!ready[button.id]()) await pause(30);
+    await pause(30); // the library, too, has heard of it
+    waiting = null;
+    button.click();
+  };
+
+  // Stop comes up where Generate was: the second click of a double click, or a key that is held
+  // down, is not meant for it.
+  const slipped = (event) => event.isTrusted && event.detail !== 1 && Date.now() - begun.at < 500;
+
+  window.addEventListener("click", (event) => {
+    const button = event.target.closest?.("#rs-generate, #rs-stop");
+    if (!button) return;
+    const stop = button.id === "rs-stop";
+    const slip = stop && slipped(event);
+    if (!slip && !waiting && ready[button.id]()) {
+      if (stop) ended = { at: Date.now(), sent: false };
+      return;
+    }
+    event.stopImmediatePropagation();
+    event.preventDefault();
+    if (!slip) pressLater(button);
+  }, { capture: true });
+
+  hear("phase", (name) => {
+    if (name === "starting") begun = { at: Date.now(), sent: false };
+    const [from, to] = live() ? ["rs-generate", "rs-stop"] : ["rs-stop", "rs-generate"];
+    if (document.activeElement?.id === from) document.getElementById(to).focus({ preventScroll: true });
+  });
+
   // ---- is the server there? --------------------------------------------------------------------
 
   let away = false;
@@ -188,10 +253,11 @@ window.rissole = (() => {
   hear("failed", look);
 
   // Generate, or Stop first where something is being painted.
-  const go = () => {
+  const go = async () => {
     if (live()) press("rs-stop");
+    while (live()) await pause(30);
     requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 60));
   };
 
-  return { go, fetchFile, fill, make, thumb, put, write, hide, fillMenu, whole, arrow, tell, hear, phase, live, press, carry };
+  return { go, fetchFile, fill, make, thumb, put, write, hide, fillMenu, bring, whole, arrow, tell, hear, phase, live, ending, press, carry };
 })();
