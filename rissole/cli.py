@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rissole.config import MAX_SEED, RissoleError
+from rissole.config import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, RissoleError
 
 if TYPE_CHECKING:
     import torch
@@ -636,7 +636,10 @@ def train(
         raise RissoleError(f"--space must be latent or pixel, not {space!r}")
     if not 0 < minutes < math.inf or (steps is not None and steps < 1):
         raise RissoleError("--minutes and --steps must be above 0")
-    settings = _stage_settings(config)
+    _check_size(size)
+    if stage == "autoencoder":
+        _check_cells(size, pixels=space == "pixel")
+    settings = {} if config is None else _stage_settings(config, stage, preset)
     target = _target(out, stage, preset)
     if target.exists() and not resume and stage != "decoder":
         raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
@@ -647,13 +650,7 @@ def train(
     if stage != "latents":
         settings["seed"] = seed
     budget = (minutes, steps)
-    try:
-        result = _run_stage(stage, data, out, size, budget, _fastest(device), settings)
-    except TypeError as error:
-        # an unknown or mistyped setting of the file; anything else is a mistake of ours
-        if config is None or "argument" not in str(error):
-            raise
-        raise RissoleError(f"{config.name}: {str(error).rpartition(') ')[2]}") from error
+    result = _run_stage(stage, data, out, size, budget, _fastest(device), settings)
     for name, value in result.items():
         typer.echo(f"{name}  {value:.5g}" if isinstance(value, float) else f"{name}  {value}")
     typer.echo(f"written to {target}")
@@ -675,17 +672,24 @@ def _target(out: Path, stage: str, preset: str) -> Path:
     return out / {"gallery": "bundle", "decoder": "autoencoder"}.get(stage, stage)
 
 
-def _stage_settings(path: Path | None) -> dict[str, Any]:
-    """Settings of a stage from a JSON file."""
-    if path is None:
-        return {}
-    try:
-        settings = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RissoleError(f"{path.name} is not JSON") from error
-    if not isinstance(settings, dict):
-        raise RissoleError(f"{path.name} must hold one JSON object of settings")
-    return settings
+def _stage_settings(path: Path, stage: str, preset: str) -> dict[str, Any]:
+    from rissole.training.settings import read_settings
+
+    return read_settings(path, stage, preset)
+
+
+def _check_size(size: int) -> None:
+    if not 8 <= size <= 1024:
+        raise RissoleError(f"--size must be from 8 to 1024, not {size}")
+
+
+def _check_cells(size: int, pixels: bool) -> None:
+    """Refuse sizes that an autoencoder cannot halve; warn of those that do not cut into blocks."""
+    whole = 16 if pixels else 64
+    if not pixels and size % 8:
+        raise RissoleError(f"--size must be a multiple of {whole}, not {size}")
+    if size % whole:
+        typer.echo(f"note: denoisers paint only sizes that are multiples of {whole}", err=True)
 
 
 def _schedule(text: str) -> tuple[float, float]:
@@ -742,8 +746,8 @@ def _train_features(
     minutes, steps = budget
     photos, _ = split(photos)  # what is held out must be new to this network, too
     settings["seed"] += FEATURE_SEEDS[stage]
-    network = train_features(photos, minutes, steps=steps, device=device, **settings)
-    network.save(out / f"{stage}.safetensors")
+    target = _target(out, stage, "")
+    network = train_features(photos, minutes, steps=steps, out=target, device=device, **settings)
     return {"network": network.name}
 
 
@@ -792,7 +796,6 @@ def _make_latents(
     from rissole.encoders import LearnedEncoder
     from rissole.training.latents import make_latents
 
-    (out / "latents").mkdir(parents=True, exist_ok=True)
     encoder = LearnedEncoder.load(out / "encoder") if (out / "encoder").is_dir() else None
     made = make_latents(
         out / "autoencoder", photos.photos, out / "latents", device, encoder=encoder,
@@ -854,33 +857,24 @@ def _train_denoiser(
     out: Path, budget: tuple[float, int | None], device: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Train the denoiser, or what it is compared with, on the latents of an earlier stage."""
-    from safetensors.torch import load_file
-
+    from rissole.training.latents import read_latents
     from rissole.training.loop import Budget
     from rissole.training.presets import train_preset
 
-    path = out / "latents" / "latents.safetensors"
-    if not path.exists():
-        raise RissoleError(f"{path} is missing: run --stage latents first")
+    data = read_latents(out)
     preset = settings.pop("preset")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by `accelerate launch`
         from accelerate import PartialState
 
         device = str(PartialState().device)
-    settings = {name: _tuples(value) for name, value in settings.items()}
     return train_preset(
         preset,
-        load_file(path),
+        data,
         _target(out, "denoiser", preset),
         Budget(*budget),
         device=device,
         **settings,
     )
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists where settings are tuples."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 # --- evaluate -----------------------------------------------------------------------------------
@@ -920,6 +914,9 @@ def evaluate(
     Every figure comes with the same figure of photos that were not trained on.
     """
     parts = [part.strip() for part in measure.split(",")]
+    _check_size(size)
+    if not 1 <= grid <= 16:
+        raise RissoleError(f"--grid must be from 1 to 16, not {grid}")
     if features is None and {"features", "copies"} & set(parts):
         raise RissoleError("--features is needed to measure features or copies")
     from rissole import evaluation
@@ -1001,11 +998,19 @@ def compare(
         raise RissoleError(f"--table must be methods or ablations, not {table!r}")
     if not 16 <= samples <= 100_000:
         raise RissoleError(f"--samples must be from 16 to 100000, not {samples}")
+    if not 1 <= steps <= MAX_STEPS or not 0 <= guidance_scale <= MAX_GUIDANCE_SCALE:
+        raise RissoleError(
+            f"--steps must be from 1 to {MAX_STEPS}, --guidance-scale from 0 to "
+            f"{MAX_GUIDANCE_SCALE:g}"
+        )
+    _check_size(size)
+    if not run.is_dir():
+        raise RissoleError(f"no folder of a run: {run}")
     from rissole import comparison
     from rissole.training.photos import load_photos
 
     cases = getattr(comparison, table)(steps, guidance_scale)
-    comparison.compare(
+    rows = comparison.compare(
         run,
         load_photos(data, size),
         cases,
@@ -1019,6 +1024,8 @@ def compare(
             run, lambda name, row: typer.echo(f"{name}: {row['cpu_seconds']:.2f} s an image")
         )
     path = comparison.write_report(run, cases, table)
+    if missing := [case.name for case in cases if case.name not in rows]:
+        typer.echo(f"left out, for lack of their models: {', '.join(missing)}", err=True)
     typer.echo(f"{path.read_text()}\nwritten to {path} and {path.with_suffix('.png')}")
 
 

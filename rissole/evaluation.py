@@ -18,6 +18,7 @@ with the same figure for real photos that no network was trained on.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -400,11 +401,22 @@ def probe_coherence(
     real, fake, patched = (probe.scores(x) for x in (held, images, swapped))
     return {
         "auc": auc(fake, real),
-        "auc_ci95": interval(lambda i: auc(fake[i], real), len(fake), seed=seed),
+        "auc_ci95": _auc_interval(fake, real, seed),
         "auc_swapped": auc(patched, real),
         "auc_photos": auc(real[::2], real[1::2]),
         "n_held_out": len(held),
     }
+
+
+def _auc_interval(fake: Tensor, real: Tensor, seed: int) -> list[float]:
+    """Photos are a sample, too, and often the smaller one: both errors, added as variances."""
+    value = auc(fake, real)
+    tops = (
+        interval(lambda i: auc(fake[i], real), len(fake), seed=seed)[1],
+        interval(lambda i: auc(fake, real[i]), len(real), seed=seed)[1],
+    )
+    error = math.hypot(*(top - value for top in tops))
+    return [value - error, value + error]
 
 
 # ---------------------------------------------------------------------------------- copies

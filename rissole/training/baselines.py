@@ -83,7 +83,6 @@ def train_baseline(
     )  # fmt: skip
     result = _validate(model.eval(), data, settings, device)
     if rank() == 0:
-        model.save(out)
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
 

@@ -189,7 +189,6 @@ def train_denoiser(
     )  # fmt: skip
     result = validate(model, data, settings, device)
     if rank() == 0:
-        model.save(out)
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
 

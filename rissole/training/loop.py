@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rissole.files import save_tensors
+from rissole.denoiser import SavedNetwork
+from rissole.files import save_tensors, write_atomic
 from rissole.training.graphs import Replay
 
 EMA_EVERY = 4  # steps between updates of the average, which touches all weights
@@ -157,9 +158,9 @@ def load_weights(path: Path, model: nn.Module) -> bool:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Writes readable JSON."""
+    """Writes readable JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=2) + "\n")
+    write_atomic(path, f"{json.dumps(data, indent=2)}\n".encode())
 
 
 def infinite_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -188,7 +189,7 @@ def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def fit(
-    model: nn.Module,
+    model: SavedNetwork,
     losses: Sequence[Callable[[Tensor], Tensor]],
     shares: Sequence[float],
     batches: Iterator[Tensor],
@@ -200,9 +201,9 @@ def fit(
     schedule: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """Trains a network and leaves the average of its weights in it.
+    """Trains a network, leaves the average of its weights in it and saves it to `out`.
 
-    Goes on from what an earlier call left in `out` (raw and averaged weights, optimizer).
+    Goes on from what an earlier call left there (raw and averaged weights, optimizer).
 
     Args:
         losses: kinds of steps, each a function from a batch's index tensor to a loss; all kinds
@@ -241,6 +242,7 @@ def fit(
         ema.copy_to(model.parameters())
         if rank() == 0:
             save_weights(out / "ema.safetensors", model)
+            model.save(out)
             (out / "ema_step.txt").write_text(str(ema.optimization_step))
             _note_time(out / "minutes.json", (time.monotonic() - start) / 60 * processes())
     return bar.history
