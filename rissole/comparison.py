@@ -53,6 +53,8 @@ from rissole.training.latents import read_latents
 from rissole.training.loop import write_json
 from rissole.training.photos import split
 
+UNPAINTED = ("photos", "reconstructions", "nearest neighbor")  # in place of a model
+
 
 @dataclass(frozen=True)
 class Case:
@@ -372,19 +374,14 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.json"
     rows = json.loads(path.read_text()) if path.exists() else {}
-    known = ("photos", "reconstructions", "nearest neighbor")
     todo = [
-        c for c in cases
-        if (c.model in known or (run / c.model).is_dir())
-        and not _kept(rows.get(c.name), c, run, samples, seed)
-    ]  # fmt: skip
+        c for c in cases if _possible(c, run) and not _kept(rows.get(c.name), c, run, samples, seed)
+    ]
     if not todo:
         return rows
     bench = Bench.open(run, photos, samples, device, seed, probe_steps)
     reference = references(bench)
     for case in todo:
-        if case.neighbors == "class" and "labels" not in bench.data:
-            continue
         images, cost = paint_case(bench, case)
         row = measure(bench, images, reference, bench.wanted(case))
         rows[case.name] = {"case": asdict(case), "seed": seed, **cost, **row}
@@ -393,6 +390,13 @@ def compare(
         if on_row:
             on_row(case.name, rows[case.name])
     return rows
+
+
+def _possible(case: Case, run: Path) -> bool:
+    """Whether a run has the model, and the classes, that a case needs."""
+    if case.neighbors == "class" and not (run / "latents" / "classes.json").exists():
+        return False
+    return case.model in UNPAINTED or (run / case.model).is_dir()
 
 
 def _kept(row: dict[str, Any] | None, case: Case, run: Path, samples: int, seed: int) -> bool:

@@ -375,6 +375,17 @@ def auc(positive: Tensor, negative: Tensor) -> float:
     return float((below + up_to).double().mean() / (2 * len(negative)))
 
 
+def auc_interval(positive: Tensor, negative: Tensor, seed: int = 0) -> list[float]:
+    """95 % interval of :func:`auc`; both sides are samples, and the smaller one errs more."""
+    value = auc(positive, negative)
+    tops = (
+        interval(lambda i: auc(positive[i], negative), len(positive), seed=seed)[1],
+        interval(lambda i: auc(positive, negative[i]), len(negative), seed=seed)[1],
+    )
+    error = math.hypot(*(top - value for top in tops))  # independent: their variances add up
+    return [value - error, value + error]
+
+
 def probe_coherence(
     probe: CoherenceProbe, images: Tensor, held_out: Tensor, training: Tensor, seed: int = 0
 ) -> dict[str, float | list[float] | int]:
@@ -401,22 +412,11 @@ def probe_coherence(
     real, fake, patched = (probe.scores(x) for x in (held, images, swapped))
     return {
         "auc": auc(fake, real),
-        "auc_ci95": _auc_interval(fake, real, seed),
+        "auc_ci95": auc_interval(fake, real, seed),
         "auc_swapped": auc(patched, real),
         "auc_photos": auc(real[::2], real[1::2]),
         "n_held_out": len(held),
     }
-
-
-def _auc_interval(fake: Tensor, real: Tensor, seed: int) -> list[float]:
-    """Photos are a sample, too, and often the smaller one: both errors, added as variances."""
-    value = auc(fake, real)
-    tops = (
-        interval(lambda i: auc(fake[i], real), len(fake), seed=seed)[1],
-        interval(lambda i: auc(fake, real[i]), len(real), seed=seed)[1],
-    )
-    error = math.hypot(*(top - value for top in tops))
-    return [value - error, value + error]
 
 
 # ---------------------------------------------------------------------------------- copies

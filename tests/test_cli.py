@@ -327,7 +327,7 @@ def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
     refused(run(*args), "add --resume")
     code, _, err = run(*args, "--resume", "--config", "wrong.json")
     assert code == 2
-    assert "wrong.json: got an unexpected keyword argument 'batch_sise'" in err[-1]
+    assert "wrong.json: no setting 'batch_sise', there are batch_size" in err[-1]
     assert weights.read_bytes() == before
     assert run(*args, "--resume", "--config", "settings.json")[0] == 0
     assert weights.read_bytes() != before

@@ -18,7 +18,7 @@ from rissole.embedding import LatentEmbedding
 from rissole.encoders import LatentEncoder, QueryEncoder
 from rissole.files import save_tensors
 from rissole.training.loop import write_json
-from rissole.training.photos import split, to_float
+from rissole.training.photos import portion, split, to_float
 
 POOL = 64  # neighbors kept per picture; training draws its few from them
 DUPLICATE = 0.98  # cosine above which another photo counts as the same one
@@ -26,10 +26,15 @@ DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
     """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images."""
-    batch = 4 if device == "cpu" and photos.shape[-1] > 64 else 64  # more outgrows a CPU's caches
     codec = codec.to(device)
     both = torch.cat([photos, photos.flip(-1)])
-    parts = tqdm(both.split(batch), desc="encoding photos", unit="batch", leave=False, disable=None)
+    parts = tqdm(
+        both.split(portion(photos.shape[-1], device)),
+        desc="encoding photos",
+        unit="batch",
+        leave=False,
+        disable=None,
+    )
     with torch.inference_mode():
         return torch.cat([codec.encode(to_float(part).to(device)).cpu() for part in parts])
 
@@ -136,6 +141,7 @@ def make_latents(
         "held_neighbors": neighbor_table(vectors, held, unlike=unlike[1], device=device),
     }
     out.mkdir(parents=True, exist_ok=True)
+    (out / "classes.json").unlink(missing_ok=True)
     if kinds is not None:
         data |= {"labels": kinds[0], "held_labels": kinds[1]}
         write_json(out / "classes.json", list(classes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -119,13 +120,17 @@ class Progress:
         bar = tqdm(total=1000, desc=self.title, bar_format="{desc} {percentage:3.0f}%|{bar}| "
                    "{elapsed}<{remaining} {postfix}", mininterval=2)  # fmt: skip
         self.bar, self.sums, self.count = bar, {}, 0
+        spent = False
         try:
             for step, progress in self.budget:
                 bar.update(int(progress * 1000) - bar.n)
                 yield step, progress
             bar.update(1000 - bar.n)
+            spent = True
         finally:
             bar.close()
+            if not spent and rank() == 0:  # who pressed Ctrl-C shall wait, not press it again
+                print("keeping what was learned", file=sys.stderr)
 
     def report(self, step: int, **values: Tensor | float) -> None:
         """Adds a step's losses; prints their means now and then: reading them waits."""
