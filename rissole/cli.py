@@ -637,8 +637,6 @@ def train(
     if not 0 < minutes < math.inf or (steps is not None and steps < 1):
         raise RissoleError("--minutes and --steps must be above 0")
     _check_size(size)
-    if stage == "autoencoder":
-        _check_cells(size, pixels=space == "pixel")
     settings = {} if config is None else _stage_settings(config, stage, preset)
     target = _target(out, stage, preset)
     if target.exists() and not resume and stage != "decoder":
@@ -646,11 +644,14 @@ def train(
     if stage == "denoiser":
         settings |= {"schedule": _schedule(schedule), "preset": preset}
     if stage == "autoencoder":
+        _check_cells(size, pixels=space == "pixel")
         settings["space"] = space
     if stage != "latents":
         settings["seed"] = seed
     budget = (minutes, steps)
     result = _run_stage(stage, data, out, size, budget, _fastest(device), settings)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes reports
+        return
     for name, value in result.items():
         typer.echo(f"{name}  {value:.5g}" if isinstance(value, float) else f"{name}  {value}")
     typer.echo(f"written to {target}")
@@ -714,6 +715,8 @@ def _run_stage(
     """Run one stage in the folder of a run and return its figures."""
     if stage == "denoiser":
         return _train_denoiser(out, budget, device, settings)
+    if _processes() > 1:
+        raise RissoleError("only the stage denoiser is shared by several processes")
     if data is None:
         raise RissoleError(f"--data is needed for the stage {stage}")
     from rissole.training.photos import load_labelled
@@ -729,6 +732,11 @@ def _run_stage(
     if stage == "gallery":
         return _paint_gallery(photos.photos, out, device, settings)
     return _make_latents(photos, out, device, settings)
+
+
+def _processes() -> int:
+    """How many `accelerate launch` or torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _train_features(
@@ -863,7 +871,7 @@ def _train_denoiser(
 
     data = read_latents(out)
     preset = settings.pop("preset")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by `accelerate launch`
+    if _processes() > 1:
         from accelerate import PartialState
 
         device = str(PartialState().device)
@@ -882,7 +890,13 @@ def _train_denoiser(
 
 @app.command()
 def evaluate(
-    images: Annotated[str, typer.Argument(help="Folder of painted pictures, as `sample` writes.")],
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of painted pictures, as `sample` writes; or a bundle, which paints some "
+            "first: its name, its folder, or owner/name on the Hub."
+        ),
+    ],
     reference: Annotated[
         str, typer.Option(help="Photos the model was trained on: a folder or parquet file(s).")
     ],
@@ -903,7 +917,8 @@ def evaluate(
     ] = "features,seams,probe,copies",
     size: Annotated[int, typer.Option(help="Side in pixels at which pictures are compared.")] = 128,
     grid: Annotated[int, typer.Option(help="Blocks per side whose borders are examined.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of all that is random in the measures.")] = 0,
+    samples: Annotated[int, typer.Option(help="How many pictures a bundle paints.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     device: Device = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object in place of the table.")
@@ -919,10 +934,13 @@ def evaluate(
         raise RissoleError(f"--grid must be from 1 to 16, not {grid}")
     if features is None and {"features", "copies"} & set(parts):
         raise RissoleError("--features is needed to measure features or copies")
+    if not 5 <= samples <= 100_000:
+        raise RissoleError(f"--samples must be from 5 to 100000, not {samples}")
     from rissole import evaluation
 
+    painted = _is_bundle(images)
     result = evaluation.evaluate(
-        images,
+        _paint_samples(images, samples, seed, size, device) if painted else images,
         reference,
         features or "",
         held_out=held_out,
@@ -933,6 +951,28 @@ def evaluate(
         device=_fastest(device),
     )
     _print_report(result, as_json)
+
+
+def _is_bundle(images: str) -> bool:
+    """Whether to paint with it: the folder of a bundle, or what is no folder here."""
+    return (Path(images) / "manifest.json").is_file() or not Path(images).exists()
+
+
+def _paint_samples(bundle: str, count: int, seed: int, size: int, device: str | None) -> Tensor:
+    """uint8 pictures (N, 3, size, size) as `sample` paints them, with seeds from `seed` on."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from rissole.images import square
+
+    _check_seeds(seed, count)
+    pipe = _load(bundle, None, device)
+    pictures = []
+    for number in tqdm(range(seed, seed + count), "painting", leave=False, disable=None):
+        pictures += pipe(**_condition(pipe, {}, None, number), seed=number).images
+    pixels = np.stack([np.asarray(square(picture, size)) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def _fastest(device: str | None) -> str:

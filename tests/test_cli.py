@@ -333,7 +333,7 @@ def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
     assert weights.read_bytes() != before
 
 
-def test_evaluate_measures_a_folder(run, photos, tmp_path):
+def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bundle, tmp_path):
     shutil.copytree(photos, tmp_path / "painted", ignore=lambda _, names: sorted(names)[6:])
     args = ["evaluate", "painted", "--reference", "photos", "--held-out", "photos"]
     args += ["--size", "64", "--measure", "seams"]
@@ -343,6 +343,11 @@ def test_evaluate_measures_a_folder(run, photos, tmp_path):
     assert report["n"] == 6
     assert "seams" in report
     assert "copies" not in report
+    args[1:2] = [tiny_bundle, "--samples", "5"]
+    code, out, err = run(*args, "--device", "cpu", "--json")
+    assert code == 0, err
+    assert json.loads(out)["n"] == 5
+    refused(run("evaluate", "nowhere", *args[4:]), "unknown bundle 'nowhere'")
 
 
 def test_push_dry_run_verifies_and_lists(run, tiny_bundle, tmp_path):

@@ -1,4 +1,8 @@
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +10,7 @@ import pytest
 import torch
 from conftest import picture, seeded
 
+import rissole
 from rissole.autoencoder import Codec, tiny_autoencoder
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser, DenoiserConfig, State
@@ -21,6 +26,20 @@ from rissole.training.settings import read_settings
 SMALL = DenoiserConfig(
     channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
 )
+
+TOGETHER = """
+import sys, torch
+from pathlib import Path
+meeting = f"file://{Path('meeting').absolute()}"
+torch.distributed.init_process_group("gloo", meeting, rank=int(sys.argv[1]), world_size=2)
+from rissole.training.loop import Budget, Gradients, rank, write_json
+layer = torch.nn.Linear(3, 2)
+gradients = Gradients([layer])
+layer.weight.grad.fill_(rank())
+gradients.exchange()
+steps = len(list(Budget(steps=25)))
+write_json(Path(f"{rank()}.json"), [layer.weight.grad.mean().item(), steps])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +62,17 @@ def run(photos, tmp_path_factory) -> Path:
 def test_budget_ends_by_steps_and_by_time():
     assert [round(p, 2) for _, p in Budget(steps=4)] == [0, 0.25, 0.5, 0.75]
     assert len(list(Budget(minutes=1e-9))) == 0
+
+
+def test_processes_that_train_together_average_gradients_and_take_as_many_steps(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(Path(rissole.__file__).parents[1])}
+    both = [
+        subprocess.Popen([sys.executable, "-c", TOGETHER, str(rank)], env=env, cwd=tmp_path)
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    found = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert found == {f"{rank}.json": [0.5, 25] for rank in range(2)}
 
 
 def test_learning_rate_rises_then_falls():

@@ -52,18 +52,16 @@ class Budget:
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields `(step, progress)` with progress from 0 to 1 until the budget is spent."""
-        start, step, progress = time.monotonic(), 0, 0.0
+        start, step, by_time = time.monotonic(), 0, 0.0
         while True:
             if processes() == 1 or step % 20 == 0:  # clocks differ: the first process decides
-                progress = agreed(self._progress(step, time.monotonic() - start))
+                by_time = agreed((time.monotonic() - start) / (60 * self.minutes))
+            by_steps = step / self.steps if self.steps is not None else 0.0
+            progress = max(by_steps, by_time)
             if progress >= 1:
                 return
             yield step, progress
             step += 1
-
-    def _progress(self, step: int, seconds: float) -> float:
-        by_steps = step / self.steps if self.steps is not None else 0.0
-        return max(by_steps, seconds / (60 * self.minutes))
 
 
 def learning_rate(progress: float, step: int, peak: float, warmup: int = 200) -> float:
@@ -117,8 +115,8 @@ class Progress:
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields the budget's `(step, progress)`."""
-        bar = tqdm(total=1000, desc=self.title, bar_format="{desc} {percentage:3.0f}%|{bar}| "
-                   "{elapsed}<{remaining} {postfix}", mininterval=2)  # fmt: skip
+        shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
+        bar = tqdm(total=1000, desc=self.title, bar_format=shape, mininterval=2, disable=rank() > 0)
         self.bar, self.sums, self.count = bar, {}, 0
         spent = False
         try:
