@@ -134,6 +134,8 @@ def _explain(error: Exception) -> str | None:
         text = f"the package {error.name} is missing: pip install -r requirements.txt"
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         text = "out of memory: another --device may have more"  # torch's class for accelerators
+    elif type(error).__name__ == "SafetensorError" or "failed writing file" in str(error):
+        text = str(error)  # a full disk, in the words of the libraries that write weights
     else:
         return None
     return " ".join(text.split()) or type(error).__name__

@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
 from rissole.files import save_tensors
-from rissole.training.loop import Budget, Progress, load_weights, save_weights
+from rissole.training.loop import Budget, Progress, load_weights, save_weights, session_seed
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 DAMAGES = ("intact", "warped", "foreign pieces", "moved pieces", "blurred", "noisy")
@@ -215,7 +215,7 @@ def train_features(
     model = _learner(FeatureConfig(arch, resolution or photos.shape[-1], seed), out)
     model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(session_seed(seed, out) if out else seed)
     minutes = minutes or (3.0 if steps is None else math.inf)
     bar = Progress(Budget(minutes, steps), f"features {arch}")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 
 from rissole import bundle, cli
 from rissole.images import load_image, read_recipe
@@ -348,6 +349,18 @@ def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bu
     assert code == 0, err
     assert json.loads(out)["n"] == 5
     refused(run("evaluate", "nowhere", *args[4:]), "unknown bundle 'nowhere'")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    ],
+)
+def test_a_full_disk_is_one_line(error):
+    assert cli._explain(error) == str(error)
+    assert cli._explain(RuntimeError("shapes do not match")) is None  # a mistake of ours
 
 
 def test_push_dry_run_verifies_and_lists(run, tiny_bundle, tmp_path):

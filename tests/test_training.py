@@ -19,7 +19,7 @@ from rissole.training.autoencoder import AutoencoderTraining, train_autoencoder,
 from rissole.training.denoiser import DenoiserTraining, Sampler, loss_mask, train_denoiser
 from rissole.training.gallery import choose, realism, too_near
 from rissole.training.latents import make_latents, neighbor_table, read_latents
-from rissole.training.loop import Budget, infinite_batches, learning_rate
+from rissole.training.loop import Budget, infinite_batches, learning_rate, session_seed
 from rissole.training.photos import load_photos, split
 from rissole.training.settings import read_settings
 
@@ -84,6 +84,17 @@ def test_learning_rate_rises_then_falls():
 def test_batches_visit_everything_once_per_epoch():
     batches = infinite_batches(10, 5, torch.Generator().manual_seed(0))
     assert sorted(torch.cat([next(batches), next(batches)]).tolist()) == list(range(10))
+
+
+def test_a_run_that_goes_on_draws_other_batches(tmp_path):
+    weights = tmp_path / "raw.safetensors"
+    seeds = [session_seed(3, weights)]
+    for content in (b"first", b"second"):
+        weights.write_bytes(content)
+        assert session_seed(3, weights) == session_seed(3, weights)
+        seeds.append(session_seed(3, weights))
+    assert seeds[0] == 3
+    assert len(set(seeds)) == 3
 
 
 def test_photos_from_a_folder_with_odd_files(tmp_path, capsys):

@@ -33,6 +33,7 @@ from rissole.training.loop import (
     learning_rate,
     load_weights,
     save_weights,
+    session_seed,
     set_learning_rate,
     write_json,
 )
@@ -261,7 +262,7 @@ def _train(
     """The loop of both stages; `losses` adds gradients to the model and to the other networks."""
     fast_matmul()
     train, held = (to_float(p).to(device) for p in split(photos))
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(session_seed(seed, out / "raw.safetensors"))
     fit_scale = not others  # the second stage must not touch what the latents mean
     own = [p for p in model.parameters() if p.requires_grad]
     optimizer = _adam(own, settings.peak_rate, (0.9, 0.99), device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -178,6 +179,19 @@ def infinite_batches(count: int, batch: int, generator: torch.Generator) -> Iter
         pool = pool[batch:]
 
 
+def session_seed(seed: int, weights: Path) -> int:
+    """The seed of a run's batches and noise: another one each time it goes on.
+
+    Otherwise many short sessions would see the first pictures of one epoch over and over.
+
+    Args:
+        weights: file that an earlier session left; without it the seed is the one given.
+    """
+    if not weights.exists():
+        return seed
+    return seed + int(hashlib.sha256(weights.read_bytes()).hexdigest()[:8], 16)
+
+
 def draw(seed: int, schedule: tuple[float, float], device: str) -> torch.Generator:
     """The random numbers of a part of a run; every process, and every part, has its own."""
     part = seed + int(1000 * schedule[0]) + 10_000 * rank()
@@ -218,6 +232,7 @@ def fit(
         The history of the losses.
     """
     fast_matmul()
+    seed = session_seed(seed, out / "raw.safetensors")
     load_weights(out / "raw.safetensors", model)
     gradients = Gradients([model])
     ema = _average(out, model)
