@@ -573,6 +573,11 @@ STAGES = (
     "gallery",
 )  # fmt: skip
 FEATURE_SEEDS = {"features": 0, "check": 1, "critic": 7}
+NEEDED = {
+    "decoder": ("autoencoder",),
+    "latents": ("autoencoder",),
+    "gallery": ("autoencoder", "features", "latents", "denoiser"),
+}
 
 
 @app.command()
@@ -721,6 +726,9 @@ def _run_stage(
         raise RissoleError("only the stage denoiser is shared by several processes")
     if data is None:
         raise RissoleError(f"--data is needed for the stage {stage}")
+    for earlier in NEEDED.get(stage, ()):
+        if not (path := _target(out, earlier, "rissole")).exists():
+            raise RissoleError(f"{path} is missing: run --stage {earlier} first")
     from rissole.training.photos import load_labelled
 
     photos = load_labelled(data, size)
@@ -940,10 +948,17 @@ def evaluate(
         raise RissoleError(f"--samples must be from 5 to 100000, not {samples}")
     from rissole import evaluation
 
-    painted = _is_bundle(images)
+    evaluation.check_parts(parts)
+    painted: str | Tensor = images
+    photos: str | Tensor = reference
+    if _is_bundle(images):  # painting takes long: what is wrong with the rest shall be told before
+        photos = evaluation.load_photos(reference, size)
+        if features is not None:
+            evaluation.load_features(features)
+        painted = _paint_samples(images, samples, seed, size, device)
     result = evaluation.evaluate(
-        _paint_samples(images, samples, seed, size, device) if painted else images,
-        reference,
+        painted,
+        photos,
         features or "",
         held_out=held_out,
         size=size,

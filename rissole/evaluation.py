@@ -687,8 +687,7 @@ def evaluate(
     Raises:
         RissoleError: Unknown part, unreadable source, too few images.
     """
-    if unknown := set(parts) - set(PARTS):
-        raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
+    check_parts(parts)
     training = _load(reference, size)
     training, held = split(training) if held_out is None else (training, _load(held_out, size))
     images = _load(images, size)
@@ -712,6 +711,12 @@ def evaluate(
     if "copies" in parts:
         result["copies"] = copies(images, training, held, network, grid)
     return result
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Refuse what is none of ``PARTS``."""
+    if unknown := set(parts) - set(PARTS):
+        raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
 
 
 def _load(source: Source, size: int) -> Tensor:

@@ -326,6 +326,8 @@ def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
     weights = tmp_path / "run" / "autoencoder" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
     refused(run(*args), "add --resume")
+    gallery = ["train", "--stage", "gallery", *args[3:]]
+    refused(run(*gallery), "features.safetensors is missing: run --stage features first")
     code, _, err = run(*args, "--resume", "--config", "wrong.json")
     assert code == 2
     assert "wrong.json: no setting 'batch_sise', there are batch_size" in err[-1]
@@ -349,6 +351,8 @@ def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bu
     assert code == 0, err
     assert json.loads(out)["n"] == 5
     refused(run("evaluate", "nowhere", *args[4:]), "unknown bundle 'nowhere'")
+    missing = ["--reference", "nowhere", "--measure", "seams"]
+    refused(run("evaluate", tiny_bundle, *missing), "no parquet file: nowhere")  # before painting
 
 
 @pytest.mark.parametrize(
