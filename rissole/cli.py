@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rissole.config import MAX_SEED, RissoleError
+from rissole.config import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, RissoleError
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +134,8 @@ def _explain(error: Exception) -> str | None:
         text = f"the package {error.name} is missing: pip install -r requirements.txt"
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         text = "out of memory: another --device may have more"  # torch's class for accelerators
+    elif type(error).__name__ == "SafetensorError" or "failed writing file" in str(error):
+        text = str(error)  # a full disk, in the words of the libraries that write weights
     else:
         return None
     return " ".join(text.split()) or type(error).__name__
@@ -571,6 +573,11 @@ STAGES = (
     "gallery",
 )  # fmt: skip
 FEATURE_SEEDS = {"features": 0, "check": 1, "critic": 7}
+NEEDED = {
+    "decoder": ("autoencoder",),
+    "latents": ("autoencoder",),
+    "gallery": ("autoencoder", "features", "latents", "denoiser"),
+}
 
 
 @app.command()
@@ -636,24 +643,22 @@ def train(
         raise RissoleError(f"--space must be latent or pixel, not {space!r}")
     if not 0 < minutes < math.inf or (steps is not None and steps < 1):
         raise RissoleError("--minutes and --steps must be above 0")
-    settings = _stage_settings(config)
+    _check_size(size)
+    settings = {} if config is None else _stage_settings(config, stage, preset)
     target = _target(out, stage, preset)
     if target.exists() and not resume and stage != "decoder":
         raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
     if stage == "denoiser":
         settings |= {"schedule": _schedule(schedule), "preset": preset}
     if stage == "autoencoder":
+        _check_cells(size, pixels=space == "pixel")
         settings["space"] = space
     if stage != "latents":
         settings["seed"] = seed
     budget = (minutes, steps)
-    try:
-        result = _run_stage(stage, data, out, size, budget, _fastest(device), settings)
-    except TypeError as error:
-        # an unknown or mistyped setting of the file; anything else is a mistake of ours
-        if config is None or "argument" not in str(error):
-            raise
-        raise RissoleError(f"{config.name}: {str(error).rpartition(') ')[2]}") from error
+    result = _run_stage(stage, data, out, size, budget, _fastest(device), settings)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes reports
+        return
     for name, value in result.items():
         typer.echo(f"{name}  {value:.5g}" if isinstance(value, float) else f"{name}  {value}")
     typer.echo(f"written to {target}")
@@ -675,17 +680,24 @@ def _target(out: Path, stage: str, preset: str) -> Path:
     return out / {"gallery": "bundle", "decoder": "autoencoder"}.get(stage, stage)
 
 
-def _stage_settings(path: Path | None) -> dict[str, Any]:
-    """Settings of a stage from a JSON file."""
-    if path is None:
-        return {}
-    try:
-        settings = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise RissoleError(f"{path.name} is not JSON") from error
-    if not isinstance(settings, dict):
-        raise RissoleError(f"{path.name} must hold one JSON object of settings")
-    return settings
+def _stage_settings(path: Path, stage: str, preset: str) -> dict[str, Any]:
+    from rissole.training.settings import read_settings
+
+    return read_settings(path, stage, preset)
+
+
+def _check_size(size: int) -> None:
+    if not 8 <= size <= 1024:
+        raise RissoleError(f"--size must be from 8 to 1024, not {size}")
+
+
+def _check_cells(size: int, pixels: bool) -> None:
+    """Refuse sizes that an autoencoder cannot halve; warn of those that do not cut into blocks."""
+    whole = 16 if pixels else 64
+    if not pixels and size % 8:
+        raise RissoleError(f"--size must be a multiple of {whole}, not {size}")
+    if size % whole:
+        typer.echo(f"note: denoisers paint only sizes that are multiples of {whole}", err=True)
 
 
 def _schedule(text: str) -> tuple[float, float]:
@@ -710,8 +722,13 @@ def _run_stage(
     """Run one stage in the folder of a run and return its figures."""
     if stage == "denoiser":
         return _train_denoiser(out, budget, device, settings)
+    if _processes() > 1:
+        raise RissoleError("only the stage denoiser is shared by several processes")
     if data is None:
         raise RissoleError(f"--data is needed for the stage {stage}")
+    for earlier in NEEDED.get(stage, ()):
+        if not (path := _target(out, earlier, "rissole")).exists():
+            raise RissoleError(f"{path} is missing: run --stage {earlier} first")
     from rissole.training.photos import load_labelled
 
     photos = load_labelled(data, size)
@@ -725,6 +742,11 @@ def _run_stage(
     if stage == "gallery":
         return _paint_gallery(photos.photos, out, device, settings)
     return _make_latents(photos, out, device, settings)
+
+
+def _processes() -> int:
+    """How many `accelerate launch` or torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _train_features(
@@ -742,8 +764,8 @@ def _train_features(
     minutes, steps = budget
     photos, _ = split(photos)  # what is held out must be new to this network, too
     settings["seed"] += FEATURE_SEEDS[stage]
-    network = train_features(photos, minutes, steps=steps, device=device, **settings)
-    network.save(out / f"{stage}.safetensors")
+    target = _target(out, stage, "")
+    network = train_features(photos, minutes, steps=steps, out=target, device=device, **settings)
     return {"network": network.name}
 
 
@@ -792,7 +814,6 @@ def _make_latents(
     from rissole.encoders import LearnedEncoder
     from rissole.training.latents import make_latents
 
-    (out / "latents").mkdir(parents=True, exist_ok=True)
     encoder = LearnedEncoder.load(out / "encoder") if (out / "encoder").is_dir() else None
     made = make_latents(
         out / "autoencoder", photos.photos, out / "latents", device, encoder=encoder,
@@ -854,23 +875,19 @@ def _train_denoiser(
     out: Path, budget: tuple[float, int | None], device: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """Train the denoiser, or what it is compared with, on the latents of an earlier stage."""
-    from safetensors.torch import load_file
-
+    from rissole.training.latents import read_latents
     from rissole.training.loop import Budget
     from rissole.training.presets import train_preset
 
-    path = out / "latents" / "latents.safetensors"
-    if not path.exists():
-        raise RissoleError(f"{path} is missing: run --stage latents first")
+    data = read_latents(out)
     preset = settings.pop("preset")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by `accelerate launch`
+    if _processes() > 1:
         from accelerate import PartialState
 
         device = str(PartialState().device)
-    settings = {name: _tuples(value) for name, value in settings.items()}
     return train_preset(
         preset,
-        load_file(path),
+        data,
         _target(out, "denoiser", preset),
         Budget(*budget),
         device=device,
@@ -878,17 +895,18 @@ def _train_denoiser(
     )
 
 
-def _tuples(value: Any) -> Any:
-    """JSON has lists where settings are tuples."""
-    return tuple(value) if isinstance(value, list) else value
-
-
 # --- evaluate -----------------------------------------------------------------------------------
 
 
 @app.command()
 def evaluate(
-    images: Annotated[str, typer.Argument(help="Folder of painted pictures, as `sample` writes.")],
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of painted pictures, as `sample` writes; or a bundle, which paints some "
+            "first: its name, its folder, or owner/name on the Hub."
+        ),
+    ],
     reference: Annotated[
         str, typer.Option(help="Photos the model was trained on: a folder or parquet file(s).")
     ],
@@ -909,7 +927,8 @@ def evaluate(
     ] = "features,seams,probe,copies",
     size: Annotated[int, typer.Option(help="Side in pixels at which pictures are compared.")] = 128,
     grid: Annotated[int, typer.Option(help="Blocks per side whose borders are examined.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of all that is random in the measures.")] = 0,
+    samples: Annotated[int, typer.Option(help="How many pictures a bundle paints.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of all that is random.")] = 0,
     device: Device = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object in place of the table.")
@@ -920,13 +939,26 @@ def evaluate(
     Every figure comes with the same figure of photos that were not trained on.
     """
     parts = [part.strip() for part in measure.split(",")]
+    _check_size(size)
+    if not 1 <= grid <= 16:
+        raise RissoleError(f"--grid must be from 1 to 16, not {grid}")
     if features is None and {"features", "copies"} & set(parts):
         raise RissoleError("--features is needed to measure features or copies")
+    if not 5 <= samples <= 100_000:
+        raise RissoleError(f"--samples must be from 5 to 100000, not {samples}")
     from rissole import evaluation
 
+    evaluation.check_parts(parts)
+    painted: str | Tensor = images
+    photos: str | Tensor = reference
+    if _is_bundle(images):  # painting takes long: what is wrong with the rest shall be told before
+        photos = evaluation.load_photos(reference, size)
+        if features is not None:
+            evaluation.load_features(features)
+        painted = _paint_samples(images, samples, seed, size, device)
     result = evaluation.evaluate(
-        images,
-        reference,
+        painted,
+        photos,
         features or "",
         held_out=held_out,
         size=size,
@@ -936,6 +968,28 @@ def evaluate(
         device=_fastest(device),
     )
     _print_report(result, as_json)
+
+
+def _is_bundle(images: str) -> bool:
+    """Whether to paint with it: the folder of a bundle, or what is no folder here."""
+    return (Path(images) / "manifest.json").is_file() or not Path(images).exists()
+
+
+def _paint_samples(bundle: str, count: int, seed: int, size: int, device: str | None) -> Tensor:
+    """uint8 pictures (N, 3, size, size) as `sample` paints them, with seeds from `seed` on."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from rissole.images import square
+
+    _check_seeds(seed, count)
+    pipe = _load(bundle, None, device)
+    pictures = []
+    for number in tqdm(range(seed, seed + count), "painting", leave=False, disable=None):
+        pictures += pipe(**_condition(pipe, {}, None, number), seed=number).images
+    pixels = np.stack([np.asarray(square(picture, size)) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def _fastest(device: str | None) -> str:
@@ -1001,11 +1055,19 @@ def compare(
         raise RissoleError(f"--table must be methods or ablations, not {table!r}")
     if not 16 <= samples <= 100_000:
         raise RissoleError(f"--samples must be from 16 to 100000, not {samples}")
+    if not 1 <= steps <= MAX_STEPS or not 0 <= guidance_scale <= MAX_GUIDANCE_SCALE:
+        raise RissoleError(
+            f"--steps must be from 1 to {MAX_STEPS}, --guidance-scale from 0 to "
+            f"{MAX_GUIDANCE_SCALE:g}"
+        )
+    _check_size(size)
+    if not run.is_dir():
+        raise RissoleError(f"no folder of a run: {run}")
     from rissole import comparison
     from rissole.training.photos import load_photos
 
     cases = getattr(comparison, table)(steps, guidance_scale)
-    comparison.compare(
+    rows = comparison.compare(
         run,
         load_photos(data, size),
         cases,
@@ -1019,6 +1081,8 @@ def compare(
             run, lambda name, row: typer.echo(f"{name}: {row['cpu_seconds']:.2f} s an image")
         )
     path = comparison.write_report(run, cases, table)
+    if missing := [case.name for case in cases if case.name not in rows]:
+        typer.echo(f"left out, for lack of their models: {', '.join(missing)}", err=True)
     typer.echo(f"{path.read_text()}\nwritten to {path} and {path.with_suffix('.png')}")
 
 

@@ -2,8 +2,9 @@
 
 A run's folder holds what was trained: `denoiser/` and any of the baselines' folders. For each
 method that is there `compare` paints, measures, and keeps a row in `comparison/rows.json`; what is
-already there is not painted again, so that an interrupted comparison goes on. `write_report` makes
-the tables and the picture of them.
+already there is not painted again, so that an interrupted comparison goes on, unless it was asked
+for otherwise or its model was trained on since. `write_report` makes the tables and the picture of
+them.
 """
 
 from __future__ import annotations
@@ -47,8 +48,12 @@ from rissole.files import save_tensors
 from rissole.pipeline import RissolePipeline, default_scheduler, fast_dtype
 from rissole.sampler import canvas_noise, is_guided, set_levels
 from rissole.scale import peak_rss
-from rissole.training.gallery import decode_bytes, paint_many, training_neighbors
+from rissole.training.gallery import CPU_BATCH, decode_bytes, paint_many, training_neighbors
+from rissole.training.latents import read_latents
+from rissole.training.loop import write_json
 from rissole.training.photos import split
+
+UNPAINTED = ("photos", "reconstructions", "nearest neighbor")  # in place of a model
 
 
 @dataclass(frozen=True)
@@ -130,16 +135,14 @@ class Bench:
     ) -> Bench:
         """Reads a run's autoencoder, latents and feature networks; trains the probe."""
         train, held = split(photos)
-        path = run / "latents" / "latents.safetensors"
-        if not path.exists():
-            raise RissoleError(f"{path} is missing: run --stage latents first")
+        data = read_latents(run, photos)
         networks = {p.stem: FeatureNetwork.load(p, device) for p in (run / "features.safetensors",
                     run / "check.safetensors") if p.exists()}  # fmt: skip
         if "features" not in networks:
             raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
         codec = Codec.load(run / "autoencoder").to(device)
         probe = train_probe(train, steps=probe_steps, seed=seed, device=device)
-        return cls(run, train, held, load_file(path), codec, networks, probe, device, samples, seed)
+        return cls(run, train, held, data, codec, networks, probe, device, samples, seed)
 
     def queries(self) -> Tensor:
         """Numbers (N,) of the training pictures whose neighbors guide the samples."""
@@ -231,10 +234,9 @@ def network_calls(case: Case) -> int:
     return (steps + guided) * (case.grid**2 if case.order == "sequential" else 1)
 
 
-def paint_latents(
-    model: Denoiser | Baseline, case: Case, neighbors: Tensor, seed: int, batch: int = 256
-) -> Tensor:
+def paint_latents(model: Denoiser | Baseline, case: Case, neighbors: Tensor, seed: int) -> Tensor:
     """Paints a picture for each row of neighbors (N, K, C, S, S): latents (N, C, S, S)."""
+    batch = 256 if next(model.parameters()).is_cuda else CPU_BATCH
     if isinstance(model, Denoiser):
         return paint_many(
             model, neighbors, order=case.order, grid=case.grid, batch=batch, seed=seed,
@@ -243,7 +245,8 @@ def paint_latents(
     device, published = next(model.parameters()).device, case.model.startswith("published")
     generator = torch.Generator(device).manual_seed(seed)
     parts = []
-    for start in range(0, len(neighbors), batch):
+    starts = range(0, len(neighbors), batch)
+    for start in tqdm(starts, desc="painting", unit="batch", leave=False, disable=None):
         near = neighbors[start : start + batch].to(device).float()
         near = near if published else near[:, : max(case.k, 1)]
         noise = [canvas_noise(seed + start + i, tuple(near.shape[2:])) for i in range(len(near))]
@@ -295,7 +298,7 @@ def add_costs(run: Path, on_row: Callable[[str, dict], None] | None = None) -> N
         if "parameters" in row and "cpu_seconds" not in row:
             case = Case(**row["case"])
             row |= cost_here(run, case, repeats=1 if network_calls(case) > 1000 else 3)
-            path.write_text(json.dumps(rows, indent=2) + "\n")
+            write_json(path, rows)
             if on_row:
                 on_row(name, row)
 
@@ -371,26 +374,38 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.json"
     rows = json.loads(path.read_text()) if path.exists() else {}
-    known = ("photos", "reconstructions", "nearest neighbor")
     todo = [
-        c for c in cases
-        if c.name not in rows and (c.model in known or (run / c.model).is_dir())
-    ]  # fmt: skip
+        c for c in cases if _possible(c, run) and not _kept(rows.get(c.name), c, run, samples, seed)
+    ]
     if not todo:
         return rows
     bench = Bench.open(run, photos, samples, device, seed, probe_steps)
     reference = references(bench)
     for case in todo:
-        if case.neighbors == "class" and "labels" not in bench.data:
-            continue
         images, cost = paint_case(bench, case)
         row = measure(bench, images, reference, bench.wanted(case))
-        rows[case.name] = {"case": asdict(case), **cost, **row}
+        rows[case.name] = {"case": asdict(case), "seed": seed, **cost, **row}
         save_tensors({"images": images[:16].contiguous()}, _pictures(out, case.name))
-        path.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(path, rows)
         if on_row:
             on_row(case.name, rows[case.name])
     return rows
+
+
+def _possible(case: Case, run: Path) -> bool:
+    """Whether a run has the model, and the classes, that a case needs."""
+    if case.neighbors == "class" and not (run / "latents" / "classes.json").exists():
+        return False
+    return case.model in UNPAINTED or (run / case.model).is_dir()
+
+
+def _kept(row: dict[str, Any] | None, case: Case, run: Path, samples: int, seed: int) -> bool:
+    """Whether a row holds what is asked for, painted by the model as it is now."""
+    if row is None or row["case"] != asdict(case) or row.get("seed", seed) != seed:
+        return False
+    if case.model == "photos":  # all there are, whatever is asked for
+        return True
+    return row["n"] == samples and row.get("minutes") == _minutes(run / case.model)
 
 
 def _pictures(out: Path, name: str) -> Path:

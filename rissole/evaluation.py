@@ -18,6 +18,7 @@ with the same figure for real photos that no network was trained on.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -374,6 +375,17 @@ def auc(positive: Tensor, negative: Tensor) -> float:
     return float((below + up_to).double().mean() / (2 * len(negative)))
 
 
+def auc_interval(positive: Tensor, negative: Tensor, seed: int = 0) -> list[float]:
+    """95 % interval of :func:`auc`; both sides are samples, and the smaller one errs more."""
+    value = auc(positive, negative)
+    tops = (
+        interval(lambda i: auc(positive[i], negative), len(positive), seed=seed)[1],
+        interval(lambda i: auc(positive, negative[i]), len(negative), seed=seed)[1],
+    )
+    error = math.hypot(*(top - value for top in tops))  # independent: their variances add up
+    return [value - error, value + error]
+
+
 def probe_coherence(
     probe: CoherenceProbe, images: Tensor, held_out: Tensor, training: Tensor, seed: int = 0
 ) -> dict[str, float | list[float] | int]:
@@ -400,7 +412,7 @@ def probe_coherence(
     real, fake, patched = (probe.scores(x) for x in (held, images, swapped))
     return {
         "auc": auc(fake, real),
-        "auc_ci95": interval(lambda i: auc(fake[i], real), len(fake), seed=seed),
+        "auc_ci95": auc_interval(fake, real, seed),
         "auc_swapped": auc(patched, real),
         "auc_photos": auc(real[::2], real[1::2]),
         "n_held_out": len(held),
@@ -675,8 +687,7 @@ def evaluate(
     Raises:
         RissoleError: Unknown part, unreadable source, too few images.
     """
-    if unknown := set(parts) - set(PARTS):
-        raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
+    check_parts(parts)
     training = _load(reference, size)
     training, held = split(training) if held_out is None else (training, _load(held_out, size))
     images = _load(images, size)
@@ -700,6 +711,12 @@ def evaluate(
     if "copies" in parts:
         result["copies"] = copies(images, training, held, network, grid)
     return result
+
+
+def check_parts(parts: Sequence[str]) -> None:
+    """Refuse what is none of ``PARTS``."""
+    if unknown := set(parts) - set(PARTS):
+        raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
 
 
 def _load(source: Source, size: int) -> Tensor:

@@ -22,9 +22,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -36,6 +35,7 @@ from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
 from rissole.files import save_tensors
+from rissole.training.loop import Budget, Progress, load_weights, save_weights, session_seed
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 DAMAGES = ("intact", "warped", "foreign pieces", "moved pieces", "blurred", "noisy")
@@ -175,7 +175,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 def train_features(
     photos: Tensor,
-    minutes: float = 3.0,
+    minutes: float | None = None,
     batch_size: int = 512,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -183,20 +183,23 @@ def train_features(
     arch: str = "resnet18",
     resolution: int | None = None,
     steps: int | None = None,
+    out: Path | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> FeatureNetwork:
     """Train a feature network on photos without labels.
 
     Args:
         photos: uint8 (N, 3, S, S), kept on ``device`` whole.
-        minutes: Wall-clock budget; the learning rate is annealed over it.
+        minutes: Wall-clock budget; the learning rate is annealed over it. Without ``steps`` 3.
         batch_size: Photos per step, each seen in two views; half of them once more, damaged.
         seed: Of weights, batches and augmentation.
         device: Where to train; that of ``photos`` by default.
         arch: One of ``ARCHITECTURES``.
         resolution: To which the network scales all images, S by default. Twice that is better for
             photos of 32 pixels, of which the last stage would see one cell.
-        steps: Stop after this many steps instead of after ``minutes``.
+        steps: Stop after this many steps, if that is earlier.
+        out: File that the network is written to, also when Ctrl-C ends the training. A network that
+            is there already is trained on; what else that takes is kept beside it.
         on_step: Called with the step number and its losses every 20 steps.
 
     Returns:
@@ -209,17 +212,25 @@ def train_features(
         raise RissoleError("a feature network needs at least 4 photos in a batch")
     device = torch.device(device or photos.device)
     photos = photos.to(device)
-    network = FeatureNetwork(FeatureConfig(arch, resolution or photos.shape[-1], seed))
-    model = _Learner(network).to(device, memory_format=torch.channels_last).train()
+    model = _learner(FeatureConfig(arch, resolution or photos.shape[-1], seed), out)
+    model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3)
-    generator = torch.Generator(device).manual_seed(seed)
-    with tqdm(total=100, desc=f"features {arch}", unit="%") as bar:
-        for step, progress in enumerate(_clock(minutes, steps)):
+    generator = torch.Generator(device).manual_seed(session_seed(seed, out) if out else seed)
+    minutes = minutes or (3.0 if steps is None else math.inf)
+    bar = Progress(Budget(minutes, steps), f"features {arch}")
+    try:
+        for step, progress in bar:
             optimizer.param_groups[0]["lr"] = 1e-3 * _anneal(progress)
             losses = _training_step(model, optimizer, photos, batch_size, generator)
-            if step % 20 == 0:
-                _report(bar, step, progress, losses, on_step)
-    return _calibrated(network, photos)
+            bar.report(step, **losses)
+            if on_step and step % 20 == 0:
+                on_step(step, {name: float(value) for name, value in losses.items()})
+    finally:  # Ctrl-C keeps what was learned
+        network = _calibrated(model.network, photos)
+        if out is not None:
+            network.save(out)
+            save_weights(_heads_file(out), model.heads)
+    return network
 
 
 # ------------------------------------------------------------------------------- training
@@ -246,9 +257,29 @@ class _Learner(nn.Module):
         _initialise(self.projector, generator)
         _initialise(self.damage, generator)
 
+    @property
+    def heads(self) -> nn.ModuleList:
+        """What only training needs."""
+        return nn.ModuleList([self.projector, self.damage])
+
     def forward(self, views: Tensor, damaged: Tensor) -> tuple[Tensor, Tensor]:
         features = self.network(torch.cat([views, damaged]))
         return self.projector(features[: len(views)]), self.damage(features[len(views) :])
+
+
+def _learner(config: FeatureConfig, out: Path | None) -> _Learner:
+    """A new learner, or the one that was written to a file and beside it."""
+    if out is None or not out.exists():
+        return _Learner(FeatureNetwork(config))
+    network = FeatureNetwork.load(out)
+    network.config = replace(network.config, scale=1.0)  # calibrated anew in the end
+    learner = _Learner(network)
+    load_weights(_heads_file(out), learner.heads)
+    return learner
+
+
+def _heads_file(out: Path) -> Path:
+    return out.with_name(f"{out.stem}-heads.safetensors")
 
 
 def _initialise(module: nn.Module, generator: torch.Generator) -> None:
@@ -260,17 +291,6 @@ def _initialise(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5), generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-
-def _clock(minutes: float, steps: int | None) -> Iterator[float]:
-    """Yield the share of the budget that is used up, until it is."""
-    start, step = time.monotonic(), 0
-    while True:
-        used = (time.monotonic() - start) / (60 * minutes) if steps is None else step / steps
-        if used >= 1:
-            return
-        yield used
-        step += 1
 
 
 def _anneal(progress: float, warmup: float = 0.05) -> float:
@@ -331,20 +351,11 @@ def _covariance_loss(x: Tensor) -> Tensor:
     return (covariance.square().sum() - covariance.diagonal().square().sum()) / x.shape[1]
 
 
-def _report(bar: tqdm, step: int, progress: float, losses: dict, on_step: Callable | None) -> None:
-    values = {key: float(value) for key, value in losses.items()}
-    bar.update(round(100 * progress) - bar.n)
-    bar.set_postfix(step=step, **{key: f"{value:.2f}" for key, value in values.items()})
-    if on_step:
-        on_step(step, values)
-
-
 def _calibrated(network: FeatureNetwork, photos: Tensor) -> FeatureNetwork:
     """Set the output scale so that the photos have ``TOTAL_VARIANCE``."""
-    network.eval()
     variance = network.extract(photos).var(dim=0).sum().clamp_min(1e-12)
     scale = math.sqrt(TOTAL_VARIANCE / float(variance))
-    network.config = FeatureConfig(**{**asdict(network.config), "scale": scale})
+    network.config = replace(network.config, scale=scale)
     return network
 
 

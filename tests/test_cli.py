@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 
 from rissole import bundle, cli
 from rissole.images import load_image, read_recipe
@@ -325,15 +326,17 @@ def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
     weights = tmp_path / "run" / "autoencoder" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
     refused(run(*args), "add --resume")
+    gallery = ["train", "--stage", "gallery", *args[3:]]
+    refused(run(*gallery), "features.safetensors is missing: run --stage features first")
     code, _, err = run(*args, "--resume", "--config", "wrong.json")
     assert code == 2
-    assert "wrong.json: got an unexpected keyword argument 'batch_sise'" in err[-1]
+    assert "wrong.json: no setting 'batch_sise', there are batch_size" in err[-1]
     assert weights.read_bytes() == before
     assert run(*args, "--resume", "--config", "settings.json")[0] == 0
     assert weights.read_bytes() != before
 
 
-def test_evaluate_measures_a_folder(run, photos, tmp_path):
+def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bundle, tmp_path):
     shutil.copytree(photos, tmp_path / "painted", ignore=lambda _, names: sorted(names)[6:])
     args = ["evaluate", "painted", "--reference", "photos", "--held-out", "photos"]
     args += ["--size", "64", "--measure", "seams"]
@@ -343,6 +346,25 @@ def test_evaluate_measures_a_folder(run, photos, tmp_path):
     assert report["n"] == 6
     assert "seams" in report
     assert "copies" not in report
+    args[1:2] = [tiny_bundle, "--samples", "5"]
+    code, out, err = run(*args, "--device", "cpu", "--json")
+    assert code == 0, err
+    assert json.loads(out)["n"] == 5
+    refused(run("evaluate", "nowhere", *args[4:]), "unknown bundle 'nowhere'")
+    missing = ["--reference", "nowhere", "--measure", "seams"]
+    refused(run("evaluate", tiny_bundle, *missing), "no parquet file: nowhere")  # before painting
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    ],
+)
+def test_a_full_disk_is_one_line(error):
+    assert cli._explain(error) == str(error)
+    assert cli._explain(RuntimeError("shapes do not match")) is None  # a mistake of ours
 
 
 def test_push_dry_run_verifies_and_lists(run, tiny_bundle, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from rissole.autoencoder import Codec, tiny_autoencoder
 from rissole.baselines import BASELINES, Baseline, BaselineConfig, paint_baseline, solver
-from rissole.comparison import Case, add_costs, compare, write_report
+from rissole.comparison import Case, _kept, add_costs, compare, write_report
 from rissole.config import RissoleError
 from rissole.features import FeatureNetwork
 from rissole.pipeline import default_scheduler
@@ -105,8 +106,14 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     seen = []
     settings = {"samples": 16, "device": "cpu", "probe_steps": 1}
     rows = compare(run, photos, cases[:2], on_row=lambda n, r: seen.append(n), **settings)
+    (run / "published" / "minutes.json").write_text('{"minutes": 9.0}')  # trained on
     rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
-    assert seen == ["ours", "theirs", "copies"]
+    assert seen == ["ours", "theirs", "theirs", "copies"]
+    assert rows["theirs"]["minutes"] == 9.0
+    assert _kept(rows["ours"], cases[0], run, 16, 0)
+    assert not _kept(rows["ours"], replace(cases[0], num_inference_steps=1), run, 16, 0)
+    assert not _kept(rows["ours"], cases[0], run, 17, 0)
+    assert not _kept(rows["ours"], cases[0], run, 16, 1)
     assert write_report(run, cases[2:], "no-paintings").exists()  # a table without its picture
     assert (run / "comparison" / "rows.json").read_text() == json.dumps(rows, indent=2) + "\n"
     assert rows["ours"]["network_calls"] == 3

@@ -195,6 +195,14 @@ def test_auc_counts_pairs_and_halves_ties():
     assert ev.auc(torch.tensor([1.0, 1.0]), torch.tensor([1.0])) == 0.5
 
 
+def test_interval_of_an_auc_knows_that_few_photos_tell_little():
+    many, few = torch.randn(1000, generator=_generator()), torch.randn(25, generator=_generator(1))
+    for pair in ((many, few), (few, many)):
+        low, high = ev.auc_interval(*pair)
+        assert (high - low) / 2 == pytest.approx(1.96 / (12 * 25) ** 0.5, rel=0.35)
+        assert low < ev.auc(*pair) < high
+
+
 def test_probe_finds_foreign_blocks_and_passes_photos():
     photos, held, fresh = _pictures(128), _pictures(64, seed=1), _pictures(64, seed=2)
     probe = ev.train_probe(photos, steps=40, batch_size=16)
@@ -273,6 +281,26 @@ def test_training_lowers_the_loss():
     photos = _pictures(16, size=16)
     ft.train_features(photos, batch_size=16, steps=81, on_step=lambda _, x: history.append(x))
     assert history[-1]["total"] < 0.95 * history[0]["total"]
+
+
+def test_ctrl_c_keeps_a_feature_network_and_it_is_trained_on(tmp_path):
+    out = tmp_path / "features.safetensors"
+
+    def stop(step, losses):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    def weights(network):
+        return network.trunk.layer4[1].conv2.weight.detach()
+
+    with pytest.raises(KeyboardInterrupt):
+        ft.train_features(_pictures(16), batch_size=8, steps=30, out=out, on_step=stop)
+    kept = ft.FeatureNetwork.load(out)
+    more = ft.train_features(_pictures(16), batch_size=8, steps=1, out=out)
+    moved = (weights(more) - weights(kept)).abs().max()
+    assert 0 < moved < 1e-3 < (weights(kept) - weights(ft.FeatureNetwork())).abs().max()
+    variance = more.extract(_pictures(16)).var(dim=0).sum()
+    assert float(variance) == pytest.approx(ft.TOTAL_VARIANCE, rel=1e-3)
 
 
 def test_feature_network_survives_saving(network, tmp_path):

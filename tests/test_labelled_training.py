@@ -14,7 +14,7 @@ from rissole.cli import main
 from rissole.comparison import Case, class_sheet, compare, write_report
 from rissole.config import RissoleError
 from rissole.evaluation import LinearClassifier, nearest
-from rissole.training.gallery import training_neighbors
+from rissole.training.gallery import _queries, training_neighbors
 from rissole.training.latents import make_latents, neighbor_table
 from rissole.training.photos import load_labelled, split
 
@@ -115,6 +115,14 @@ def test_queries_with_a_class_are_shown_it_first(run):
     data["neighbors"] = data["neighbors"].flip(1)  # the other class comes first
     shown = training_neighbors(data, torch.arange(len(data["latents"])), 4)
     assert torch.equal((shown.float().mean((1, 2, 3, 4)) > 0).long(), data["labels"])
+
+
+def test_queries_of_a_small_class_come_again(run):
+    data = load_file(run / "latents" / "latents.safetensors")
+    queries = _queries(data, 400, 0)
+    assert len(queries) == 400
+    assert data["labels"][queries].bincount().tolist() == [200, 200]
+    assert set(queries.tolist()) == set(range(len(data["latents"])))
 
 
 def test_bundle_has_classes_and_the_encoder_and_paints_by_class(run):

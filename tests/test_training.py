@@ -1,25 +1,45 @@
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import picture, seeded
 
-from rissole.autoencoder import Codec
+import rissole
+from rissole.autoencoder import Codec, tiny_autoencoder
 from rissole.config import RissoleError
 from rissole.denoiser import Denoiser, DenoiserConfig, State
 from rissole.features import FeatureNetwork
 from rissole.training.autoencoder import AutoencoderTraining, train_autoencoder, train_decoder
 from rissole.training.denoiser import DenoiserTraining, Sampler, loss_mask, train_denoiser
 from rissole.training.gallery import choose, realism, too_near
-from rissole.training.latents import make_latents, neighbor_table
-from rissole.training.loop import Budget, infinite_batches, learning_rate
+from rissole.training.latents import make_latents, neighbor_table, read_latents
+from rissole.training.loop import Budget, infinite_batches, learning_rate, session_seed
 from rissole.training.photos import load_photos, split
+from rissole.training.settings import read_settings
 
 SMALL = DenoiserConfig(
     channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
 )
+
+TOGETHER = """
+import sys, torch
+from pathlib import Path
+meeting = f"file://{Path('meeting').absolute()}"
+torch.distributed.init_process_group("gloo", meeting, rank=int(sys.argv[1]), world_size=2)
+from rissole.training.loop import Budget, Gradients, rank, write_json
+layer = torch.nn.Linear(3, 2)
+gradients = Gradients([layer])
+layer.weight.grad.fill_(rank())
+gradients.exchange()
+steps = len(list(Budget(steps=25)))
+write_json(Path(f"{rank()}.json"), [layer.weight.grad.mean().item(), steps])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +64,17 @@ def test_budget_ends_by_steps_and_by_time():
     assert len(list(Budget(minutes=1e-9))) == 0
 
 
+def test_processes_that_train_together_average_gradients_and_take_as_many_steps(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(Path(rissole.__file__).parents[1])}
+    both = [
+        subprocess.Popen([sys.executable, "-c", TOGETHER, str(rank)], env=env, cwd=tmp_path)
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    found = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert found == {f"{rank}.json": [0.5, 25] for rank in range(2)}
+
+
 def test_learning_rate_rises_then_falls():
     assert learning_rate(0.0, 0, 1.0) < 0.01
     assert learning_rate(0.0, 500, 1.0) == 1.0
@@ -53,6 +84,17 @@ def test_learning_rate_rises_then_falls():
 def test_batches_visit_everything_once_per_epoch():
     batches = infinite_batches(10, 5, torch.Generator().manual_seed(0))
     assert sorted(torch.cat([next(batches), next(batches)]).tolist()) == list(range(10))
+
+
+def test_a_run_that_goes_on_draws_other_batches(tmp_path):
+    weights = tmp_path / "raw.safetensors"
+    seeds = [session_seed(3, weights)]
+    for content in (b"first", b"second"):
+        weights.write_bytes(content)
+        assert session_seed(3, weights) == session_seed(3, weights)
+        seeds.append(session_seed(3, weights))
+    assert seeds[0] == 3
+    assert len(set(seeds)) == 3
 
 
 def test_photos_from_a_folder_with_odd_files(tmp_path, capsys):
@@ -70,6 +112,12 @@ def test_split_holds_out_the_same_photos_every_time(photos):
     train, held = split(photos)
     assert len(train) + len(held) == len(photos)
     assert torch.equal(held, split(photos)[1])
+
+
+def test_split_holds_out_one_of_a_few_photos(photos):
+    for count in (2, 3, 19, 20, 39):
+        assert len(split(photos[:count])[1]) == 1
+    assert torch.equal(split(photos[:3])[1][0], photos[2])
 
 
 def test_autoencoder_is_a_diffusers_one_that_resumes(run, photos):
@@ -170,12 +218,88 @@ def test_denoiser_learns_and_resumes(run):
     assert int((out / "ema_step.txt").read_text()) == 1 + 15  # the average moves every fourth step
 
 
+def test_ctrl_c_keeps_a_denoiser_that_paints(run, tmp_path, capsys):
+    class Interrupted(Budget):
+        def __iter__(self):
+            yield 0, 0.0
+            raise KeyboardInterrupt
+
+    settings = DenoiserTraining(batch_size=2, windows=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_denoiser(
+            read_latents(run),
+            tmp_path,
+            Interrupted(),
+            config=SMALL,
+            settings=settings,
+            device="cpu",
+        )
+    assert Denoiser.load(tmp_path).config == SMALL
+    assert "keeping what was learned" in capsys.readouterr().err
+
+
+def test_latents_are_made_anew_for_other_photos_and_another_autoencoder(photos, tmp_path):
+    codec = Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0))
+
+    def make(photos):
+        codec.save(tmp_path / "autoencoder")
+        made = make_latents(tmp_path / "autoencoder", photos, tmp_path / "latents", "cpu")
+        return made["latents"]
+
+    before = make(photos)
+    assert torch.equal(read_latents(tmp_path, photos)["latents"], before)
+    with pytest.raises(RissoleError, match="not the photos"):
+        read_latents(tmp_path, photos[:20])
+    assert len(make(photos[:20])) == 2 * 19
+    codec.model.decoder.layers[0].weight.mul_(1.5)
+    codec.save(tmp_path / "autoencoder")
+    read_latents(tmp_path)  # the decoder may be trained on
+    codec.model.encoder.layers[0].weight.mul_(1.5)
+    codec.save(tmp_path / "autoencoder")
+    with pytest.raises(RissoleError, match="run --stage latents --resume"):
+        read_latents(tmp_path)
+    assert not torch.equal(make(photos), before)
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "words"),
+    [
+        ("features", '{"batchsize": 4}', "no setting 'batchsize', there are batch_size, arch"),
+        ("autoencoder", '{"batch_size": "x"}', "batch_size must be a value such as 32, not 'x'"),
+        ("encoder", '{"batch_size": 0}', "batch_size is too small: 0"),
+        ("decoder", '{"adversary": -1.0}', "adversary is too small"),
+        ("denoiser", '{"grids": [1, 0]}', "grids must be a list such as"),
+        ("denoiser", '{"grids": [0, 0, 0]}', "grids must hold numbers above 0"),
+        ("denoiser", '{"model": {"halos": 1}}', "model: no setting 'halos'"),
+        ("gallery", '{"photos": 3}', "no setting 'photos'"),
+        ("latents", "[]", "must hold one JSON object"),
+        ("latents", "{", "is not JSON"),
+    ],
+)
+def test_settings_that_a_stage_cannot_use(stage, text, words, tmp_path):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(RissoleError, match="settings.json") as refusal:
+        read_settings(tmp_path / "settings.json", stage)
+    assert words in str(refusal.value)
+
+
+def test_settings_are_read_as_the_stages_take_them(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"grids": [1, 0, 0], "drop": 0, "model": {"halo": 0, "canvas": false}}')
+    found = read_settings(path, "denoiser")
+    assert found == {"grids": (1, 0, 0), "drop": 0, "model": {"halo": 0, "canvas": False}}
+    path.write_text('{"model": {"neighbors": 3, "channels": [32, 32, 32]}}')
+    model = read_settings(path, "denoiser", "published")["model"]
+    assert model == {"neighbors": 3, "channels": (32, 32, 32)}
+
+
 def test_realism_is_high_inside_and_low_far_away():
     draw = torch.Generator().manual_seed(0)
     real = torch.randn(200, 4, generator=draw)
     inside, outside = torch.zeros(1, 4), torch.full((1, 4), 9.0)
     score = realism(torch.cat([inside, outside]), real)
     assert score[0] > 1 > score[1]
+    assert realism(inside, real[:3]).isfinite().all()  # a class of three photos
 
 
 def test_choice_is_good_varied_and_allowed():

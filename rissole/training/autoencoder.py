@@ -33,10 +33,11 @@ from rissole.training.loop import (
     learning_rate,
     load_weights,
     save_weights,
+    session_seed,
     set_learning_rate,
     write_json,
 )
-from rissole.training.photos import split, to_float
+from rissole.training.photos import portion, split, to_float
 
 # rows: luma, blue and red difference (ITU-R BT.601), in units of RGB
 YCBCR = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))
@@ -261,7 +262,7 @@ def _train(
     """The loop of both stages; `losses` adds gradients to the model and to the other networks."""
     fast_matmul()
     train, held = (to_float(p).to(device) for p in split(photos))
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(session_seed(seed, out / "raw.safetensors"))
     fit_scale = not others  # the second stage must not touch what the latents mean
     own = [p for p in model.parameters() if p.requires_grad]
     optimizer = _adam(own, settings.peak_rate, (0.9, 0.99), device)
@@ -328,11 +329,12 @@ def _augment(images: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def _finish(model: nn.Module, train: Tensor, held: Tensor, fit_scale: bool) -> dict[str, float]:
     """Fits the latent scale on training photos and measures held-out PSNR."""
-    raw = torch.cat([model.encoder(b) for b in train[:2048].split(128)]).float()
+    batch = portion(train.shape[-1], train.device.type)
+    raw = torch.cat([model.encoder(b) for b in train[:2048].split(batch)]).float()
     if fit_scale:
         shift, scale = raw.mean().item(), 1 / raw.std().item()
         model.register_to_config(shift_factor=shift, scaling_factor=scale)
-    output = torch.cat([model.decoder(model.encoder(b)) for b in held.split(64)]).clamp(-1, 1)
+    output = torch.cat([model.decoder(model.encoder(b)) for b in held.split(batch)]).clamp(-1, 1)
     mse = (output - held).div(2).square().flatten(1).mean(1)
     return {
         "psnr_held_out_db": (-10 * mse.log10()).mean().item(),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rissole.baselines import Baseline, BaselineConfig
 from rissole.training.denoiser import DenoiserTraining, Sampler, make_sampler
-from rissole.training.loop import Budget, draw, fit, rank, seeded, write_json
+from rissole.training.loop import Budget, draw, fit, rank, seeded, session_seed, write_json
 
 
 def baseline_loss(model: Baseline, sampler: Sampler, index: Tensor) -> Tensor:
@@ -76,14 +76,14 @@ def train_baseline(
     _, channels, size, _ = data["latents"].shape
     config = config or BaselineConfig(kind, latent_channels=channels, latent_size=size)
     model = seeded(lambda: Baseline(config), seed).to(device)
-    sampler = make_sampler(data, "", settings, draw(seed, schedule, device), device)
+    generator = draw(session_seed(seed, out / "raw.safetensors"), schedule, device)
+    sampler = make_sampler(data, "", settings, generator, device)
     history = fit(
         model, [lambda index: baseline_loss(model, sampler, index)], [1.0], sampler.batches,
         sampler.generator, out, budget, peak_rate=settings.peak_rate, schedule=schedule, seed=seed,
     )  # fmt: skip
     result = _validate(model.eval(), data, settings, device)
     if rank() == 0:
-        model.save(out)
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
 

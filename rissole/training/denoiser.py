@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from rissole.blocks import crop_windows, inner, per_cell
 from rissole.denoiser import Denoiser, DenoiserConfig, State
-from rissole.training.loop import Budget, draw, fit, infinite_batches, rank, seeded, write_json
+from rissole.training.loop import (
+    Budget,
+    draw,
+    fit,
+    infinite_batches,
+    rank,
+    seeded,
+    session_seed,
+    write_json,
+)
 
 # number 0 to 4 in `Sampler.state`
 SITUATIONS = ("parallel", "sequential", "repaint", "mixed", "independent")
@@ -181,7 +190,8 @@ def train_denoiser(
     """
     settings = settings or DenoiserTraining()
     model = seeded(lambda: Denoiser(config), seed).to(device)
-    sampler = make_sampler(data, "", settings, draw(seed, schedule, device), device)
+    generator = draw(session_seed(seed, out / "raw.safetensors"), schedule, device)
+    sampler = make_sampler(data, "", settings, generator, device)
     losses = [lambda index, g=g: velocity_loss(model, sampler, g, index) for g in (4, 2, 1)]
     history = fit(
         model, losses, settings.grids, sampler.batches, sampler.generator, out, budget,
@@ -189,7 +199,6 @@ def train_denoiser(
     )  # fmt: skip
     result = validate(model, data, settings, device)
     if rank() == 0:
-        model.save(out)
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
 

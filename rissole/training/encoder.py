@@ -27,6 +27,7 @@ from rissole.training.loop import (
     learning_rate,
     load_weights,
     save_weights,
+    session_seed,
     set_learning_rate,
     write_json,
 )
@@ -66,7 +67,7 @@ def train_encoder(
     batch_size = min(batch_size, len(train))
     if batch_size < 4:
         raise RissoleError("an encoder needs at least 4 photos in a batch")
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(session_seed(seed, out / "raw.safetensors"))
     encoder, projector = _networks(photos.shape[-1], width, seed)
     for name, module in (("raw", encoder), ("projector", projector)):
         load_weights(out / f"{name}.safetensors", module.to(device))

@@ -23,9 +23,10 @@ from rissole.embedding import LatentEmbedding
 from rissole.encoders import LearnedEncoder
 from rissole.evaluation import nearest, thumbnails, to_bytes, with_mirror
 from rissole.features import FeatureNetwork
-from rissole.pipeline import default_scheduler, write_bundle
+from rissole.pipeline import default_scheduler, fast_dtype, write_bundle
 from rissole.retrieval import build_database, decode_all
 from rissole.sampler import Conditions, canvas_noise, paint
+from rissole.training.latents import read_latents
 from rissole.training.photos import split
 
 DEFAULTS = {
@@ -35,6 +36,9 @@ DEFAULTS = {
     "guidance_scale": 1.3,
     "k": 8,
 }
+
+
+CPU_BATCH = 16  # pictures; more are no faster on a processor, and a progress bar would stand still
 
 
 def paint_many(
@@ -127,7 +131,7 @@ def realism(features: Tensor, real: Tensor, k: int = 5) -> Tensor:
         (N,), above 1 inside; photos in thin regions, the larger half of the radii, do not count.
     """
     real = real[:: -(-len(real) // 10_000)]
-    radii = torch.cdist(real, real).kthvalue(k + 1, dim=1).values
+    radii = torch.cdist(real, real).kthvalue(min(k + 1, len(real)), dim=1).values
     dense = radii <= radii.median()
     distance = torch.cdist(features, real[dense])
     return (radii[dense] / distance.clamp(min=1e-9)).amax(1)
@@ -225,9 +229,10 @@ def paint_gallery(
     Returns:
         Latents (count, C, S, S) in half precision, the class of each, and figures on the choice.
     """
-    data = _latents(run)
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    denoiser = Denoiser.load(run / "denoiser").to(device, dtype)
+    if candidates < count:
+        raise RissoleError(f"{count} pictures cannot be chosen from {candidates} candidates")
+    data = read_latents(run, photos)
+    denoiser = Denoiser.load(run / "denoiser").to(device, fast_dtype(torch.device(device)))
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.load(run / "features.safetensors", device)
     queries = _queries(data, candidates, seed)
@@ -239,6 +244,7 @@ def paint_gallery(
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
         seed=seed,
+        batch=128 if device.startswith("cuda") else CPU_BATCH,
     )
     kinds = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
@@ -251,15 +257,19 @@ def paint_gallery(
 
 
 def _queries(data: dict[str, Tensor], count: int, seed: int) -> Tensor:
-    """Numbers of training pictures at random, as many of each class, one class after another."""
+    """Numbers of training pictures at random, as many of each class, one class after another.
+
+    Pictures of a class come again when it has too few.
+    """
     generator = torch.Generator().manual_seed(seed)
     if "labels" not in data:
         return torch.randint(len(data["latents"]), (count,), generator=generator)
     kinds = data["labels"].unique()
     kinds = kinds[kinds >= 0]
     order = torch.randperm(len(data["labels"]), generator=generator)
-    each = [order[data["labels"][order] == kind][: count // len(kinds)] for kind in kinds]
-    return torch.cat(each)
+    wanted = torch.arange(count // len(kinds))
+    each = [order[data["labels"][order] == kind] for kind in kinds]
+    return torch.cat([members[wanted % len(members)] for members in each])
 
 
 def write_gallery_bundle(
@@ -332,12 +342,3 @@ def _select(
         "mean_realism_of_gallery": score[kept].mean().item(),
         "mean_realism_of_held_out_photos": realism(network.extract(held), real).mean().item(),
     }
-
-
-def _latents(run: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    path = run / "latents" / "latents.safetensors"
-    if not path.exists():
-        raise RissoleError(f"{path} is missing: run --stage latents first")
-    return load_file(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -16,7 +18,7 @@ from rissole.embedding import LatentEmbedding
 from rissole.encoders import LatentEncoder, QueryEncoder
 from rissole.files import save_tensors
 from rissole.training.loop import write_json
-from rissole.training.photos import split, to_float
+from rissole.training.photos import portion, split, to_float
 
 POOL = 64  # neighbors kept per picture; training draws its few from them
 DUPLICATE = 0.98  # cosine above which another photo counts as the same one
@@ -24,10 +26,15 @@ DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
     """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images."""
-    batch = 4 if device == "cpu" and photos.shape[-1] > 64 else 64  # more outgrows a CPU's caches
     codec = codec.to(device)
     both = torch.cat([photos, photos.flip(-1)])
-    parts = tqdm(both.split(batch), desc="encoding photos", unit="batch", leave=False, disable=None)
+    parts = tqdm(
+        both.split(portion(photos.shape[-1], device)),
+        desc="encoding photos",
+        unit="batch",
+        leave=False,
+        disable=None,
+    )
     with torch.inference_mode():
         return torch.cat([codec.encode(to_float(part).to(device)).cpu() for part in parts])
 
@@ -92,7 +99,9 @@ def make_latents(
     encoder: QueryEncoder | None = None,
     same_class: float = 0.75,
 ) -> dict[str, Tensor]:
-    """Encodes photos, finds neighbors and writes both to `out`; reads them when they are there.
+    """Encodes photos, finds neighbors and writes both to `out`.
+
+    Reads them when they are there and were made of the same photos by the same networks.
 
     Args:
         labels: (N,) classes of the photos, -1 for none; numbers into `classes`, which are noted.
@@ -106,9 +115,15 @@ def make_latents(
         with classes also `labels` (2 N,) and `held_labels`.
     """
     path = out / "latents.safetensors"
-    if path.exists():
-        return load_file(path)
     codec = Codec.load(autoencoder)
+    made_of = {
+        "autoencoder": _encoding(codec),
+        "photos": _digest({"photos": photos}),
+        "neighbors": "" if encoder is None else encoder.id,
+        "classes": f"{same_class} {classes} {_digest({} if labels is None else {'': labels})}",
+    }
+    if path.exists() and _noted(path) == made_of:
+        return load_file(path)
     parts = split(photos)
     latents = [encode_photos(codec, part, device) for part in parts]
     embedding = LatentEmbedding.fit(latents[0])
@@ -125,12 +140,62 @@ def make_latents(
         "held_latents": latents[1].half(),
         "held_neighbors": neighbor_table(vectors, held, unlike=unlike[1], device=device),
     }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "classes.json").unlink(missing_ok=True)
     if kinds is not None:
         data |= {"labels": kinds[0], "held_labels": kinds[1]}
         write_json(out / "classes.json", list(classes))
     embedding.save(out)
-    save_tensors(data, path)
+    save_tensors(data, path, metadata=made_of)
     return data
+
+
+def read_latents(run: Path, photos: Tensor | None = None) -> dict[str, Tensor]:
+    """What `make_latents` wrote to a run's folder.
+
+    Args:
+        photos: what the caller takes for the photos of the run.
+
+    Raises:
+        RissoleError: when it is missing, was made by another autoencoder than the run's or of other
+            photos; nothing that was trained on it would fit.
+    """
+    path = run / "latents" / "latents.safetensors"
+    if not path.exists():
+        raise RissoleError(f"{path} is missing: run --stage latents first")
+    noted = _noted(path)
+    if "autoencoder" in noted and (run / "autoencoder").is_dir():
+        current = _encoding(Codec.load(run / "autoencoder"))
+        if noted["autoencoder"] != current:
+            raise RissoleError(
+                f"the autoencoder in {run} was trained on after {path.parent} was made: run "
+                "--stage latents --resume, and train denoisers anew"
+            )
+    if photos is not None and noted.get("photos", own := _digest({"photos": photos})) != own:
+        raise RissoleError(
+            f"these are not the photos that {path.parent} was made of: give the same --data and "
+            "--size"
+        )
+    return load_file(path)
+
+
+def _noted(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _encoding(codec: Codec) -> str:
+    """Changes when the latents of photos would; the decoder may be trained on."""
+    weights = {k: v for k, v in codec.model.state_dict().items() if "decoder" not in k}
+    return _digest(weights | {"scale": torch.tensor([codec.scale, codec.shift])})
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
 
 
 def _vectors(encoder: QueryEncoder, photos: Tensor, latents: Tensor, device: str) -> Tensor:

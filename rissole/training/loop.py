@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rissole.files import save_tensors
+from rissole.denoiser import SavedNetwork
+from rissole.files import save_tensors, write_atomic
 from rissole.training.graphs import Replay
 
 EMA_EVERY = 4  # steps between updates of the average, which touches all weights
@@ -50,18 +53,16 @@ class Budget:
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields `(step, progress)` with progress from 0 to 1 until the budget is spent."""
-        start, step, progress = time.monotonic(), 0, 0.0
+        start, step, by_time = time.monotonic(), 0, 0.0
         while True:
             if processes() == 1 or step % 20 == 0:  # clocks differ: the first process decides
-                progress = agreed(self._progress(step, time.monotonic() - start))
+                by_time = agreed((time.monotonic() - start) / (60 * self.minutes))
+            by_steps = step / self.steps if self.steps is not None else 0.0
+            progress = max(by_steps, by_time)
             if progress >= 1:
                 return
             yield step, progress
             step += 1
-
-    def _progress(self, step: int, seconds: float) -> float:
-        by_steps = step / self.steps if self.steps is not None else 0.0
-        return max(by_steps, seconds / (60 * self.minutes))
 
 
 def learning_rate(progress: float, step: int, peak: float, warmup: int = 200) -> float:
@@ -115,16 +116,20 @@ class Progress:
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields the budget's `(step, progress)`."""
-        bar = tqdm(total=1000, desc=self.title, bar_format="{desc} {percentage:3.0f}%|{bar}| "
-                   "{elapsed}<{remaining} {postfix}", mininterval=2)  # fmt: skip
+        shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
+        bar = tqdm(total=1000, desc=self.title, bar_format=shape, mininterval=2, disable=rank() > 0)
         self.bar, self.sums, self.count = bar, {}, 0
+        spent = False
         try:
             for step, progress in self.budget:
                 bar.update(int(progress * 1000) - bar.n)
                 yield step, progress
             bar.update(1000 - bar.n)
+            spent = True
         finally:
             bar.close()
+            if not spent and rank() == 0:  # who pressed Ctrl-C shall wait, not press it again
+                print("keeping what was learned", file=sys.stderr)
 
     def report(self, step: int, **values: Tensor | float) -> None:
         """Adds a step's losses; prints their means now and then: reading them waits."""
@@ -157,9 +162,9 @@ def load_weights(path: Path, model: nn.Module) -> bool:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Writes readable JSON."""
+    """Writes readable JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=2) + "\n")
+    write_atomic(path, f"{json.dumps(data, indent=2)}\n".encode())
 
 
 def infinite_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -172,6 +177,19 @@ def infinite_batches(count: int, batch: int, generator: torch.Generator) -> Iter
             )
         yield pool[:batch]
         pool = pool[batch:]
+
+
+def session_seed(seed: int, weights: Path) -> int:
+    """The seed of a run's batches and noise: another one each time it goes on.
+
+    Otherwise many short sessions would see the first pictures of one epoch over and over.
+
+    Args:
+        weights: file that an earlier session left; without it the seed is the one given.
+    """
+    if not weights.exists():
+        return seed
+    return seed + int(hashlib.sha256(weights.read_bytes()).hexdigest()[:8], 16)
 
 
 def draw(seed: int, schedule: tuple[float, float], device: str) -> torch.Generator:
@@ -188,7 +206,7 @@ def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def fit(
-    model: nn.Module,
+    model: SavedNetwork,
     losses: Sequence[Callable[[Tensor], Tensor]],
     shares: Sequence[float],
     batches: Iterator[Tensor],
@@ -200,9 +218,9 @@ def fit(
     schedule: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """Trains a network and leaves the average of its weights in it.
+    """Trains a network, leaves the average of its weights in it and saves it to `out`.
 
-    Goes on from what an earlier call left in `out` (raw and averaged weights, optimizer).
+    Goes on from what an earlier call left there (raw and averaged weights, optimizer).
 
     Args:
         losses: kinds of steps, each a function from a batch's index tensor to a loss; all kinds
@@ -214,6 +232,7 @@ def fit(
         The history of the losses.
     """
     fast_matmul()
+    seed = session_seed(seed, out / "raw.safetensors")
     load_weights(out / "raw.safetensors", model)
     gradients = Gradients([model])
     ema = _average(out, model)
@@ -241,6 +260,7 @@ def fit(
         ema.copy_to(model.parameters())
         if rank() == 0:
             save_weights(out / "ema.safetensors", model)
+            model.save(out)
             (out / "ema_step.txt").write_text(str(ema.optimization_step))
             _note_time(out / "minutes.json", (time.monotonic() - start) / 60 * processes())
     return bar.history

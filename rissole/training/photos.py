@@ -74,10 +74,18 @@ def load_photos(source: str | Path, size: int, limit: int | None = None) -> Tens
 
 
 def split(photos: Tensor, held_out: float = 0.05) -> tuple[Tensor, Tensor]:
-    """Splits off every n-th photo, so that the same photos are held out in every stage."""
-    every = max(2, round(1 / held_out))
+    """Splits off every n-th photo, so that the same photos are held out in every stage.
+
+    Of fewer than n the last one, so that there always is something to measure with.
+    """
+    every = max(2, min(round(1 / held_out), len(photos)))
     mask = torch.arange(len(photos)) % every == every - 1
     return photos[~mask], photos[mask]
+
+
+def portion(size: int, device: str) -> int:
+    """How many photos of `size` pixels an autoencoder takes at a time on a device."""
+    return 4 if device == "cpu" and size > 64 else 64  # more outgrows a CPU's caches
 
 
 def to_float(photos: Tensor) -> Tensor:
