@@ -213,7 +213,7 @@ def test_odd_manifests_are_one_line(client, repo, hub):
 
 
 def test_what_is_whole_is_used_though_its_branch_cannot_be_noted(client, repo, hub):
-    hub.fail("/resolve/main/", "500")
+    hub.fail("/resolve/main/", "403")
     found = client.resolve(repo)
     assert bundle.verify(found)["name"] == "tiny"
 
