@@ -12,6 +12,7 @@ from test_encoders import cache, clip_folder, reading  # noqa: F401
 from visiting import PHONE, Visit, canvas, save
 
 from rissole.bundle import write_manifest
+from rissole.config import RissoleError
 from rissole.share import decode
 from rissole.ui.memory import Remembering
 from rissole.ui.sources import Sources
@@ -287,3 +288,15 @@ def test_words_are_understood_where_their_encoder_is(browser, reading):  # noqa:
         assert visit.troubles == []
     finally:
         app.get_blocks().close()
+
+
+def test_words_are_refused_where_their_vectors_would_take_long(reading, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path))
+    studio = Studio(Sources(reading), texts())
+    assert studio.query_words(" a cat ") == "a cat"
+    monkeypatch.setattr("rissole.ui.sources.QUICK", 5)
+    with pytest.raises(RissoleError, match="too long for so many pictures"):
+        studio.query_words("a cat")
+    for odd in (None, "  ", 3):
+        with pytest.raises(RissoleError):
+            studio.query_words(odd)

@@ -13,8 +13,7 @@ from rissole.bundle import write_manifest
 from rissole.config import RissoleError
 from rissole.encoders import CornerEncoder
 from rissole.retrieval import list_databases
-from rissole.ui.memory import usable
-from rissole.ui.sources import Sources
+from rissole.ui.sources import Sources, usable
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_an_encoder_whose_vectors_are_there_can_be_chosen_for_any_number_of_pict
     pipe, strange, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("rissole.ui.memory.QUICK", 5)
+    monkeypatch.setattr("rissole.ui.sources.QUICK", 5)
     opened = pipe.with_database(sealed(strange))
     assert usable(opened) == ["latent"]
     opened.prepare("latent-corner")

@@ -14,8 +14,7 @@ from rissole.config import Recipe, RissoleError
 from rissole.images import read_recipe
 from rissole.retrieval import Hits
 from rissole.ui.errors import clear_errors
-from rissole.ui.memory import usable
-from rissole.ui.sources import Entry
+from rissole.ui.sources import Entry, usable
 from rissole.ui.state import Visit, beneath
 from rissole.ui.studio import HEAVY, Studio, plain
 from rissole.zerogpu import on_gpu
@@ -223,11 +222,7 @@ class Api:
             picture = here.query_picture(self._api_path(image))
             return here.pipe.retrieve(image=picture, **narrowed)
         if text is not None:
-            if not isinstance(text, str) or not text.strip():
-                raise RissoleError(self.errors["text"])
-            if not any(here.pipe.encoders[name].reads_text for name in usable(here.pipe)):
-                raise RissoleError(self.errors["encoder"])
-            return here.pipe.retrieve(text=text.strip(), **narrowed)
+            return here.pipe.retrieve(text=here.query_words(text), **narrowed)
         seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 

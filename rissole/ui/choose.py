@@ -60,9 +60,8 @@ class Choosing:
     ) -> tuple[Visit, dict]:
         """Words as the query, where the pipeline understands them."""
         with clear_errors(self.errors):
-            if not isinstance(text, str) or not text.strip():
-                raise RissoleError(self.errors["text"])
-            return self.found(visit, Query(text=text.strip()), k, neighbors)
+            words = self.studio.of(visit).query_words(text)
+            return self.found(visit, Query(text=words), k, neighbors)
 
     def more(
         self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData

@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from rissole.config import MAX_NEIGHBORS, RissoleError
-from rissole.encoders import NAMES
 from rissole.pipeline import MAX_PICTURES, RissolePipeline
 from rissole.retrieval import Database
 from rissole.ui.choose import Choosing, blocks_of, hits_of, most_neighbors, rows_of, value_of
@@ -18,12 +17,11 @@ from rissole.ui.errors import clear_errors
 from rissole.ui.extended import Extended
 from rissole.ui.page import Page
 from rissole.ui.parts import component
-from rissole.ui.sources import Sources
+from rissole.ui.sources import Sources, usable
 from rissole.ui.state import Query, Visit
 from rissole.ui.studio import LIGHT, Studio
 from rissole.zerogpu import on_gpu
 
-QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
 SHOWN = 50  # names of skipped files
 
 
@@ -185,20 +183,6 @@ def original(sources: Sources, key: str) -> str:
         key = pipe.database.extends
         pipe = sources.find(key)
     return key
-
-
-def usable(pipe: RissolePipeline) -> list[str]:
-    """Names of the encoders that this database can be searched with, without a long wait."""
-    database = pipe.database
-    own = database.info.get("encoder", {"name": "latent", "id": pipe.encoders["latent"].id})
-
-    def fits(name: str) -> bool:
-        encoder = pipe.encoders[name]
-        if own["name"] == name:
-            return own["id"] == encoder.id
-        return len(database) <= QUICK or database.ready(encoder)
-
-    return [name for name in NAMES if name in pipe.encoders and fits(name)]
 
 
 def _listed(value: Any) -> list:

@@ -14,9 +14,11 @@ from typing import Any
 
 from rissole.bundle import fingerprint, read_manifest
 from rissole.config import RissoleError
+from rissole.encoders import NAMES
 from rissole.pipeline import RissolePipeline, latent_fingerprint
 from rissole.retrieval import DATA, IN_BUNDLE, Database, list_databases
 
+QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
 KEPT = 200  # visitors' own databases, some 3 MB each at most; beyond that the oldest goes
 
 
@@ -150,3 +152,17 @@ def seen_by(pipe: RissolePipeline, encoder: str | None) -> RissolePipeline:
     other = copy(pipe)
     other.config = {**pipe.config, "encoder": pipe.find_encoder(encoder).name}
     return other
+
+
+def usable(pipe: RissolePipeline) -> list[str]:
+    """Names of the encoders that this database can be searched with, without a long wait."""
+    database = pipe.database
+    own = database.info.get("encoder", {"name": "latent", "id": pipe.encoders["latent"].id})
+
+    def fits(name: str) -> bool:
+        encoder = pipe.encoders[name]
+        if own["name"] == name:
+            return own["id"] == encoder.id
+        return len(database) <= QUICK or database.ready(encoder)
+
+    return [name for name in NAMES if name in pipe.encoders and fits(name)]

@@ -15,7 +15,7 @@ from PIL import Image
 from rissole.config import Recipe, RissoleError
 from rissole.images import load_image, save_png, square
 from rissole.pipeline import BlockStep, RissolePipeline
-from rissole.ui.sources import Sources, seen_by
+from rissole.ui.sources import Sources, seen_by, usable
 from rissole.ui.state import Picture, Visit
 
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
@@ -73,6 +73,14 @@ class Studio:
     def query_picture(self, path: str) -> Image.Image:
         """An uploaded file as a query."""
         return square(load_image(path), self.pipe.image_size)
+
+    def query_words(self, text: Any) -> str:
+        """Words as a query, where the database can be searched by words without a long wait."""
+        if not isinstance(text, str) or not text.strip():
+            raise RissoleError(self.errors["text"])
+        if not any(self.pipe.encoders[name].reads_text for name in usable(self.pipe)):
+            raise RissoleError(self.errors["encoder"])
+        return text.strip()
 
     def checked(
         self,
