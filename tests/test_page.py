@@ -665,5 +665,5 @@ def test_twenty_visitors_each_get_their_own_picture(browser, address, pipe):
         recipe = save(visit.page)
         assert (recipe["seed"], recipe["neighbors"]) == (seed, visit.hits())
         assert (canvas(visit.page) == np.asarray(pipe(**recipe).images[0])).all()
-        visit.context.close()
+        visit.leave()
         assert visit.troubles == []

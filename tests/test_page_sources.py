@@ -97,7 +97,7 @@ def test_another_database_with_its_classes(visit, moods, browser, address):
     other.finish()
     assert (canvas(other.page) == canvas(page)).all()
     assert other.page.locator(".rs-thumb").count() == 10
-    other.context.close()
+    other.leave()
     assert other.troubles == []
 
 
@@ -146,7 +146,7 @@ def test_own_photos_for_this_visit_only(visit, photos, browser, address):
     other.wait_for("error")
     assert "somebody's own photos" in other.words()
     assert other.page.locator("[data-of=database] option").count() == 2
-    other.context.close()
+    other.leave()
 
     thumb = page.evaluate("document.querySelector('.rs-hit-pick img').src")
     answer = httpx.get(thumb)
@@ -284,7 +284,7 @@ def test_words_are_understood_where_their_encoder_is(browser, reading):  # noqa:
         page.press("#rs-text textarea, #rs-text input", "Enter")
         page.wait_for_selector(".rs-query-name:has-text('a ginger cat')")
         assert visit.hits() == reading.retrieve(text="a ginger cat", k=4).ids
-        visit.context.close()
+        visit.leave()
         assert visit.troubles == []
     finally:
         app.get_blocks().close()

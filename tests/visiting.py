@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +60,8 @@ class Visit:
             self.troubles.append(f"request to {request.url}")
 
     def go(self, address: str) -> None:
-        """Opens another address in this tab, once the page in it has ended.
-
-        A page that is left in the middle of a request reports the cut line; that is no trouble.
-        """
-        before = list(self.troubles)
-        self.page.goto("about:blank")
-        self.troubles[:] = before
+        """Opens another address in this tab, once the page in it has ended."""
+        self._end(lambda: self.page.goto("about:blank"))
         self.page.goto(address)
 
     def set_steps(self, steps: int) -> None:
@@ -91,7 +87,13 @@ class Visit:
         """Closes the tab; what it kept in the browser is for it alone."""
         if not self.page.is_closed():
             self.page.evaluate("localStorage.clear()")
-            self.page.close()
+            self._end(self.page.close)
+
+    def _end(self, how: Callable[[], object]) -> None:
+        # a page that is left in the middle of a request reports the cut line: that is no trouble
+        before = list(self.troubles)
+        how()
+        self.troubles[:] = before
 
     def words(self) -> str:
         return self.page.inner_text(".rs-words")
