@@ -29,15 +29,13 @@ def card_facts(pipe: RissolePipeline) -> dict[str, str]:
     """Facts of the bundle, as plain text; what its card does not say is left out.
 
     Returns:
-        "name", "denoiser" and "autoencoder" (parameters in millions), "pictures", "label",
-        "bundle" and "database" (fingerprints), and from the card "license", "data", "limits"
+        "name", "pictures", "label", "bundle" and "database" (fingerprints), and from the card
+        "license", "data", "limits"
     """
-    sizes = {name: f"{count / 1e6:.1f}" for name, count in pipe.num_parameters().items()}
     card = _card(pipe)
     license_ = re.search(r"^license:\s*(\S+)", card, re.M)
     found = {
         "name": pipe.config["name"],
-        **sizes,
         "pictures": f"{len(pipe.database):,}",
         "label": pipe.database.label,
         "bundle": pipe.fingerprint,

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from rissole.explain import card_facts, latent_picture
+from rissole.ui import _footer
+from rissole.web import texts
 
 
 def test_latents_as_a_picture_use_the_whole_range(pipe):
@@ -41,3 +43,13 @@ def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
     facts = card_facts(pipe)
     assert facts["license"] == "cc-by-4.0"
     assert (facts["data"], facts["limits"]) == ("Two kinds of things.", "Few.")
+
+
+def test_footer_says_what_the_card_says(pipe, monkeypatch, tmp_path):
+    words = texts()["page"]
+    assert _footer(pipe, words).startswith(f"<p>{words['footer']}</p>")  # no card, no claim
+    (tmp_path / "README.md").write_text("---\nlicense: <b>mine</b>\n---\n# x\n")
+    monkeypatch.setattr(pipe, "folder", tmp_path)
+    assert "Weights: &lt;b&gt;mine&lt;/b&gt;." in _footer(pipe, words)
+    monkeypatch.setattr(pipe.database, "folder", tmp_path / "database")
+    assert "gallery (colours): &lt;b&gt;mine" in _footer(pipe, words)

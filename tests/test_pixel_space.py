@@ -17,6 +17,9 @@ from rissole.indexing import build_index
 from rissole.pipeline import RissolePipeline, default_scheduler, write_bundle
 from rissole.retrieval import build_database
 from rissole.sources import open_source
+from rissole.ui.sources import Sources
+from rissole.ui.studio import Studio
+from rissole.web import texts
 
 NAMES = ["frog", None, "ship"]
 
@@ -53,6 +56,7 @@ def test_bundle_has_no_autoencoder_weights(small, small_bundle):
     assert [path.name for path in (small_bundle / "autoencoder").iterdir()] == ["config.json"]
     assert small.num_parameters()["autoencoder"] == 0
     assert small.image_size == 32
+    assert "pixels" in Studio(Sources(small), texts()).size
     pixels = to_tensor(small.database.image(3))
     kept = small.codec.decode(small.database.latents([3]))
     assert (pixels - kept).abs().mean() < 0.1  # WebP loses a little

@@ -58,5 +58,7 @@ class Replay:
         self.graph = torch.cuda.CUDAGraph()
         self.graph.register_generator_state(self.generator)
         pool = self.shared.graph.pool() if self.shared and self.shared.graph else None
-        with torch.cuda.graph(self.graph, pool=pool):
+        # NCCL's own thread asks for events now and then, which would spoil a "global" recording
+        mode = "thread_local" if torch.distributed.is_initialized() else "global"
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode=mode):
             self.outputs = self.function(*self.inputs)

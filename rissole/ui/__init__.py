@@ -9,6 +9,7 @@ it small messages (`frames`), and its script draws them. Each section of the pag
 from __future__ import annotations
 
 import functools
+import html
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from starlette.middleware import Middleware
 
 from rissole.config import RissoleError
 from rissole.encoders import GET_CLIP
+from rissole.explain import card_facts
 from rissole.pipeline import RissolePipeline
 from rissole.ui import api, choose, compare, explain, memory, painting, presets, share
 from rissole.ui.frames import Throttle
@@ -143,13 +145,10 @@ def launch_options(sources: Sources) -> dict[str, Any]:
 
 
 def _header(studio: Studio) -> str:
-    pipe, words = studio.pipe, studio.words["page"]
-    sizes = {name: f"{count / 1e6:.1f}" for name, count in pipe.num_parameters().items()}
-    facts = (fact.format(**sizes) for fact in words["facts"])
-    items = "".join(f"<li>{fact}</li>" for fact in facts)
+    words = studio.words["page"]
     keys = f'<button type="button" data-keys aria-keyshortcuts="?">{words["keys"]}</button>'
     offline = f'<p id="rs-offline" role="alert" hidden>{words["offline"]}</p>'
-    lead = f"<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul>{items}</ul>"
+    lead = f"<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul><li>{studio.size}</li></ul>"
     return lead + offline + _key_list(studio.words["keys"])
 
 
@@ -162,8 +161,10 @@ def _key_list(said: dict) -> str:
 
 
 def _footer(pipe: RissolePipeline, words: dict) -> str:
-    own = pipe.database.folder.parent == pipe.folder  # the gallery the bundle carries
-    rights = paragraph(words["footerGallery" if own else "footer"])
+    facts = {name: html.escape(text) for name, text in card_facts(pipe).items()}
+    own = pipe.database.folder.parent == pipe.folder and "label" in facts
+    known = ("footerGallery" if own else "footerWeights") if "license" in facts else "footer"
+    rights = paragraph(words[known].format(**facts))
     if pipe.text_queries:
         return rights
     how = words["noText"].format(how=GET_CLIP)

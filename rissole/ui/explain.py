@@ -46,10 +46,9 @@ class Explaining:
 def section(page: Page) -> None:
     """Lays out the strip, folded, and the facts in view."""
     said, pipe = page.studio.words["explain"], page.studio.pipe
+    facts = card_facts(pipe) | {"size": page.studio.size}
     with gr.Column(elem_classes="rs-card"):
-        page.explain = component(
-            "explain", said, "rs-explain", source=page.studio.key, facts=card_facts(pipe)
-        )
+        page.explain = component("explain", said, "rs-explain", source=page.studio.key, facts=facts)
 
 
 def wire(page: Page) -> None:

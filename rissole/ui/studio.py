@@ -63,6 +63,13 @@ class Studio:
         """Whether the database holds pictures that nobody but one visitor has."""
         return self.pipe.database.in_memory
 
+    @property
+    def size(self) -> str:
+        """How large the networks are, in words."""
+        sizes = {name: f"{n / 1e6:.1f}" for name, n in self.pipe.num_parameters().items()}
+        said = "sizePixels" if self.pipe.num_parameters()["autoencoder"] == 0 else "size"
+        return self.words["page"][said].format(**sizes)
+
     def item(self, value: Any) -> int:
         """Checks the number of a gallery picture that came from the browser."""
         value = plain(value)
