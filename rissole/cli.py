@@ -311,10 +311,12 @@ def _follow(stream: Iterator[BlockStep], title: str) -> GenerationOutput:
 
 @app.command()
 def sheet(
-    bundle: Bundle,
+    bundle: Bundle = "cifar10-32",
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
     columns: Annotated[int, typer.Option(help="Pictures of each class.")] = 10,
-    seed: Annotated[int, typer.Option(help="Seed of the first column; the next has seed + 1.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the first picture; the next has seed + 1.")
+    ] = 0,
     order: Order = None,
     grid: Grid = None,
     steps: Steps = None,
@@ -326,10 +328,10 @@ def sheet(
     if not 1 <= columns <= 100:
         raise RissoleError(f"--columns must be from 1 to 100, not {columns}")
     _output_paths(out, 1)
-    _check_seeds(seed, columns)
     from rissole.comparison import class_sheet
 
     pipe = _load(bundle, database, device)
+    _check_seeds(seed, columns * len(pipe.database.classes))
     settings = {"order": order, "grid": grid, "num_inference_steps": steps}
     picture = class_sheet(
         pipe, columns=columns, seed=seed, guidance_scale=guidance_scale, **settings
@@ -828,7 +830,7 @@ def _paint_gallery(
     """Paint the pictures to retrieve from and write the finished bundle."""
     from rissole.training.gallery import paint_gallery, write_gallery_bundle
 
-    label = settings.pop("label", "synthesised pictures")
+    label = settings.pop("label", "synthesized pictures")
     latents, classes, figures = paint_gallery(out, photos, device=device, **settings)
     write_gallery_bundle(out, latents, out / "bundle", name=out.name, label=label, classes=classes)
     return figures
@@ -1039,7 +1041,7 @@ def compare(
     ] = "methods",
     samples: Annotated[int, typer.Option(help="Pictures to paint and measure per row.")] = 1024,
     steps: Annotated[int, typer.Option(help="Denoising steps of the block denoiser.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.3,
+    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.6,
     size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of queries, noise and measures.")] = 0,
     costs: Annotated[

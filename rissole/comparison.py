@@ -74,7 +74,7 @@ class Case:
     order: str = "parallel"
     grid: int = 4
     num_inference_steps: int = 20
-    guidance_scale: float = 1.3
+    guidance_scale: float = 1.6
     k: int = 8
     neighbors: str = "nearest"
 
@@ -107,7 +107,7 @@ def ablations(steps: int, guidance: float) -> list[Case]:
         replace(ours, name="no neighbors", k=0),
         replace(ours, name="random pictures as neighbors", neighbors="random"),
         replace(ours, name="random pictures of the class", neighbors="class"),
-        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.6, 2.0, 3.0)),
+        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.3, 2.0, 3.0)),
         *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in (5, 8, 12, 16, 30, 50)),
         replace(ours, name="trained without halo", model="no-halo"),
         replace(ours, name="trained without canvas", model="no-canvas"),
@@ -464,8 +464,8 @@ def class_sheet(
 
     Args:
         pipe: whose database has classes.
-        columns: pictures of each class; picture i starts from a random one of it, seed + i.
-        seed: of the first picture.
+        columns: pictures of each class, each guided by a random picture of it and its neighbors.
+        seed: of the first picture; every other one has the next seed.
         settings: as for `RissolePipeline.stream`.
 
     Raises:
@@ -474,11 +474,12 @@ def class_sheet(
     names = pipe.database.classes
     if not names:
         raise RissoleError("the database knows no classes")
-    rows = [
-        [pipe(pipe.retrieve(label=name, k=pipe.defaults["k"], seed=seed + i), seed=seed + i,
-              **settings).images[0] for i in range(columns)]
-        for name in tqdm(names, "classes", leave=False, disable=None)
-    ]  # fmt: skip
+    k, rows = pipe.defaults["k"], []
+    for number, name in enumerate(tqdm(names, "classes", leave=False, disable=None)):
+        seeds = range(seed + number * columns, seed + (number + 1) * columns)
+        found = [pipe.retrieve(label=name, k=k, seed=own) for own in seeds]
+        painted = [pipe(hits, seed=own, **settings) for hits, own in zip(found, seeds, strict=True)]
+        rows.append([output.images[0] for output in painted])
     return _labelled(names, rows, 90)
 
 

@@ -563,6 +563,12 @@ class LinearClassifier(NamedTuple):
         """The class (N,) of each of features (N, D)."""
         return (self._padded(features) @ self.weight).argmax(dim=1)
 
+    def margin(self, features: Tensor, wanted: Tensor) -> Tensor:
+        """By how much (N,) features (N, D) look like their wanted class (N,), not the next best."""
+        score = self._padded(features) @ self.weight
+        own = score.gather(1, wanted[:, None])
+        return (own - score.scatter(1, wanted[:, None], -torch.inf).amax(1, keepdim=True))[:, 0]
+
     @staticmethod
     def _padded(features: Tensor) -> Tensor:
         return F.pad(features.double(), (0, 1), value=1.0)

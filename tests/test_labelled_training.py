@@ -14,7 +14,7 @@ from rissole.cli import main
 from rissole.comparison import Case, class_sheet, compare, write_report
 from rissole.config import RissoleError
 from rissole.evaluation import LinearClassifier, nearest
-from rissole.training.gallery import _queries, training_neighbors
+from rissole.training.gallery import _queries, most, training_neighbors
 from rissole.training.latents import make_latents, neighbor_table
 from rissole.training.photos import load_labelled, split
 
@@ -158,6 +158,19 @@ def test_comparison_tells_how_many_pictures_show_their_class(run, folder):
     assert set(agreement) == {"photos", "nearest", "of the class"}
     assert agreement["nearest"] == 1.0  # dark and light are easy to tell
     assert "right class" in write_report(run, cases, "classes").read_text()
+
+
+def test_gallery_prefers_what_looks_like_its_class():
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(400, 5, generator=draw)
+    labels = (features[:, 2] > 0).long()
+    classifier = LinearClassifier.fit(features, labels)
+    margin = classifier.margin(features, torch.ones(400).long())
+    assert ((margin > 0) == (classifier.predict(features) == 1)).all()
+    assert (margin[features[:, 2] > 1] > margin[features[:, 2] < -1].max()).all()
+    typical = most(margin, 10)
+    assert typical.sum() == 200 and margin[typical].min() >= margin[~typical].max()
+    assert most(margin, 300).sum() == 300
 
 
 def test_classifier_learns_what_is_linear_and_leaves_out_the_unknown():

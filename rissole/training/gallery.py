@@ -1,4 +1,4 @@
-"""Stage 4: the gallery a bundle carries, synthesised so that no photo needs to be shipped.
+"""Stage 4: the gallery a bundle carries, synthesized so that no photo needs to be shipped.
 
 The model paints many pictures, each guided by neighbors of a training photo. Those too near to a
 photo are dropped; of the rest the most realistic are kept, no two of them alike.
@@ -21,7 +21,7 @@ from rissole.config import RissoleError
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
 from rissole.encoders import LearnedEncoder
-from rissole.evaluation import nearest, thumbnails, to_bytes, with_mirror
+from rissole.evaluation import LinearClassifier, nearest, thumbnails, to_bytes, with_mirror
 from rissole.features import FeatureNetwork
 from rissole.pipeline import default_scheduler, fast_dtype, write_bundle
 from rissole.retrieval import build_database, decode_all
@@ -33,7 +33,7 @@ DEFAULTS = {
     "order": "parallel",
     "grid": 4,
     "num_inference_steps": 20,
-    "guidance_scale": 1.3,
+    "guidance_scale": 1.6,
     "k": 8,
 }
 
@@ -49,7 +49,7 @@ def paint_many(
     order: str = "parallel",
     grid: int = 4,
     num_inference_steps: int = 20,
-    guidance_scale: float = 1.3,
+    guidance_scale: float = 1.6,
     seed: int = 0,
     batch: int = 128,
 ) -> Tensor:
@@ -191,6 +191,13 @@ def choose(score: Tensor, features: Tensor, allowed: Tensor, count: int) -> Tens
         limit = limit * 0.9 if limit > 1e-6 else 0.0  # identical pictures never get apart
 
 
+def most(values: Tensor, count: int) -> Tensor:
+    """Which (N,) of the values are in the upper half, or among the first `count` if more."""
+    chosen = torch.zeros(len(values), dtype=torch.bool)
+    chosen[values.argsort(descending=True)[: max(count, len(values) // 2)]] = True
+    return chosen
+
+
 def _spread(ranked: Tensor, distance: Tensor, limit: float, count: int) -> Tensor:
     """The first `count` of the ranked numbers that lie `limit` apart."""
     chosen: list[int] = []
@@ -218,7 +225,8 @@ def paint_gallery(
 ) -> tuple[Tensor, list[str] | None, dict[str, float]]:
     """Paints candidates and chooses among them.
 
-    Where photos have classes, every class gets as many pictures, judged by its own photos.
+    Where photos have classes, every class gets as many pictures, judged by its own photos, from the
+    half of its candidates that a linear classifier of the photos finds most typical of it.
 
     Args:
         run: folder of the earlier stages.
@@ -278,7 +286,7 @@ def write_gallery_bundle(
     out: Path,
     *,
     name: str = "cats-128",
-    label: str = "synthesised pictures",
+    label: str = "synthesized pictures",
     card: str | None = None,
     defaults: dict | None = None,
     classes: list[str] | None = None,
@@ -326,14 +334,18 @@ def _select(
     train, held = split(photos)
     features, real = network.extract(images), network.extract(train)
     near = too_near(images, features, train, held, network, near_share)
-    own, known = kinds or (torch.zeros(len(images)), torch.zeros(len(train)))
+    own, known = kinds or (torch.zeros(len(images)).long(), torch.zeros(len(photos)).long())
+    known = known[: len(train)]
+    looks = LinearClassifier.fit(real, known).margin(features, own) if kinds else None
     classes = own.unique().tolist()
     score, kept = torch.zeros(len(images)), []
     for kind in classes:
         mine = (own == kind).nonzero()[:, 0]
-        score[mine] = realism(features[mine], real[known[: len(train)] == kind])
-        chosen = choose(score[mine], features[mine], ~near[mine], count // len(classes))
-        kept.append(mine[chosen])
+        score[mine] = realism(features[mine], real[known == kind])
+        allowed, wanted = ~near[mine], count // len(classes)
+        if looks is not None:
+            allowed &= most(looks[mine].masked_fill(~allowed, -torch.inf), wanted)
+        kept.append(mine[choose(score[mine], features[mine], allowed, wanted)])
     kept = torch.stack(kept, dim=1).flatten()  # the best of every class first
     return kept, {
         "candidates": len(images),
