@@ -1,5 +1,6 @@
-"""The embedded bundle itself: it paints cats without seams, and its neighbors matter."""
+"""The embedded bundles themselves: they paint without seams, and their neighbors matter."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,14 @@ def dark_and_light(cats, brightness) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(paint(cats, neighbors=cats.retrieve(item=i, k=8).ids) for i in items)
 
 
-def test_bundle_is_whole_and_within_its_limits():
-    folder = resolve("cats-128")
+@pytest.fixture(scope="module")
+def objects() -> RissolePipeline:
+    return RissolePipeline.from_pretrained("cifar10-32")
+
+
+@pytest.mark.parametrize("name", ["cats-128", "cifar10-32"])
+def test_bundle_is_whole_and_within_its_limits(name):
+    folder = resolve(name)
     manifest = verify(folder)
     assert sum(entry["size"] for entry in manifest["files"].values()) < 60e6
     assert {Path(name).suffix for name in manifest["files"]} <= {
@@ -77,3 +84,25 @@ def test_no_seams_in_parallel_and_many_when_blocks_are_independent(cats, dark_an
     ])  # fmt: skip
     assert together < 1.08
     assert seam_ratio(apart) > together + 0.1
+
+
+def test_ten_classes_are_painted_straight_on_pixels(objects):
+    parameters = objects.num_parameters()
+    assert parameters["denoiser"] <= 10_000_000 and parameters["autoencoder"] == 0
+    assert sum(p.numel() for p in objects.encoder.parameters()) <= 3_000_000
+    assert objects.database.image(0).size == (32, 32)
+    names = objects.database.labels(range(len(objects.database)))
+    assert Counter(names) == dict.fromkeys(objects.database.classes, 100)
+    assert len(objects.database.classes) == 10
+
+
+def test_class_decides_what_is_painted(objects):
+    kinds = {}
+    for name in ("ship", "frog"):
+        hits = [objects.retrieve(label=name, k=8, seed=s) for s in SEEDS]
+        assert {label for found in hits for label in found.labels} == {name}
+        kinds[name] = torch.cat(
+            [paint(objects, [s], neighbors=h.ids) for s, h in zip(SEEDS, hits, strict=True)]
+        ).mean((2, 3))
+    bluer = [(kind[:, 2] - kind[:, 0]).mean() for kind in kinds.values()]
+    assert bluer[0] > bluer[1] + 0.3  # the sea is bluer than a frog
