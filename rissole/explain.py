@@ -40,11 +40,16 @@ def card_facts(pipe: RissolePipeline) -> dict[str, str]:
         "label": pipe.database.label,
         "bundle": pipe.fingerprint,
         "database": pipe.database.fingerprint,
-        "license": license_.group(1) if license_ else "",
+        "license": _license(license_.group(1)) if license_ else "",
         "data": _section(card, "Data"),
         "limits": _section(card, "Limits"),
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _license(name: str) -> str:
+    """The Hub's name of a license as people write it: CC BY-NC 4.0 for cc-by-nc-4.0."""
+    return re.sub(r"^cc-(by[a-z-]*)-([\d.]+)$", lambda m: f"CC {m[1].upper()} {m[2]}", name)
 
 
 def _card(pipe: RissolePipeline) -> str:

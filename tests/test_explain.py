@@ -41,7 +41,7 @@ def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
     (tmp_path / "README.md").write_text(f"{head}{data}## Limits\nFew.\n")
     monkeypatch.setattr(pipe, "folder", tmp_path)
     facts = card_facts(pipe)
-    assert facts["license"] == "cc-by-4.0"
+    assert facts["license"] == "CC BY 4.0"
     assert (facts["data"], facts["limits"]) == ("Two kinds of things.", "Few.")
 
 
