@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rissole.config import MAX_GUIDANCE_SCALE, MAX_SEED, MAX_STEPS, RissoleError
+from rissole.config import (
+    GUIDANCE_SCALE,
+    MAX_GUIDANCE_SCALE,
+    MAX_SEED,
+    MAX_STEPS,
+    NUM_INFERENCE_STEPS,
+    RissoleError,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -1040,8 +1047,10 @@ def compare(
         str, typer.Option(help="methods: against other methods. ablations: against itself.")
     ] = "methods",
     samples: Annotated[int, typer.Option(help="Pictures to paint and measure per row.")] = 1024,
-    steps: Annotated[int, typer.Option(help="Denoising steps of the block denoiser.")] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = 1.6,
+    steps: Annotated[
+        int, typer.Option(help="Denoising steps of the block denoiser.")
+    ] = NUM_INFERENCE_STEPS,
+    guidance_scale: Annotated[float, typer.Option(help="Its guidance.")] = GUIDANCE_SCALE,
     size: Annotated[int, typer.Option(help="Side in pixels to which photos are cut.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of queries, noise and measures.")] = 0,
     costs: Annotated[

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from rissole.autoencoder import Codec
 from rissole.baselines import BASELINES, PUBLISHED_GRID, Baseline, paint_baseline, solver
-from rissole.config import RissoleError
+from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
 from rissole.denoiser import Denoiser
 from rissole.evaluation import (
     CoherenceProbe,
@@ -53,6 +53,8 @@ from rissole.training.latents import read_latents
 from rissole.training.loop import write_json
 from rissole.training.photos import split
 
+GUIDANCE = (1.0, 1.3, 1.6, 2.0, 3.0)  # these two: what the ablations try
+STEPS = (5, 8, 12, 16, 20, 30, 50)
 UNPAINTED = ("photos", "reconstructions", "nearest neighbor")  # in place of a model
 
 
@@ -73,8 +75,8 @@ class Case:
     model: str = "denoiser"
     order: str = "parallel"
     grid: int = 4
-    num_inference_steps: int = 20
-    guidance_scale: float = 1.6
+    num_inference_steps: int = NUM_INFERENCE_STEPS
+    guidance_scale: float = GUIDANCE_SCALE
     k: int = 8
     neighbors: str = "nearest"
 
@@ -107,8 +109,8 @@ def ablations(steps: int, guidance: float) -> list[Case]:
         replace(ours, name="no neighbors", k=0),
         replace(ours, name="random pictures as neighbors", neighbors="random"),
         replace(ours, name="random pictures of the class", neighbors="class"),
-        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in (1.0, 1.3, 2.0, 3.0)),
-        *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in (5, 8, 12, 16, 30, 50)),
+        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in GUIDANCE if g != guidance),
+        *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in STEPS if n != steps),
         replace(ours, name="trained without halo", model="no-halo"),
         replace(ours, name="trained without canvas", model="no-canvas"),
     ]

@@ -12,6 +12,8 @@ MAX_NEIGHBORS = 16
 MAX_STEPS = 200
 MAX_GUIDANCE_SCALE = 20.0
 MAX_SEED = 2**63 - 1
+NUM_INFERENCE_STEPS = 20  # these two: of new bundles, and what comparisons start from
+GUIDANCE_SCALE = 1.6
 MAX_REPAINTS = 16  # one on top of another: each of them is painted again to make the picture
 
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 
 from rissole.autoencoder import Codec, tiny_autoencoder
 from rissole.baselines import BASELINES, Baseline, BaselineConfig, paint_baseline, solver
-from rissole.comparison import Case, _kept, add_costs, compare, write_report
+from rissole.comparison import Case, _kept, ablations, add_costs, compare, write_report
 from rissole.config import RissoleError
 from rissole.features import FeatureNetwork
 from rissole.pipeline import default_scheduler
@@ -127,3 +127,12 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert table.count("\n") == 2 + 3
     with Image.open(run / "comparison" / "methods.png") as sheet:
         assert sheet.height == 2 * 130  # the nearest neighbors would be photos
+
+
+def test_ablations_change_one_thing_and_try_nothing_twice():
+    for steps, guidance in ((20, 1.3), (30, 1.6), (7, 5.0)):
+        first, *others = (asdict(case) for case in ablations(steps, guidance))
+        assert (first["num_inference_steps"], first["guidance_scale"]) == (steps, guidance)
+        changes = [{k: v for k, v in c.items() if v != first[k] and k != "name"} for c in others]
+        assert {len(change) for change in changes} == {1}
+        assert len({str(change) for change in changes}) == len(changes)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rissole.autoencoder import Codec
 from rissole.bundle import staged, write_manifest
-from rissole.config import RissoleError
+from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
 from rissole.encoders import LearnedEncoder
@@ -32,8 +32,8 @@ from rissole.training.photos import split
 DEFAULTS = {
     "order": "parallel",
     "grid": 4,
-    "num_inference_steps": 20,
-    "guidance_scale": 1.6,
+    "num_inference_steps": NUM_INFERENCE_STEPS,
+    "guidance_scale": GUIDANCE_SCALE,
     "k": 8,
 }
 
@@ -48,8 +48,8 @@ def paint_many(
     scheduler: SchedulerMixin | None = None,
     order: str = "parallel",
     grid: int = 4,
-    num_inference_steps: int = 20,
-    guidance_scale: float = 1.6,
+    num_inference_steps: int = NUM_INFERENCE_STEPS,
+    guidance_scale: float = GUIDANCE_SCALE,
     seed: int = 0,
     batch: int = 128,
 ) -> Tensor:

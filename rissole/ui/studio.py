@@ -66,9 +66,9 @@ class Studio:
     @property
     def size(self) -> str:
         """How large the networks are, in words."""
-        sizes = {name: f"{n / 1e6:.1f}" for name, n in self.pipe.num_parameters().items()}
-        said = "sizePixels" if self.pipe.num_parameters()["autoencoder"] == 0 else "size"
-        return self.words["page"][said].format(**sizes)
+        counts = self.pipe.num_parameters()
+        said = self.words["page"]["size" if counts["autoencoder"] else "sizePixels"]
+        return said.format(**{name: f"{count / 1e6:.1f}" for name, count in counts.items()})
 
     def item(self, value: Any) -> int:
         """Checks the number of a gallery picture that came from the browser."""
