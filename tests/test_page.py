@@ -12,6 +12,8 @@ from visiting import DRAWN, PHONE, WATCH, Visit, assert_canvas_shows, canvas, sa
 from rissole.evaluation import seam_ratio
 from rissole.images import read_recipe
 
+STEP = 1 / 255  # the page knows 8 bits of each share
+
 
 def test_open_pick_generate_and_download(visit, pipe):
     page = visit.page
@@ -327,9 +329,10 @@ def test_inspect_a_block(visit, pipe):
     out = pipe(**recipe)
     page.click("[data-at='6']")
     shares = out.attention[1, 2]
-    best = int(shares.argmax())
-    caption = f"Picture {out.neighbors[best]}: {shares[best]:.0%}".replace("%", " %")
-    assert page.inner_text(".rs-other figcaption") == caption
+    pictured, percent = page.inner_text(".rs-other figcaption").removeprefix("Picture ").split(": ")
+    share = shares[out.neighbors.index(int(pictured))]
+    assert share >= shares.max() - STEP  # of two equals to 8 bits the page may take either
+    assert int(percent.split()[0]) == pytest.approx(100 * share, abs=0.5 + 100 * STEP)
     assert page.inner_text(".rs-focus-why").startswith(f"{out.network_calls} network calls, ")
     assert page.inner_text(".rs-focus-why").endswith("for 16 blocks together")
 
@@ -344,7 +347,7 @@ def test_who_won_where(visit, pipe):
     page.click("[data-view=won]")
     winners = [int(mark) for mark in page.locator(".rs-mark").all_inner_texts()]
     clear = np.sort(out.attention.reshape(16, -1), axis=1)
-    sure = clear[:, -1] - clear[:, -2] > 0.01  # the page knows 8 bits of each share
+    sure = clear[:, -1] - clear[:, -2] > 2 * STEP
     assert sure.any()
     expected = out.attention.reshape(16, -1).argmax(1) + 1
     assert (np.array(winners) == expected)[sure].all()
