@@ -96,7 +96,7 @@ def test_another_database_with_its_classes(visit, moods, browser, address):
     other.go(f"{address}?{link}")  # a link brings its database along
     other.finish()
     assert (canvas(other.page) == canvas(page)).all()
-    assert other.page.locator(".rs-thumb").count() == 10
+    other.page.wait_for_function("document.querySelectorAll('.rs-thumb').length === 10")
     other.leave()
     assert other.troubles == []
 
