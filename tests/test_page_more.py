@@ -223,7 +223,7 @@ def test_a_film_and_a_contact_sheet(visit, pipe):
     assert read_recipe(sheet.path()) == save(page)
     with Image.open(sheet.path()) as image:
         assert image.height > 4 * 64
-    paint(visit, 12)
+    paint(visit, 60)  # long enough to be cancelled
     tool(page, "film")
     page.click("[data-do=quit]")
     page.wait_for_selector(".rs-said:has-text('Cancelled')")
