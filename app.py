@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from rissole.app.zerogpu import prepare
 from rissole.config import RissoleError
-from rissole.zerogpu import prepare
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # after the arguments: --help and a typing error should not wait for torch
         from rissole import RissolePipeline
-        from rissole.ui import serve
+        from rissole.app.server import serve
 
         pipe = RissolePipeline.from_pretrained(
             options.bundle, options.revision, database=options.database, clip=options.clip

@@ -20,8 +20,25 @@ from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
-from rissole.autoencoder import Codec
-from rissole.bundle import (
+from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
+from rissole.data.images import ImageSource, load_image, square, to_pil, to_tensor
+from rissole.models.autoencoder import Codec
+from rissole.models.denoiser import Denoiser
+from rissole.retrieval.database import IN_BUNDLE, Database, Hits, open_database
+from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.encoders import (
+    GET_CLIP,
+    NAMES,
+    ClipEncoder,
+    CornerEncoder,
+    LatentEncoder,
+    LearnedEncoder,
+    QueryEncoder,
+)
+from rissole.retrieval.index import VectorIndex
+from rissole.sampling import Conditions, PaintStep, block_shares, canvas_noise, paint
+from rissole.storage.hub import commit_of
+from rissole.storage.manifest import (
     LEFT_OUT,
     copy_files,
     fingerprint,
@@ -32,23 +49,6 @@ from rissole.bundle import (
     verify,
     write_manifest,
 )
-from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
-from rissole.denoiser import Denoiser
-from rissole.embedding import LatentEmbedding
-from rissole.encoders import (
-    GET_CLIP,
-    NAMES,
-    ClipEncoder,
-    CornerEncoder,
-    LatentEncoder,
-    LearnedEncoder,
-    QueryEncoder,
-)
-from rissole.hub import commit_of
-from rissole.images import ImageSource, load_image, square, to_pil, to_tensor
-from rissole.retrieval import IN_BUNDLE, Database, Hits, open_database
-from rissole.sampler import Conditions, PaintStep, block_shares, canvas_noise, paint
-from rissole.vectors import VectorIndex
 
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
 MAX_PICTURES = 256  # in a database that lives in memory

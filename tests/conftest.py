@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 from visiting import Visit
 
-from rissole.autoencoder import Codec, tiny_autoencoder
-from rissole.bundle import read_manifest, write_manifest
-from rissole.denoiser import Denoiser, DenoiserConfig
-from rissole.embedding import LatentEmbedding
-from rissole.images import to_tensor
+from rissole.data.images import to_tensor
+from rissole.models.autoencoder import Codec, tiny_autoencoder
+from rissole.models.denoiser import Denoiser, DenoiserConfig
 from rissole.pipeline import (
     RissolePipeline,
     default_scheduler,
     latent_fingerprint,
     write_bundle,
 )
-from rissole.retrieval import build_database
+from rissole.retrieval.database import build_database
+from rissole.retrieval.embedding import LatentEmbedding
+from rissole.storage.manifest import read_manifest, write_manifest
 
 SIZE = 128
 
@@ -94,7 +94,7 @@ def databases(pipe: RissolePipeline, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def address(pipe: RissolePipeline, databases: Path) -> Iterator[str]:
     """Where a real server with the tiny pipeline listens."""
-    from rissole.ui import serve  # slow to import, and most tests need no page
+    from rissole.app.server import serve  # slow to import, and most tests need no page
 
     app, url, _ = serve(pipe, "127.0.0.1", databases=[databases], prevent_thread_lock=True)
     yield url

@@ -7,7 +7,7 @@ from conftest import picture
 
 from rissole import RissolePipeline
 from rissole.config import ORDERS, RissoleError
-from rissole.images import to_tensor
+from rissole.data.images import to_tensor
 
 
 def pixels(image):

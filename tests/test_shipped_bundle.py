@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from rissole import RissolePipeline
-from rissole.bundle import resolve, verify
-from rissole.evaluation import seam_ratio
-from rissole.images import to_tensor
+from rissole.data.images import to_tensor
+from rissole.evaluation.report import seam_ratio
+from rissole.storage.manifest import resolve, verify
 
 SEEDS = range(8)
 STEPS = 8

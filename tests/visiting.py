@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rissole.images import read_recipe
+from rissole.data.images import read_recipe
 
 DRAWN = """() => {
   const canvas = document.querySelector(".rs-pixels");

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from rissole.baselines import BASELINES, BaselineConfig
-from rissole.denoiser import DenoiserConfig
-from rissole.training.baselines import train_baseline
-from rissole.training.denoiser import DenoiserTraining, train_denoiser
-from rissole.training.loop import Budget
+from rissole.experiments.baseline_training import train_baseline
+from rissole.experiments.baselines import BASELINES, BaselineConfig
+from rissole.models.denoiser import DenoiserConfig
+from rissole.training.denoiser_stage import DenoiserTraining, train_denoiser
+from rissole.training.trainer import Budget
 
 # the block denoiser, and what is taken away from it
 BLOCKWISE: dict[str, dict[str, Any]] = {

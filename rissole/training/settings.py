@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rissole.baselines import BASELINES, BaselineConfig
 from rissole.config import RissoleError
-from rissole.denoiser import DenoiserConfig
-from rissole.features import train_features
-from rissole.training.autoencoder import AutoencoderTraining
-from rissole.training.denoiser import DenoiserTraining
-from rissole.training.encoder import train_encoder
-from rissole.training.gallery import paint_gallery
-from rissole.training.latents import make_latents
+from rissole.evaluation.network import train_features
+from rissole.experiments.baselines import BASELINES, BaselineConfig
+from rissole.models.denoiser import DenoiserConfig
+from rissole.training.autoencoder_stage import AutoencoderTraining
+from rissole.training.denoiser_stage import DenoiserTraining
+from rissole.training.encoder_stage import train_encoder
+from rissole.training.gallery_stage import paint_gallery
+from rissole.training.latents_stage import make_latents
 
 # what options give, or other stages
 ELSEWHERE = (

@@ -1,0 +1,255 @@
+"""Choosing a query, and its neighbours."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from rissole.app.errors import clear_errors
+from rissole.app.frames import data_uri
+from rissole.app.page import Page
+from rissole.app.parts import component
+from rissole.app.state import Query, Visit, place
+from rissole.app.studio import LIGHT, Studio, plain
+from rissole.app.zerogpu import on_gpu
+from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.pipeline import RissolePipeline
+from rissole.retrieval.database import Hits
+
+NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
+
+
+class Choosing:
+    """The event handlers around the query.
+
+    The value of the neighbours is `{query, hits: [{id, score, on, pin, twin, label}], blocks,
+    source, mine}`. The browser changes it freely (`on`, `pin`, order, additions, `blocks`: ids by
+    "row,col") and it comes back with every event, so nothing in it is taken on trust.
+    """
+
+    def __init__(self, studio: Studio):
+        self.studio, self.errors = studio, studio.errors
+        self._lent = on_gpu(20)(self._found)  # encodes a picture or words; the rest is look-ups
+
+    def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
+        """A random query and its neighbours."""
+        with clear_errors(self.errors):
+            return self.found(visit, Query(), k, neighbors)
+
+    def pick(
+        self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
+    ) -> tuple[Visit, dict]:
+        """A gallery picture as the query."""
+        with clear_errors(self.errors):
+            item = self.studio.item(getattr(event, "item", None))
+            return self.found(visit, Query(item=item), k, neighbors)
+
+    def upload(
+        self, visit: Visit, k: int, neighbors: dict | None, path: str | None
+    ) -> tuple[Visit, dict]:
+        """An uploaded picture as the query."""
+        with clear_errors(self.errors):
+            if not isinstance(path, str):
+                raise RissoleError(self.errors["upload"])
+            query = Query(image=self.studio.query_picture(path))
+            return self.found(visit, query, k, neighbors)
+
+    def describe(
+        self, visit: Visit, k: int, neighbors: dict | None, text: str | None
+    ) -> tuple[Visit, dict]:
+        """Words as the query, where the pipeline understands them."""
+        with clear_errors(self.errors):
+            words = self.studio.of(visit).query_words(text)
+            return self.found(visit, Query(text=words), k, neighbors)
+
+    def more(
+        self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
+    ) -> tuple[Visit, dict]:
+        """The picture on show as the query."""
+        with clear_errors(self.errors):
+            shown = visit.pictures[: place(visit.pictures, event) + 1]
+            if not shown:
+                raise RissoleError(self.errors["back"])
+            query = Query(image=shown[-1].output.images[0], painted=True)
+            return self.found(visit, query, k, neighbors)
+
+    def again(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
+        """The same query with another k; neighbours that were off stay off."""
+        with clear_errors(self.errors):
+            off = {hit.get("id") for hit in hits_of(neighbors) if not hit.get("on")}
+            return self.found(visit, visit.query, k, neighbors, off)
+
+    def found(
+        self,
+        visit: Visit,
+        query: Query,
+        k: int,
+        neighbors: dict | None = None,
+        off: Iterable[int] = (),
+    ) -> tuple[Visit, dict]:
+        """Searches; pinned neighbours and those of single blocks stay.
+
+        Args:
+            visit: what is remembered so far.
+            query: what to search with.
+            k: how many to find.
+            neighbors: the value of the neighbours so far, from the browser.
+            off: ids that come switched off.
+        """
+        lent = query.image is not None or query.text is not None
+        return (self._lent if lent else self._found)(visit, query, k, neighbors, off)
+
+    def _found(
+        self, visit: Visit, query: Query, k: int, neighbors: dict | None, off: Iterable[int]
+    ) -> tuple[Visit, dict]:
+        here = self.studio.of(visit)
+        hits = search(here.pipe, query, plain(k), visit.label)
+        if not query.arguments():
+            query = Query(item=hits.item)
+        rows = _rows(here.pipe, hits, _pinned(here.pipe, neighbors))
+        rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
+        if not any(row["on"] for row in rows):
+            rows = [{**row, "on": True} for row in rows]
+        return replace(visit, query=query), value_of(here, query, rows, blocks_of(neighbors))
+
+
+def value_of(
+    studio: Studio, query: Query | None, rows: Sequence[dict], blocks: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The value of the neighbours, see `Choosing`."""
+    shown = {"query": shown_query(query), "hits": list(rows), "blocks": dict(blocks)}
+    return {**shown, "source": studio.key, "mine": studio.own}
+
+
+def search(pipe: RissolePipeline, query: Query, k: Any, label: str | None) -> Hits:
+    """The neighbours of a query; an only picture is its own neighbour."""
+    hits = pipe.retrieve(**query.arguments(), k=k, label=label)
+    if hits.ids:
+        return hits
+    alone = pipe.retrieve(image=hits.query, k=k, label=label)
+    return replace(alone, item=hits.item)
+
+
+def _pinned(pipe: RissolePipeline, neighbors: dict | None) -> list[int]:
+    known = range(len(pipe.database))
+    pinned = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
+    return [i for i in dict.fromkeys(pinned) if type(i) is int and i in known]
+
+
+def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int]) -> list[dict]:
+    score = dict(zip(hits.ids, hits.scores, strict=True))
+    ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
+    if hits.item is not None:
+        score = dict(zip(ids, pipe.similarity(hits.item, ids), strict=True))
+    return rows_of(pipe, ids, score, pinned)
+
+
+def rows_of(
+    pipe: RissolePipeline,
+    ids: Sequence[int],
+    score: Mapping[int, float],
+    pinned: Sequence[int] = (),
+) -> list[dict]:
+    """What the page shows of neighbours: similarity and class where known, near-duplicates.
+
+    Args:
+        pipe: whose database they are in.
+        ids: the neighbours.
+        score: cosines of those whose similarity to the query is known.
+        pinned: ids that stay when the query changes.
+    """
+    vectors = {i: pipe.database.vector(i) for i in ids}
+    labels = dict(zip(ids, pipe.database.labels(ids), strict=True))
+    twins = {
+        i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
+        for n, i in enumerate(ids)
+    }
+    return [
+        {
+            "id": i,
+            "score": None if i not in score else round(float(score[i]), 4),
+            "pin": i in pinned,
+            "twin": twins[i],
+            "label": labels[i],
+        }
+        for i in ids
+    ]
+
+
+def hits_of(neighbors: Any) -> list[dict]:
+    """The hits in the value of the neighbours; it comes from the browser, anything may be in it."""
+    hits = neighbors.get("hits") if isinstance(neighbors, dict) else None
+    return [hit for hit in hits if isinstance(hit, dict)] if isinstance(hits, list) else []
+
+
+def blocks_of(neighbors: Any) -> dict[str, Any]:
+    """The neighbours of single blocks, ids by "row,col", as the browser sent them."""
+    blocks = neighbors.get("blocks") if isinstance(neighbors, dict) else None
+    return blocks if isinstance(blocks, dict) else {}
+
+
+def shown_query(query: Query | None) -> dict[str, Any] | None:
+    """What the page shows of a query."""
+    if query is None or not query.arguments():
+        return None
+    if query.image is not None:
+        return {"image": data_uri(query.image), "painted": query.painted}
+    return {"text": query.text} if query.text is not None else {"item": query.item}
+
+
+def queries(page: Page) -> None:
+    """Lays out the ways to choose a query."""
+    pipe, said = page.studio.pipe, page.studio.words["query"]
+    with gr.Row(elem_classes="rs-buttons"):
+        page.surprise = gr.Button(said["surprise"], size="sm", elem_id="rs-surprise", min_width=0)
+        # no file_types: what a file is called says little, load_image judges what is in it
+        page.upload = gr.UploadButton(said["upload"], size="sm", elem_id="rs-upload", min_width=0)
+    if pipe.text_queries:
+        page.text = gr.Textbox(
+            label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
+        )
+    count = len(pipe.database)
+    page.gallery = component("gallery", said, "rs-gallery", source=page.studio.key, count=count)
+
+
+def nearest(page: Page) -> None:
+    """Lays out the neighbours of the query."""
+    pipe, words = page.studio.pipe, page.studio.words
+    most = most_neighbors(pipe)
+    page.neighbors = component(
+        *("neighbors", words["neighbors"], "rs-neighbors"),
+        source=page.studio.key,
+        queryTexts=words["query"],
+        most=MAX_NEIGHBORS,
+    )
+    added = words["neighbors"]["upload"]
+    page.add = gr.UploadButton(added, size="sm", elem_id="rs-add", min_width=0)
+    page.k = gr.Slider(
+        *(1, most),
+        value=min(pipe.defaults["k"], most),
+        step=1,
+        label=words["neighbors"]["k"],
+        elem_id="rs-k",
+    )
+
+
+def most_neighbors(pipe: RissolePipeline) -> int:
+    """The largest k that makes sense: the query itself does not count."""
+    return max(2, min(MAX_NEIGHBORS, len(pipe.database) - 1))  # a slider needs two places
+
+
+def wire(page: Page) -> None:
+    """Connects the query and its neighbours with the pipeline."""
+    actions = Choosing(page.studio)
+    given, found = [page.visit, page.k, page.neighbors], [page.visit, page.neighbors]
+    page.demo.load(actions.surprise, given, found, **LIGHT)
+    page.surprise.click(actions.surprise, given, found, **LIGHT)
+    page.gallery.pick(actions.pick, given, found, **LIGHT)
+    page.neighbors.pick(actions.pick, given, found, **LIGHT)
+    page.canvas.more(actions.more, given, found, **LIGHT)
+    read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
+    if page.text is not None:
+        page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
+    page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

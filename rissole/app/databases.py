@@ -1,0 +1,168 @@
+"""Where the pictures come from: databases that everybody may choose, and visitors' own photos."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rissole.config import RissoleError
+from rissole.pipeline import RissolePipeline, latent_fingerprint
+from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
+from rissole.retrieval.encoders import NAMES
+from rissole.storage.manifest import fingerprint, read_manifest
+
+QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
+KEPT = 200  # visitors' own databases, some 3 MB each at most; beyond that the oldest goes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A database that anybody may choose.
+
+    Attributes:
+        key: its fingerprint, also part of the address of its thumbnails.
+        label: what its pictures are, for people.
+        count: how many there are.
+        path: its folder; None for the one that the server was started with.
+    """
+
+    key: str
+    label: str
+    count: int
+    path: Path | None = None
+
+
+class Sources:
+    """All databases of one server.
+
+    Those of visitors live in memory under names nobody can guess, until their page is closed.
+
+    Args:
+        pipe: the model with the database that visitors meet first.
+        folders: folders that are databases or hold some.
+    """
+
+    def __init__(self, pipe: RissolePipeline, folders: Iterable[str | Path] = ()):
+        self.start, self.key = pipe, pipe.database.fingerprint
+        self._folders = tuple(map(Path, folders))
+        self._shared = {self.key: pipe}
+        self._own: OrderedDict[str, tuple[str | None, RissolePipeline]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def entries(self) -> list[Entry]:
+        """What everybody may choose from, the first database first; reads no large file."""
+        first = Entry(self.key, self.start.database.label, len(self.start.database))
+        found = {entry.key: entry for entry in (*self._bundled(), *self._listed())}
+        found.pop(self.key, None)
+        return [first, *found.values()]
+
+    def find(self, key: str) -> RissolePipeline | None:
+        """The model with the database of that key; None when there is none, or not any more.
+
+        Raises:
+            RissoleError: when the database is damaged.
+        """
+        with self._lock:
+            if key in self._own:
+                self._own.move_to_end(key)
+                return self._own[key][1]
+            if key in self._shared:
+                return self._shared[key]
+        entry = next((entry for entry in self.entries() if entry.key == key), None)
+        return None if entry is None else self._open(entry)
+
+    def opened(self, key: str) -> Database | None:
+        """The database of that key if it is in use."""
+        with self._lock:
+            pipe = self._shared.get(key) or (self._own[key][1] if key in self._own else None)
+        return None if pipe is None else pipe.database
+
+    def named(self, fingerprint: str, own: Iterable[str | None] = ()) -> str | None:
+        """Key of the database with a fingerprint: anybody may choose it, or it is among `own`."""
+        for key in filter(None, own):
+            pipe = self.find(key)
+            if pipe is not None and pipe.database.fingerprint == fingerprint:
+                return key
+        return next((e.key for e in self.entries() if e.key == fingerprint), None)
+
+    def keep(self, pipe: RissolePipeline, session: str | None) -> str:
+        """Keeps a visitor's own database until `forget`; returns its key."""
+        key = secrets.token_urlsafe(18)
+        with self._lock:
+            self._own[key] = session, pipe
+            while len(self._own) > KEPT:
+                self._own.popitem(last=False)
+        return key
+
+    def drop(self, key: str | None) -> None:
+        """Forgets one database of a visitor."""
+        with self._lock:
+            self._own.pop(key, None)
+
+    def forget(self, session: str | None) -> None:
+        """Forgets all that a visitor brought."""
+        with self._lock:
+            for key in [key for key, (owner, _) in self._own.items() if owner == session]:
+                del self._own[key]
+
+    def _bundled(self) -> list[Entry]:
+        folder = self.start.folder
+        if folder is None or not (folder / "database" / "database.json").is_file():
+            return []
+        info = json.loads((folder / "database" / "database.json").read_text())
+        key = fingerprint(read_manifest(folder), IN_BUNDLE)
+        return [Entry(key, info["label"], info["count"], folder / "database")]
+
+    def _listed(self) -> list[Entry]:
+        made_for = self._made_for()
+        found = []
+        for path, label, count, _ in list_databases(*self._folders):
+            try:
+                manifest = read_manifest(path)
+            except RissoleError:
+                continue  # half a copy, say; the others are fine
+            if manifest.get("encoder") == made_for:
+                found.append(Entry(fingerprint(manifest, DATA), label, count, path))
+        return found
+
+    def _made_for(self) -> Any:
+        folder = self.start.folder
+        return None if folder is None else latent_fingerprint(read_manifest(folder))
+
+    def _open(self, entry: Entry) -> RissolePipeline:
+        own = self.start.folder is not None and entry.path == self.start.folder / "database"
+        # a bundle's own was verified together with the bundle
+        opened = Database(entry.path, entry.key) if own else entry.path
+        pipe = self.start.with_database(opened)
+        with self._lock:
+            return self._shared.setdefault(entry.key, pipe)
+
+
+def seen_by(pipe: RissolePipeline, encoder: str | None) -> RissolePipeline:
+    """The same model and database, where pictures are compared by another encoder."""
+    if encoder is None or encoder == pipe.encoder.name:
+        return pipe
+    other = copy(pipe)
+    other.config = {**pipe.config, "encoder": pipe.find_encoder(encoder).name}
+    return other
+
+
+def usable(pipe: RissolePipeline) -> list[str]:
+    """Names of the encoders that this database can be searched with, without a long wait."""
+    database = pipe.database
+    own = database.info.get("encoder", {"name": "latent", "id": pipe.encoders["latent"].id})
+
+    def fits(name: str) -> bool:
+        encoder = pipe.encoders[name]
+        if own["name"] == name:
+            return own["id"] == encoder.id
+        return len(database) <= QUICK or database.ready(encoder)
+
+    return [name for name in NAMES if name in pipe.encoders and fits(name)]

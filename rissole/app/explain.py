@@ -1,0 +1,57 @@
+"""How it works: the steps of the method with pictures of the current run, and the model's facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import torch
+from torch import Tensor
+
+from rissole.app.errors import clear_errors
+from rissole.app.facts import card_facts, latent_picture
+from rissole.app.frames import data_uri
+from rissole.app.page import Page
+from rissole.app.parts import component
+from rissole.app.state import Visit, place
+from rissole.app.studio import LIGHT, Studio
+from rissole.app.zerogpu import on_gpu
+
+
+class Explaining:
+    """The event handler of the strip; all but the latents is at hand in the browser."""
+
+    def __init__(self, studio: Studio):
+        self.studio, self.errors = studio, studio.errors
+        self.latents = on_gpu(20)(self._query)
+
+    def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
+        """The latents of the query, and of the picture on show if it is finished."""
+        with clear_errors(self.errors):
+            query = self.latents(visit)
+            shown = visit.pictures[: place(visit.pictures, event) + 1]
+            made = shown[-1].output.latents if getattr(event, "run", None) and shown else None
+            return {"encoded": self._uri(query), "made": self._uri(made)}
+
+    def _query(self, visit: Visit) -> Tensor | None:
+        item, image, pipe = visit.query.item, visit.query.image, self.studio.of(visit).pipe
+        if item is not None:
+            return torch.as_tensor(pipe.database.latents([item]))
+        return None if image is None else pipe.encode(image)
+
+    def _uri(self, latents: Tensor | None) -> str | None:
+        return None if latents is None else data_uri(latent_picture(latents), None)
+
+
+def section(page: Page) -> None:
+    """Lays out the strip, folded, and the facts in view."""
+    said, pipe = page.studio.words["explain"], page.studio.pipe
+    facts = card_facts(pipe) | {"size": page.studio.size}
+    with gr.Column(elem_classes="rs-card"):
+        page.explain = component("explain", said, "rs-explain", source=page.studio.key, facts=facts)
+
+
+def wire(page: Page) -> None:
+    """Connects the strip with the pipeline."""
+    actions = Explaining(page.studio)
+    page.explain.look(actions.look, [page.visit], [page.explain], **LIGHT)

@@ -1,0 +1,104 @@
+"""A database with some pictures of one visitor behind it, for neighbours from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rissole.retrieval.database import Database
+from rissole.retrieval.encoders import QueryEncoder
+from rissole.retrieval.index import VectorIndex
+
+
+class Extended(Database):
+    """The pictures of one database, then those of another; nothing of either is copied.
+
+    Numbers of the first stay as they are, so that what was painted from it can be repainted.
+
+    Args:
+        first: of any kind.
+        more: pictures that live in memory.
+        encoder: what `first` is indexed with.
+        extends: key of `first`.
+    """
+
+    def __init__(self, first: Database, more: Database, encoder: QueryEncoder, extends: str):
+        self.first, self.more, self.extends = first, more, extends
+        self.folder, self.in_memory = Path(), True
+        self.latent_shape = first.latent_shape
+        self.info = {**first.info, "count": len(first) + len(more)}
+        self.index = _Joined(first.index, more.index_for(encoder))
+        both = f"{first.fingerprint}{more.fingerprint}".encode()
+        self.fingerprint = hashlib.sha256(both).hexdigest()[:12]
+
+    def labels(self, ids: Sequence[int]) -> list[str | None]:
+        """See `Database`; the added pictures have no class."""
+        self.check(ids)
+        return [self.first.labels([i])[0] if i < len(self.first) else None for i in ids]
+
+    def members(self, label: str) -> np.ndarray:
+        """See `Database`."""
+        return np.concatenate([self.first.members(label), np.zeros(len(self.more), bool)])
+
+    def webp(self, item: int) -> bytes:
+        """See `Database`."""
+        self.check([item])
+        part, own = self._place(item)
+        return part.webp(own)
+
+    def latents(self, ids: Sequence[int]) -> Tensor:
+        """See `Database`."""
+        self.check(ids)
+        places = map(self._place, ids)
+        return torch.cat([part.latents([own]) for part, own in places])
+
+    def index_for(self, encoder: QueryEncoder) -> VectorIndex:
+        """See `Database`."""
+        return _Joined(self.first.index_for(encoder), self.more.index_for(encoder))
+
+    def ready(self, encoder: QueryEncoder) -> bool:
+        """See `Database`; the added pictures are few."""
+        return self.first.ready(encoder)
+
+    def _place(self, item: int) -> tuple[Database, int]:
+        count = len(self.first)
+        return (self.first, item) if item < count else (self.more, item - count)
+
+
+class _Joined(VectorIndex):
+    """Two indexes as one."""
+
+    def __init__(self, first: VectorIndex, more: VectorIndex):
+        self.first, self.more, self.info = first, more, first.info
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.more)
+
+    @property
+    def dim(self) -> int:
+        """See `VectorIndex`."""
+        return self.first.dim
+
+    def vector(self, item: int) -> np.ndarray:
+        """See `VectorIndex`."""
+        count = len(self.first)
+        return self.first.vector(item) if item < count else self.more.vector(item - count)
+
+    def search(
+        self, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `VectorIndex`; -1 where there are fewer than k."""
+        count = len(self.first)
+        parts = (None, None) if allowed is None else (allowed[:count], allowed[count:])
+        near, ids = self.first.search(queries, k, parts[0])
+        nearer, others = self.more.search(queries, k, parts[1])
+        others = np.where(others < 0, others, others + count)
+        scores, found = np.concatenate([near, nearer], 1), np.concatenate([ids, others], 1)
+        scores = np.where(found < 0, -np.inf, scores)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(scores, best, 1), np.take_along_axis(found, best, 1)

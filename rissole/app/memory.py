@@ -1,0 +1,233 @@
+"""What a visitor searches in: a database, one class of it, compared by what, or own photos."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rissole.app.choose import Choosing, blocks_of, hits_of, most_neighbors, rows_of, value_of
+from rissole.app.databases import Sources, usable
+from rissole.app.errors import clear_errors
+from rissole.app.extended import Extended
+from rissole.app.page import Page
+from rissole.app.parts import component
+from rissole.app.state import Query, Visit
+from rissole.app.studio import LIGHT, Studio
+from rissole.app.zerogpu import on_gpu
+from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.pipeline import MAX_PICTURES, RissolePipeline
+from rissole.retrieval.database import Database
+
+SHOWN = 50  # names of skipped files
+
+
+class Remembering:
+    """The event handlers of the database, its classes, the encoders and a visitor's photos.
+
+    Those that change what is searched in return (visit, value of the memory, value of the
+    neighbours, update of k, message to the canvas).
+    """
+
+    def __init__(self, studio: Studio):
+        self.studio, self.errors = studio, studio.errors
+        self.choosing, self.encoded = Choosing(studio), on_gpu(60)(self._encoded)
+
+    def show(self, visit: Visit) -> dict[str, Any]:
+        """The value of the memory: what there is, and what of it is in use."""
+        here, sources = self.studio.of(visit), self.studio.sources
+        database = here.pipe.database
+        mine = None if visit.photos is None else sources.find(visit.photos)
+        entries = [{"key": e.key, "label": e.label, "count": e.count} for e in sources.entries()]
+        own = None if mine is None else {"key": visit.photos, "count": len(mine.database)}
+        return {
+            "source": here.key,
+            "chosen": original(sources, here.key),
+            "count": len(database),
+            "about": database.label,
+            "fingerprint": database.fingerprint,
+            "databases": entries,
+            "classes": database.classes,
+            "label": visit.label,
+            "encoders": usable(here.pipe),
+            "encoder": here.pipe.encoder.name,
+            "own": own and {**own, "skipped": list(visit.skipped[:SHOWN])},
+            "skipped": len(visit.skipped),
+            "mark": secrets.token_hex(4),  # one like the last would not be noticed
+        }
+
+    def choose(self, visit: Visit, k: int, event: gr.EventData) -> tuple:
+        """Another database; its name comes from the browser."""
+        with clear_errors(self.errors):
+            key = getattr(event, "key", None)
+            if not isinstance(key, str):
+                raise RissoleError(self.errors["gone"])
+            return self.moved(replace(visit, source=key), k)
+
+    def filter(self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData) -> tuple:
+        """Only one class, or all of them again."""
+        with clear_errors(self.errors):
+            label = getattr(event, "label", None)
+            if label is not None:
+                self.studio.of(visit).pipe.database.members(label)
+            return self._searched(replace(visit, label=label), k, neighbors)
+
+    def compare_by(
+        self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
+    ) -> tuple:
+        """Another encoder for the same query."""
+        with clear_errors(self.errors):
+            name = getattr(event, "encoder", None)
+            here = self.studio.of(visit)
+            if name not in usable(here.pipe):
+                here.pipe.find_encoder(str(name))
+                raise RissoleError(self.errors["encoder"])
+            return self._searched(replace(visit, encoder=name), k, neighbors, visit.query)
+
+    def photos(self, visit: Visit, k: int, event: gr.EventData, request: gr.Request) -> tuple:
+        """A visitor's own photos in place of the gallery, until the page is closed."""
+        with clear_errors(self.errors):
+            paths = _listed(getattr(event, "files", None))
+            files = [file for file in map(_uploaded, paths) if file is not None]
+            told = _listed(getattr(event, "skipped", None))
+            told += [self.errors["lost"]] * (len(paths) - len(files))
+            if not files:
+                raise RissoleError(self.errors["noPhotos"])
+            try:
+                database = self.encoded(files, self.studio.words["memory"]["own"])
+            finally:
+                for file in files:  # read once; nothing of them stays on the disk
+                    file.unlink(missing_ok=True)
+            skipped = (*(str(name)[:200] for name in told), *database.info["skipped"])
+            sources = self.studio.sources
+            sources.drop(visit.photos)
+            key = sources.keep(sources.start.with_database(database), request.session_hash)
+            return self.moved(replace(visit, source=key, photos=key, skipped=skipped), k)
+
+    def add(
+        self, visit: Visit, neighbors: dict | None, path: str | None, request: gr.Request
+    ) -> tuple:
+        """One uploaded picture behind those of the database, and among the neighbours.
+
+        Returns:
+            (visit, value of the memory, value of the neighbours)
+        """
+        with clear_errors(self.errors):
+            if not isinstance(path, str):
+                raise RissoleError(self.errors["upload"])
+            hits, here = hits_of(neighbors), self.studio.of(visit)
+            if len(hits) >= MAX_NEIGHBORS:
+                full = self.studio.words["neighbors"]["full"]
+                raise RissoleError(full.format(most=MAX_NEIGHBORS))
+            more = self.encoded([path], self.studio.words["query"]["image"])
+            joined = here.pipe.with_database(self._joined(here, more))
+            visit = replace(visit, source=self.studio.sources.keep(joined, request.session_hash))
+            hits = [*hits, {**_new_row(joined, visit.query), "on": True, "pin": True}]
+            value = value_of(self.studio.of(visit), visit.query, hits, blocks_of(neighbors))
+            return visit, self.show(visit), value
+
+    def _encoded(self, files: list, label: str) -> Database:
+        return self.studio.sources.start.with_pictures(files, label).database
+
+    def _joined(self, here: Studio, more: Database) -> Extended:
+        own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
+        return Extended(here.pipe.database, more, here.pipe.find_encoder(own), here.key)
+
+    def forget(self, request: gr.Request) -> None:
+        """The page was closed."""
+        self.studio.sources.forget(request.session_hash)
+
+    def moved(self, visit: Visit, k: int, query: Query | None = None) -> tuple:
+        """Everything that changes together with the database."""
+        visit = self.at(visit)
+        visit, neighbors = self.choosing.found(visit, query or Query(), k)
+        # what was painted from another database cannot be repainted from this one
+        canvas = {"state": "idle", "mark": secrets.token_hex(4)}
+        return visit, self.show(visit), neighbors, self.limit(visit, k), canvas
+
+    def at(self, visit: Visit) -> Visit:
+        """A visit that has just come to its database: nothing of another one is left in it."""
+        pipe = self.studio.of(replace(visit, encoder=None)).pipe
+        encoder = visit.encoder if visit.encoder in usable(pipe) else None
+        return replace(visit, query=Query(), pictures=(), label=None, encoder=encoder)
+
+    def limit(self, visit: Visit, k: int) -> dict:
+        """Update of the slider: no more neighbours than there are pictures beside the query."""
+        most = most_neighbors(self.studio.of(visit).pipe)
+        fits = isinstance(k, int | float) and k <= most
+        return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
+
+    def _searched(
+        self, visit: Visit, k: int, neighbors: dict | None, query: Query | None = None
+    ) -> tuple:
+        visit, value = self.choosing.found(visit, query or Query(), k, neighbors)
+        return visit, self.show(visit), value, self.limit(visit, k), gr.skip()
+
+
+def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
+    """What the page shows of the last picture of a database."""
+    new, score = len(pipe.database) - 1, {}
+    near = query.image if query.item is None else query.item
+    if near is not None:
+        score = dict(zip([new], pipe.similarity(near, [new]), strict=True))
+    return rows_of(pipe, [new], score)[0]
+
+
+def original(sources: Sources, key: str) -> str:
+    """The key of the database that was chosen, before pictures were added to it."""
+    pipe = sources.find(key)
+    while pipe is not None and isinstance(pipe.database, Extended):
+        key = pipe.database.extends
+        pipe = sources.find(key)
+    return key
+
+
+def _listed(value: Any) -> list:
+    return list(value[: 2 * MAX_PICTURES]) if isinstance(value, list) else []
+
+
+def _uploaded(path: Any) -> Path | None:
+    """A file that was uploaded; the path comes from the browser, it could be any."""
+    folder = Path(gr.utils.get_upload_folder()).resolve()
+    found = Path(path).resolve() if isinstance(path, str) and "\0" not in path else None
+    if found is None or not found.is_relative_to(folder) or not found.is_file():
+        return None
+    return found
+
+
+def section(page: Page) -> None:
+    """Lays out the menus, and what one does with own photos."""
+    studio = page.studio
+    page.memory = component(
+        "memory",
+        studio.words["memory"],
+        "rs-memory",
+        source=studio.key,
+        count=len(studio.pipe.database),
+        about=studio.pipe.database.label,
+        size=2 * studio.pipe.image_size,
+        most=MAX_PICTURES,
+    )
+
+
+def wire(page: Page) -> None:
+    """Connects the memory with the pipeline."""
+    actions, memory = Remembering(page.studio), page.memory
+    moved = [page.visit, memory, page.neighbors, page.k, page.canvas]
+    page.demo.load(actions.show, [page.visit], [memory], **LIGHT)
+    page.demo.unload(actions.forget)
+    given = [page.visit, page.k]
+    events = [
+        memory.move(actions.choose, given, moved, **LIGHT),
+        memory.sift(actions.filter, [*given, page.neighbors], moved, **LIGHT),
+        page.neighbors.measure(actions.compare_by, [*given, page.neighbors], moved, **LIGHT),
+        memory.photos(actions.photos, given, moved, **LIGHT),
+    ]
+    given = [page.visit, page.neighbors, page.add]
+    read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
+    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
+    for event in events:
+        event.failure(None, js="() => window.rissole.tell('unmoved')", api_visibility="private")

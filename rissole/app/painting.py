@@ -1,0 +1,260 @@
+"""Painting, watching, repainting."""
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from rissole.app.choose import blocks_of, hits_of
+from rissole.app.errors import clear_errors, one_line
+from rissole.app.frames import Meter, Throttle, data_uri, frame
+from rissole.app.links import encode
+from rissole.app.page import Page
+from rissole.app.parts import component, heading
+from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
+from rissole.app.studio import QUIET, Studio
+from rissole.app.zerogpu import on_gpu
+from rissole.config import GRIDS, ORDERS, Recipe, RissoleError
+
+SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
+SLIDER_GUIDANCE = 6.0
+
+
+class Painting:
+    """The event handlers of the canvas."""
+
+    def __init__(self, studio: Studio):
+        self.studio, self.errors = studio, studio.errors
+        # where a GPU is lent, it is for this: all that goes in and out can be sent to a process
+        self.frames = on_gpu(60)(self._frames)
+
+    def paint(
+        self,
+        visit: Visit,
+        neighbors: dict | None,
+        order: str,
+        grid: int,
+        steps: int,
+        guidance: float,
+        new_seed: bool,
+        seed: int | None,
+    ) -> Iterator[tuple]:
+        """Paints a picture; yields (canvas message, file to download, visit, seed)."""
+
+        def frames() -> Iterator[tuple]:
+            used = secrets.randbelow(2**32) if new_seed or seed is None else seed
+            recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
+            for shown in self.frames(recipe, visit):
+                yield *shown, recipe.seed
+
+        yield from self.safely(frames(), 4)
+
+    def repaint(
+        self,
+        visit: Visit,
+        neighbors: dict | None,
+        order: str,
+        steps: int,
+        guidance: float,
+        event: gr.EventData,
+    ) -> Iterator[tuple]:
+        """Repaints blocks of the picture on show; yields as `paint` does, but for the seed."""
+
+        def frames() -> Iterator[tuple]:
+            kept = visit.pictures[: place(visit.pictures, event) + 1]
+            if not kept:
+                raise RissoleError(self.errors["repaint"])
+            last, seed = kept[-1].recipe, secrets.randbelow(2**32)
+            values = self._switched_on(neighbors), order, last.grid, steps, guidance, seed
+            checked = self.studio.of(visit).checked
+            asked = getattr(event, "blocks", None)
+            blocks = checked(*values, blocks=asked, init=checked(*values)).blocks
+            own = self._own(neighbors, last.grid)
+            own = {at: ids for at, ids in own.items() if at in blocks}
+            init = rebased(beneath(last, blocks), self.studio.of(visit).pipe.database.fingerprint)
+            recipe = checked(*values, own, blocks, init)
+            yield from self.frames(recipe, replace(visit, pictures=kept))
+
+        yield from self.safely(frames(), 3)
+
+    def back(self, visit: Visit, event: gr.EventData) -> tuple:
+        """The picture before the one on show; returns as `paint` yields, but for the seed."""
+        with clear_errors(self.errors):
+            kept = visit.pictures[: place(visit.pictures, event)]
+            if not kept:
+                raise RissoleError(self.errors["back"])
+            visit = replace(visit, pictures=kept)
+            return self.shown(visit), self._file(kept[-1]), visit
+
+    def shown(self, visit: Visit) -> dict[str, Any]:
+        """The message that puts the last picture of a visit on the canvas again."""
+        last = visit.pictures[-1]
+        return {
+            **last.message,
+            # a mark of its own, since a message like the one before would not be noticed
+            "back": secrets.token_hex(4),
+            "kept": len(visit.pictures),
+            "frame": data_uri(last.output.images[0], None),
+        }
+
+    def _file(self, picture: Picture) -> str:
+        return self.studio.png(picture.output.images[0], picture.output.recipe)
+
+    def safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
+        """The frames; where they fail, the canvas says why."""
+        try:
+            yield from frames
+        except Exception as error:
+            line = one_line(error, self.errors)
+            yield {"state": "error", "error": line}, *[gr.skip()] * (width - 1)
+            raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
+
+    def wanted(
+        self,
+        visit: Visit,
+        neighbors: Any,
+        order: Any,
+        grid: Any,
+        steps: Any,
+        guidance: Any,
+        seed: Any,
+    ) -> Recipe:
+        """The recipe of the settings on the page, every one of them checked."""
+        values = self._switched_on(neighbors), order, grid, steps, guidance, seed
+        return self.studio.of(visit).checked(*values, self._own(neighbors, grid))
+
+    def _switched_on(self, neighbors: dict | None) -> list:
+        ids = [hit.get("id") for hit in hits_of(neighbors) if hit.get("on")]
+        if not ids:
+            raise RissoleError(self.errors["neighbors"])
+        return ids
+
+    def _own(self, neighbors: dict | None, grid: Any) -> dict[tuple[int, int], Any]:
+        """The neighbours of single blocks that lie in a grid; what they hold is checked later."""
+        cells = {f"{row},{col}": (row, col) for row in range(grid) for col in range(grid)}
+        own = blocks_of(neighbors)
+        return {cells[at]: own[at] for at in own if at in cells}
+
+    def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+        """Paints a recipe; yields (canvas message, file to download, visit)."""
+        began, throttle = time.perf_counter(), Throttle()
+        before = visit.pictures[-1] if recipe.init else None
+        meter = Meter(recipe.grid, before.message["spent"] if before else None)
+        run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
+        run["before"] = before.message["run"] if before else None
+        here = self.studio.of(visit)
+        run |= {"source": here.key, "mine": here.own}
+        # closing the stream at once on Stop frees the processor within a step
+        with contextlib.closing(here.stream(recipe, before)) as steps:
+            for step in meter.timed(steps):
+                if step.output is None and not throttle.due(step.step, step.total_steps):
+                    continue
+                shares = shares_of(step, recipe, before)
+                run |= {"seconds": round(time.perf_counter() - began, 2), "spent": meter.spent[:]}
+                message = {**run, **frame(step, recipe, *shares)}
+                if step.output is None:
+                    yield message, gr.skip(), gr.skip()
+                else:
+                    yield self._finished(message, Picture(step.output, {}, *shares), visit)
+
+    def _finished(self, message: dict, picture: Picture, visit: Visit) -> tuple:
+        lasting = {name: value for name, value in message.items() if name != "frame"}
+        picture = replace(picture, message=lasting)
+        kept = (*visit.pictures, picture)[-PICTURES_KEPT:]
+        link = encode(picture.recipe, visit.query.item)
+        message = {**message, "kept": len(kept), "link": link}
+        return message, self._file(picture), replace(visit, pictures=kept)
+
+
+def section(page: Page) -> None:
+    """Lays out the canvas with its buttons, and the settings."""
+    pipe, said = page.studio.pipe, page.studio.words["canvas"]
+    with gr.Column(elem_classes="rs-card"):
+        with gr.Row(elem_id="rs-top"):
+            heading(3, said["title"])
+            with gr.Row(elem_id="rs-actions"):
+                page.download = gr.DownloadButton(said["download"], elem_id="rs-download")
+                page.stop = gr.Button(said["stop"], elem_id="rs-stop")
+                page.generate = gr.Button(
+                    said["generate"], variant="primary", elem_id="rs-generate"
+                )
+        page.canvas = component(
+            *("canvas", said, "rs-canvas"),
+            source=page.studio.key,
+            grid=pipe.defaults["grid"],
+            size=pipe.image_size,
+        )
+    with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
+        _choices(page, page.studio.words["settings"])
+        with gr.Row():
+            _sliders(page, page.studio.words["settings"])
+        with gr.Row():
+            _seed(page, page.studio.words["settings"])
+
+
+def _choices(page: Page, said: dict) -> None:
+    shipped = page.studio.pipe.defaults
+    page.order = gr.Radio(
+        [(said["orders"][name], name) for name in ORDERS],
+        value=shipped["order"],
+        label=said["order"],
+        info=said["orderInfo"],
+        elem_id="rs-order",
+    )
+    page.grid = gr.Radio(
+        [(said["grids"][str(size)], size) for size in GRIDS],
+        value=shipped["grid"],
+        label=said["grid"],
+        elem_id="rs-grid",
+    )
+
+
+def _sliders(page: Page, said: dict) -> None:
+    shipped = page.studio.pipe.defaults
+    page.steps = gr.Slider(
+        *(1, SLIDER_STEPS),
+        value=shipped["num_inference_steps"],
+        step=1,
+        label=said["steps"],
+        info=said["stepsInfo"],
+        elem_id="rs-steps",
+    )
+    page.guidance = gr.Slider(
+        *(0, SLIDER_GUIDANCE),
+        value=shipped["guidance_scale"],
+        step=0.1,
+        label=said["guidance"],
+        info=said["guidanceInfo"],
+        elem_id="rs-guidance",
+    )
+
+
+def _seed(page: Page, said: dict) -> None:
+    page.seed = gr.Number(
+        value=0, precision=0, label=said["seed"], info=said["seedInfo"], elem_id="rs-seed"
+    )
+    page.new_seed = gr.Checkbox(value=True, label=said["random"], elem_id="rs-new-seed")
+
+
+def wire(page: Page) -> None:
+    """Connects the canvas and its buttons with the pipeline."""
+    actions, canvas, listens = Painting(page.studio), page.canvas, {"api_visibility": "private"}
+    outputs = [canvas, page.download, page.visit]
+    settings = [page.order, page.grid, page.steps, page.guidance, page.new_seed, page.seed]
+    inputs = [page.visit, page.neighbors, *settings]
+    paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], **QUIET)
+    inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
+    repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
+    for run in (paint, repaint):
+        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
+    page.stop.click(None, cancels=[paint, repaint], **listens)
+    # who types a seed wants it used
+    page.seed.input(None, None, [page.new_seed], js="() => false", **listens)
+    canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **listens)
+    page.grid.change(None, [page.grid], js="(n) => window.rissole.tell('grid', n)", **listens)
+    # a place in one grid means nothing in another; a recipe that is opened brings its own places
+    page.grid.input(None, js="() => window.rissole.tell('clear', null)", **listens)

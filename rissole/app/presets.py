@@ -1,0 +1,70 @@
+"""Settings that show something at once: one press chooses a query and paints."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import gradio as gr
+
+from rissole.app.choose import Choosing, most_neighbors
+from rissole.app.errors import clear_errors
+from rissole.app.page import Page
+from rissole.app.state import Query, Visit
+from rissole.app.studio import LIGHT
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What one preset sets; anything else is as shipped.
+
+    Attributes:
+        name: of its texts.
+        seed: picks the query, the same one each time for one gallery.
+        order: order of the blocks.
+        k: how many neighbours; as shipped if left out.
+    """
+
+    name: str
+    seed: int
+    order: str = "parallel"
+    k: int | None = None
+
+
+PRESETS = (
+    Preset("parallel", 1),
+    Preset("sequential", 2, "sequential"),
+    Preset("published", 1, "independent"),
+    Preset("single", 3, k=1),
+)
+
+
+def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
+    """The values of a preset: (visit, neighbours, k, order, grid, steps, guidance)."""
+    with clear_errors(actions.errors):
+        pipe = actions.studio.of(visit).pipe
+        shipped = pipe.defaults
+        k = min(preset.k or shipped["k"], most_neighbors(pipe))
+        item = pipe.retrieve(k=1, seed=preset.seed, label=visit.label).item
+        visit, neighbors = actions.found(visit, Query(item=item), k)
+    settings = shipped["grid"], shipped["num_inference_steps"], shipped["guidance_scale"]
+    return visit, neighbors, k, preset.order, *settings
+
+
+def section(page: Page) -> None:
+    """Lays out one button for each preset."""
+    said = page.studio.words["presets"]
+    with gr.Row(elem_id="rs-presets"):
+        gr.HTML(f"<p>{said['label']}</p>", elem_id="rs-presets-label", min_width=0, scale=0)
+        page.presets = [
+            gr.Button(said["names"][preset.name], size="sm", elem_id=f"rs-preset-{preset.name}")
+            for preset in PRESETS
+        ]
+
+
+def wire(page: Page) -> None:
+    """Each preset sets what it sets, then presses Generate."""
+    actions = Choosing(page.studio)
+    settings = [page.k, page.order, page.grid, page.steps, page.guidance]
+    outputs = [page.visit, page.neighbors, *settings]
+    for preset, button in zip(PRESETS, page.presets, strict=True):
+        choice = button.click(partial(chosen, actions, preset), [page.visit], outputs, **LIGHT)
+        choice.success(None, js="() => window.rissole.go()", api_visibility="private")

@@ -1,0 +1,141 @@
+"""What every part of the page does with a pipeline: check, paint, and hand out files."""
+
+from __future__ import annotations
+
+import io
+import reprlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from gradio import processing_utils
+from PIL import Image
+
+from rissole.app.databases import Sources, seen_by, usable
+from rissole.app.state import Picture, Visit
+from rissole.config import Recipe, RissoleError
+from rissole.data.images import load_image, save_png, square
+from rissole.pipeline import BlockStep, RissolePipeline
+
+HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
+_HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
+LIGHT = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}  # never behind a painting
+QUIET = {**HEAVY, **_HIDDEN}
+# many pictures in a row: one such run at a time, and nobody's painting waits for it
+LONG = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
+
+
+class Studio:
+    """One pipeline with the texts of the page. Keeps nothing between two events.
+
+    Args:
+        sources: the databases one can choose from.
+        words: the texts of the page.
+        pipe: the pipeline that retrieves and paints; the one with the first database if left out.
+        key: of the database, part of the address of its thumbnails.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        words: dict[str, Any],
+        pipe: RissolePipeline | None = None,
+        key: str | None = None,
+    ):
+        self.sources, self.words, self.errors = sources, words, words["errors"]
+        self.pipe, self.key = pipe or sources.start, key or sources.key
+
+    def of(self, visit: Visit) -> Studio:
+        """With the database and the encoder that a visitor chose.
+
+        Raises:
+            RissoleError: when the database is not there any more.
+        """
+        key = visit.source or self.sources.key
+        pipe = self.sources.find(key)
+        if pipe is None:
+            raise RissoleError(self.errors["gone"])
+        return Studio(self.sources, self.words, seen_by(pipe, visit.encoder), key)
+
+    @property
+    def own(self) -> bool:
+        """Whether the database holds pictures that nobody but one visitor has."""
+        return self.pipe.database.in_memory
+
+    @property
+    def size(self) -> str:
+        """How large the networks are, in words."""
+        counts = self.pipe.num_parameters()
+        said = self.words["page"]["size" if counts["autoencoder"] else "sizePixels"]
+        return said.format(**{name: f"{count / 1e6:.1f}" for name, count in counts.items()})
+
+    def item(self, value: Any) -> int:
+        """Checks the number of a gallery picture that came from the browser."""
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise RissoleError(self.errors["item"].format(value=reprlib.repr(value)))
+        return value
+
+    def query_picture(self, path: str) -> Image.Image:
+        """An uploaded file as a query."""
+        return square(load_image(path), self.pipe.image_size)
+
+    def query_words(self, text: Any) -> str:
+        """Words as a query, where the database can be searched by words without a long wait."""
+        if not isinstance(text, str) or not text.strip():
+            raise RissoleError(self.errors["text"])
+        if not any(self.pipe.encoders[name].reads_text for name in usable(self.pipe)):
+            raise RissoleError(self.errors["encoder"])
+        return text.strip()
+
+    def checked(
+        self,
+        ids: Any,
+        order: Any,
+        grid: Any,
+        steps: Any,
+        guidance: Any,
+        seed: Any,
+        block_neighbors: Any = None,
+        blocks: Any = (),
+        init: Recipe | None = None,
+    ) -> Recipe:
+        """The recipe of these settings, every one of them checked."""
+        return Recipe.validated(
+            bundle=self.pipe.fingerprint,
+            database=self.pipe.database.fingerprint,
+            neighbors=ids,
+            block_neighbors=block_neighbors,
+            order=order,
+            grid=grid,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            seed=seed,
+            blocks=blocks,
+            init=init,
+        )
+
+    def stream(self, recipe: Recipe, before: Picture | None = None) -> Iterator[BlockStep]:
+        """Paints a recipe; `before` is the picture that it repaints, where it is at hand."""
+        settings = recipe.to_dict()
+        if before is not None:  # at hand, and but for the block the same as what `init` paints
+            settings["init"] = replace(before.output, recipes=[settings["init"]])
+        return self.pipe.stream(**settings)
+
+    def png(self, image: Image.Image, recipe: dict, name: str | None = None) -> str:
+        """Writes a PNG with its recipe where the browser can fetch it; returns the path."""
+        buffer = io.BytesIO()
+        save_png(image, buffer, recipe)
+        return self.file(buffer.getvalue(), name or f"rissole-{recipe['seed']}.png")
+
+    def file(self, data: bytes, name: str) -> str:
+        """Writes a file where the browser can fetch it; returns the path."""
+        # in the library's own cache, so that its `delete_cache` clears it away
+        folder = gr.utils.get_upload_folder()
+        return processing_utils.save_bytes_to_cache(data, name, folder)
+
+
+def plain(value: Any) -> Any:
+    """8 for 8.0, as JSON and sliders send it; anything else stays as it is, to be refused."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

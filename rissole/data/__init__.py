@@ -1,0 +1,1 @@
+"""Pictures from files, folders, parquet and the Hub."""

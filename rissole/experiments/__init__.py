@@ -1,0 +1,1 @@
+"""What the block denoiser is compared with, and how."""

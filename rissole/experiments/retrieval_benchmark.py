@@ -1,0 +1,213 @@
+"""How retrieval behaves with many pictures: a database of synthetic entries, built and searched."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from rissole.config import RissoleError
+from rissole.pipeline import RissolePipeline
+from rissole.retrieval import index as vectors
+from rissole.retrieval.index import VectorIndex
+
+QUERIES = 256
+PART = 2048  # entries made at a time
+
+
+def measure_index(
+    pipe: RissolePipeline, count: int, folder: Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Builds a database of synthetic entries, searches it, and deletes it.
+
+    An entry is the mixture of two latents of the pipeline's database with noise: nearly as varied
+    as photos, where independent noise would have no neighbors worth the name.
+
+    Args:
+        count: entries.
+        folder: where to build; a temporary one by default.
+        seed: of the entries and queries.
+
+    Returns:
+        Rates, memory, recall against comparing all entries, and milliseconds per query.
+
+    Raises:
+        RissoleError: for too few entries, or too little disk space.
+    """
+    if count < 1000:
+        raise RissoleError(f"a benchmark needs 1000 entries at least, not {count}")
+    dim = pipe.encoders["latent"].dim
+    entry = 2 * (int(np.prod(pipe.database.latent_shape)) + 2 * dim)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary, _peak_memory() as peak:
+        work = Path(temporary)
+        if shutil.disk_usage(work).free < 1.1 * count * entry:
+            raise RissoleError(f"{count * entry / 1e9:.1f} GB of disk are needed in {work.parent}")
+        start = time.perf_counter()
+        latents, made = _write_entries(pipe, work, count, dim, seed)
+        written = time.perf_counter() - start
+
+        def chunks() -> Iterator[np.ndarray]:
+            for first in range(0, count, vectors.CHUNK):
+                yield made[first : first + vectors.CHUNK]
+
+        start = time.perf_counter()
+        info = vectors.build(work / "index.faiss", chunks, count, dim)
+        built = time.perf_counter() - start
+        size = (work / "index.faiss").stat().st_size
+        build_memory = peak["mb"]
+        queries = _embed(pipe, next(_entries(pipe, QUERIES, seed + 1)))
+        truth = vectors.exact_neighbors(queries, chunks, 8)
+        return {
+            "entries": count,
+            "dimensions": dim,
+            "index": info,
+            "index_mb": round(size / 1e6, 1),
+            "latents_mb": round((work / "latents").stat().st_size / 1e6, 1),
+            "entries_written_per_second": round(count / written),
+            "index_build_seconds": round(built, 1),
+            "index_entries_per_second": round(count / built),
+            "peak_memory_while_building_mb": build_memory,
+            **_search(work / "index.faiss", info, queries, truth, latents),
+            "exact_ms_per_query": _exact_milliseconds(queries, chunks),
+        }
+
+
+def _write_entries(
+    pipe: RissolePipeline, work: Path, count: int, dim: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Writes latents and vectors, half precision, and returns them memory-mapped."""
+    files = work / "latents", work / "vectors"
+    with files[0].open("wb") as latents, files[1].open("wb") as made:
+        bar = tqdm(total=count, desc="writing entries", unit="entry", disable=None)
+        for part in _entries(pipe, count, seed):
+            latents.write(part.half().numpy().tobytes())
+            made.write(_embed(pipe, part).astype(np.float16).tobytes())
+            bar.update(len(part))
+        bar.close()
+    shapes = (count, *pipe.database.latent_shape), (count, dim)
+    return tuple(
+        np.memmap(path, np.float16, "r", shape=shape)
+        for path, shape in zip(files, shapes, strict=True)
+    )
+
+
+def _entries(pipe: RissolePipeline, count: int, seed: int) -> Iterator[Tensor]:
+    """Synthetic latents (n, C, S, S), part by part."""
+    base = pipe.database.latents(range(min(len(pipe.database), 2048)))
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, count, PART):
+        n = min(PART, count - first)
+        a, b = torch.randint(len(base), (2, n), generator=generator)
+        share = torch.rand(n, 1, 1, 1, generator=generator)
+        noise = torch.randn(n, *base.shape[1:], generator=generator)
+        yield torch.lerp(base[a], base[b], share).add_(noise, alpha=0.5)
+
+
+def _embed(pipe: RissolePipeline, latents: Tensor) -> np.ndarray:
+    return pipe.encoders["latent"](latents, latents).numpy()
+
+
+def _search(
+    path: Path, info: dict[str, Any], queries: np.ndarray, truth: np.ndarray, latents: np.ndarray
+) -> dict[str, Any]:
+    """Opens the index as the pipeline does, and asks one query at a time."""
+    before, start = _memory(), time.perf_counter()
+    index = VectorIndex.load(path, info)
+    opened = time.perf_counter() - start
+    cold, warm = _ask(index, queries, latents), _ask(index, queries, latents)
+    return {
+        "recall_at_8_of_new_queries": round(vectors.recall_at(warm.ids, truth), 4),
+        "open_ms": round(1000 * opened, 2),
+        "memory_for_searching_mb": round(_memory() - before, 1),
+        "ms_per_query": _milliseconds(warm.search),
+        "ms_per_query_p95": _milliseconds(warm.search, 0.95),
+        "ms_to_read_8_latents": _milliseconds(warm.read),
+        "first_time_ms_per_query": _milliseconds(cold.search),
+        "first_time_ms_to_read_8_latents": _milliseconds(cold.read),
+    }
+
+
+class _Answers(NamedTuple):
+    """Ids (Q, 8), and seconds per query for the search and for reading the neighbors."""
+
+    ids: np.ndarray
+    search: list[float]
+    read: list[float]
+
+
+def _ask(index: VectorIndex, queries: np.ndarray, latents: np.ndarray) -> _Answers:
+    """One query at a time, as a pipeline asks; what it reads from disk stays in memory."""
+    found, search, read = [], [], []
+    for query in queries:
+        start = time.perf_counter()
+        found.append(index.search(query[None], 8)[1][0])
+        search.append(time.perf_counter() - start)
+        np.stack([latents[i] for i in found[-1]])
+        read.append(time.perf_counter() - start - search[-1])
+    return _Answers(np.stack(found), search, read)
+
+
+def _milliseconds(seconds: list[float], share: float = 0.5) -> float:
+    return round(1000 * float(np.quantile(seconds, share)), 3)
+
+
+def _exact_milliseconds(queries: np.ndarray, chunks: vectors.Chunks) -> float:
+    """What a query costs when all entries are compared, several queries at once."""
+    start = time.perf_counter()
+    vectors.exact_neighbors(queries[:8], chunks, 8)
+    return round(1000 * (time.perf_counter() - start) / 8, 1)
+
+
+def _memory() -> float:
+    """Memory of this process in MB, without mapped files where that is known."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text())[1]) / 1000
+    import psutil
+
+    return psutil.Process().memory_info().rss / 1e6
+
+
+@contextmanager
+def _peak_memory() -> Iterator[dict[str, float]]:
+    """Highest `_memory` above that at the start, in `mb`, looked at five times a second."""
+    start, peak, done = _memory(), {"mb": 0.0}, threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            peak["mb"] = max(peak["mb"], round(_memory() - start, 1))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def peak_rss() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # getrusage would also count the process that started us: Linux keeps its maximum over exec
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    import psutil
+
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return info.peak_wset
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

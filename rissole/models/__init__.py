@@ -1,0 +1,1 @@
+"""Networks: the autoencoder and the block denoiser."""

@@ -1,0 +1,1 @@
+"""Finding neighbors: query encoders, indexes and databases."""

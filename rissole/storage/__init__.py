@@ -1,0 +1,1 @@
+"""Files, manifests, bundles and the Hugging Face Hub."""

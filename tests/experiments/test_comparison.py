@@ -1,0 +1,144 @@
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture, seeded
+from PIL import Image
+
+from rissole.config import RissoleError
+from rissole.evaluation.network import FeatureNetwork
+from rissole.experiments.baselines import (
+    BASELINES,
+    Baseline,
+    BaselineConfig,
+    paint_baseline,
+    solver,
+)
+from rissole.experiments.comparison import Case, _kept, ablations, add_costs, compare, write_report
+from rissole.models.autoencoder import Codec, tiny_autoencoder
+from rissole.pipeline import default_scheduler
+from rissole.training.latents_stage import make_latents
+from rissole.training.presets import train_preset
+from rissole.training.trainer import Budget
+
+TINY_UNET = {"published": (32, 32), "whole-image": (32, 32, 32)}
+TINY_BLOCKS = {
+    "channels": (16, 32), "canvas_channels": (16, 32), "canvas_layers": 2, "block_layers": 1,
+    "head_channels": 16,
+}  # fmt: skip
+
+
+def tiny(kind: str) -> BaselineConfig:
+    widths = TINY_UNET["published" if kind.startswith("published") else "whole-image"]
+    return BaselineConfig(kind, neighbors=3, channels=widths, layers=1)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(40)])
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> Path:
+    """A run with latents and one barely trained network of each way of conditioning."""
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "latents").mkdir()
+    Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0)).save(folder / "autoencoder")
+    FeatureNetwork().save(folder / "features.safetensors")
+    data = make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
+    train_preset(
+        "rissole", data, folder / "denoiser", Budget(steps=1), device="cpu", batch_size=2,
+        windows=2, neighbors=2, model=TINY_BLOCKS,
+    )  # fmt: skip
+    train_preset(
+        "published", data, folder / "published", Budget(steps=1), device="cpu", batch_size=2,
+        model={"neighbors": 3, "channels": (32, 32), "layers": 1},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_baselines_paint_what_their_inputs_say(kind, tmp_path):
+    model = Baseline(tiny(kind)).eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    model.save(tmp_path)
+    model = Baseline.load(tmp_path)
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 4, 32, 32, generator=draw)
+    neighbors = torch.randn(2, 3, 4, 32, 32, generator=draw)
+
+    def paint(neighbors):
+        scheduler = solver(3) if kind.startswith("published") else default_scheduler()
+        seeded = torch.Generator().manual_seed(1)
+        return paint_baseline(
+            model, scheduler, noise, neighbors, num_inference_steps=3, generator=seeded
+        )
+
+    first, again, other = paint(neighbors), paint(neighbors), paint(neighbors.flip(-1))
+    assert first.shape == noise.shape
+    assert torch.equal(first, again)
+    looks_at_neighbors = kind in ("published", "whole-image-retrieval")
+    assert torch.equal(first, other) != looks_at_neighbors
+
+
+def test_published_blocks_do_not_see_each_other():
+    model = Baseline(tiny("published")).eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
+    x, neighbors = torch.randn(1, 4, 32, 32), torch.randn(1, 3, 4, 32, 32)
+    changed = x.clone()
+    changed[..., :16, :16] += 1
+    level = torch.full((1, 4), 500.0)
+    with torch.inference_mode():
+        before, after = model(x, level, neighbors), model(changed, level, neighbors)
+    assert not torch.allclose(before[..., :16, :16], after[..., :16, :16])
+    assert torch.allclose(before[..., 16:, :], after[..., 16:, :], atol=1e-5)
+
+
+def test_unknown_baseline_is_refused():
+    with pytest.raises(RissoleError, match="no baseline 'gan'"):
+        BaselineConfig("gan")
+
+
+def test_comparison_measures_what_is_there_and_goes_on(run, photos):
+    cases = [
+        Case("ours", num_inference_steps=2, k=2),
+        Case("theirs", "published", "independent", 2, 2, 1.0, 3),
+        Case("copies", "nearest neighbor"),
+        Case("absent", "whole-image"),
+    ]
+    seen = []
+    settings = {"samples": 16, "device": "cpu", "probe_steps": 1}
+    rows = compare(run, photos, cases[:2], on_row=lambda n, r: seen.append(n), **settings)
+    (run / "published" / "minutes.json").write_text('{"minutes": 9.0}')  # trained on
+    rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
+    assert seen == ["ours", "theirs", "theirs", "copies"]
+    assert rows["theirs"]["minutes"] == 9.0
+    assert _kept(rows["ours"], cases[0], run, 16, 0)
+    assert not _kept(rows["ours"], replace(cases[0], num_inference_steps=1), run, 16, 0)
+    assert not _kept(rows["ours"], cases[0], run, 17, 0)
+    assert not _kept(rows["ours"], cases[0], run, 16, 1)
+    assert write_report(run, cases[2:], "no-paintings").exists()  # a table without its picture
+    assert (run / "comparison" / "rows.json").read_text() == json.dumps(rows, indent=2) + "\n"
+    assert rows["ours"]["network_calls"] == 3
+    assert rows["theirs"]["network_calls"] == 8
+    assert rows["copies"]["features"]["n"] == 16
+    add_costs(run)
+    costs = json.loads((run / "comparison" / "rows.json").read_text())
+    assert costs["ours"]["cpu_seconds"] > 0 and costs["theirs"]["cpu_peak_memory_gb"] > 0.1
+    assert "cpu_seconds" not in costs["copies"]  # nothing was painted
+    table = write_report(run, cases, "methods").read_text()
+    assert table.count("\n") == 2 + 3
+    with Image.open(run / "comparison" / "methods.png") as sheet:
+        assert sheet.height == 2 * 130  # the nearest neighbors would be photos
+
+
+def test_ablations_change_one_thing_and_try_nothing_twice():
+    for steps, guidance in ((20, 1.3), (30, 1.6), (7, 5.0)):
+        first, *others = (asdict(case) for case in ablations(steps, guidance))
+        assert (first["num_inference_steps"], first["guidance_scale"]) == (steps, guidance)
+        changes = [{k: v for k, v in c.items() if v != first[k] and k != "name"} for c in others]
+        assert {len(change) for change in changes} == {1}
+        assert len({str(change) for change in changes}) == len(changes)

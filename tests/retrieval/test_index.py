@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from rissole.config import RissoleError
+from rissole.experiments.retrieval_benchmark import measure_index
+from rissole.retrieval.index import RECALL, VectorIndex, build, exact_neighbors, recall_at
+
+COUNT, DIM = 4000, 16
+
+
+@pytest.fixture(scope="module")
+def entries() -> np.ndarray:
+    """Unit vectors in clusters, as those of pictures are."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((100, DIM))
+    vectors = centres[rng.integers(0, 100, COUNT)] + 0.5 * rng.standard_normal((COUNT, DIM))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def chunks_of(entries):
+    return lambda: (entries[start : start + 700] for start in range(0, len(entries), 700))
+
+
+def test_small_index_is_exact_and_large_one_states_a_recall_it_keeps(entries, tmp_path):
+    chunks = chunks_of(entries)
+    small = build(tmp_path / "small.faiss", chunks, COUNT, DIM)
+    large = build(tmp_path / "large.faiss", chunks, COUNT, DIM, exact=1000)
+    assert small == {"type": "exact"}
+    assert large["type"] == "IVF256,SQfp16"
+    assert large["recall_at_8"] >= RECALL
+    rng = np.random.default_rng(1)
+    queries = entries[rng.integers(0, COUNT, 200)] + 0.02 * rng.standard_normal((200, DIM))
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    truth = np.argsort(-queries @ entries.astype(np.float32).T, axis=1)[:, :8]
+    assert (exact_neighbors(queries, chunks, 8) == truth).mean() > 0.99
+    exact = VectorIndex.load(tmp_path / "small.faiss", small)
+    fast = VectorIndex.load(tmp_path / "large.faiss", large)
+    assert recall_at(exact.search(queries, 8)[1], truth) > 0.99
+    assert recall_at(fast.search(queries, 8)[1], truth) > RECALL - 0.03
+    assert np.allclose(fast.vector(123), entries[123], atol=2e-3)
+
+
+def test_filter_finds_what_is_allowed_in_both_kinds(entries, tmp_path):
+    allowed = np.zeros(COUNT, bool)
+    allowed[::97] = True
+    query = entries[:1].astype(np.float32)
+    best = np.flatnonzero(allowed)[
+        np.argsort(-(entries[allowed].astype(np.float32) @ query[0]))[:5]
+    ]
+    for exact in (COUNT, 1000):
+        info = build(tmp_path / f"{exact}.faiss", chunks_of(entries), COUNT, DIM, exact=exact)
+        index = VectorIndex.load(tmp_path / f"{exact}.faiss", info)
+        assert index.search(query, 5, allowed)[1][0].tolist() == best.tolist()
+
+
+def test_queries_that_cannot_be_searched_are_one_line(entries):
+    index = VectorIndex.exact(entries)
+    with pytest.raises(RissoleError, match="no usable embedding"):
+        index.search(np.full((1, DIM), np.nan), 3)
+    with pytest.raises(RissoleError, match="of another encoder"):
+        index.search(np.ones((1, DIM + 1)), 3)
+    few = VectorIndex.exact(entries[:3])
+    assert few.search(entries[:1], 8)[1].shape == (1, 3)
+
+
+def test_index_files_that_are_none_are_one_line(tmp_path):
+    (tmp_path / "index.faiss").write_bytes(b"no index")
+    with pytest.raises(RissoleError, match="no usable index"):
+        VectorIndex.load(tmp_path / "index.faiss")
+
+
+def test_benchmark_of_synthetic_entries(pipe, tmp_path):
+    report = measure_index(pipe, 3000, tmp_path)
+    assert report["entries"] == 3000
+    assert report["recall_at_8_of_new_queries"] > 0.99  # so few are compared one by one
+    assert 0 < report["ms_per_query"] <= report["ms_per_query_p95"]
+    assert report["latents_mb"] == pytest.approx(3000 * 4 * 32 * 32 * 2 / 1e6, abs=0.1)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RissoleError, match="1000 entries at least"):
+        measure_index(pipe, 10, tmp_path)
+    with pytest.raises(RissoleError, match="GB of disk"):
+        measure_index(pipe, 10**10, tmp_path)

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from conftest import seeded
+from diffusers import DDIMScheduler
+from test_denoiser import CONFIG
+
+from rissole.models.denoiser import Denoiser
+from rissole.pipeline import default_scheduler
+from rissole.sampling import Conditions, is_guided, paint, set_levels
+
+
+@pytest.fixture(scope="module")
+def model():
+    return seeded(Denoiser(CONFIG), 4)
+
+
+def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None):
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 4, 32, 32, generator=draw)
+    near = torch.randn(1, 3, 4, 32, 32, generator=draw) if neighbors is None else neighbors
+    with torch.inference_mode():
+        features = model.encode_neighbors(near)
+    conditions = Conditions(features, torch.ones(1, 4, 4, 3, dtype=torch.bool), guidance_scale)
+    steps = paint(
+        model, default_scheduler(), noise, conditions, order=order, num_inference_steps=steps
+    )
+    return list(steps)[-1]
+
+
+def test_levels_fall_from_noise_to_clean_in_small_steps_at_both_ends():
+    scheduler = default_scheduler()
+    set_levels(scheduler, 20)
+    gaps = -scheduler.sigmas.diff()
+    assert scheduler.sigmas[0] == 1 and scheduler.sigmas[-1] == 0
+    assert (gaps > 0).all() and len(scheduler.timesteps) == 20
+    assert gaps[0] < gaps.max() and gaps[-1] < gaps[0]
+
+
+def test_other_schedulers_keep_their_levels():
+    ours, plain = DDIMScheduler(), DDIMScheduler()
+    set_levels(ours, 7)
+    plain.set_timesteps(7)
+    assert torch.equal(ours.timesteps, plain.timesteps)
+
+
+@pytest.mark.parametrize("order", ["parallel", "sequential", "independent"])
+def test_guidance_costs_a_call_only_where_it_acts(model, order):
+    scheduler = default_scheduler()
+    set_levels(scheduler, 4)
+    guided = sum(is_guided(float(level), 1.5) for level in scheduler.sigmas[:-1])
+    blocks = 16 if order == "sequential" else 1
+    plain, led = (painted(model, scale, order) for scale in (1.0, 1.5))
+    assert 0 < guided < 4
+    assert plain.network_calls == 4 * blocks
+    assert led.network_calls == (4 + guided) * blocks
+    assert not torch.equal(plain.estimate, led.estimate)
+
+
+def test_guided_pictures_have_no_harder_borders_between_blocks(model):
+    """What guides knows no blocks, so that their borders do not show in it."""
+
+    def border(step):
+        jump = step.estimate.diff(dim=-1).abs().mean((0, 1, 2))
+        return jump[7::8].mean() / jump.mean()
+
+    assert border(painted(model, 3.0)) < 1.05 * border(painted(model, 1.0))
+
+
+def test_without_guidance_scale_neighbors_have_no_effect(model):
+    other = torch.zeros(1, 3, 4, 32, 32)
+    assert torch.equal(painted(model, 0.0).estimate, painted(model, 0.0, neighbors=other).estimate)
