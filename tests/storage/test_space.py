@@ -81,7 +81,7 @@ def test_zerogpu_decorator_is_nothing_elsewhere(monkeypatch):
 def test_zerogpu_is_asked_for_where_it_is(tmp_path):
     (tmp_path / "spaces.py").write_text("def GPU(duration):\n    return lambda f: (f, duration)\n")
     code = (
-        "import sys; from rissole import zerogpu\n"
+        "import sys; from rissole.app import zerogpu\n"
         "zerogpu.prepare(); assert 'spaces' in sys.modules\n"
         "assert 'torch' not in sys.modules; assert zerogpu.on_gpu(30)(len) == (len, 30)"
     )
