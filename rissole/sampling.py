@@ -18,7 +18,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from rissole.blocks import blend, crop_blocks, inner, per_cell, stitch
-from rissole.config import RissoleError
+from rissole.config import Recipe, RissoleError
 from rissole.models.denoiser import Denoiser, NeighborFeatures, State
 
 # guidance acts between these noise levels; elsewhere it costs variety or does nothing
@@ -67,6 +67,11 @@ class PaintStep:
     active: Tensor
     attention: Tensor
     network_calls: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the picture is finished."""
+        return self.index == self.num_blocks and self.step == self.total_steps
 
 
 def paint(
@@ -292,3 +297,12 @@ def block_shares(attention: Tensor, grid: int) -> Tensor:
 def canvas_noise(seed: int, shape: tuple[int, int, int]) -> Tensor:
     """Standard normal noise (C, S, S) of a seed, the same on every device, order and grid."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def visible_neighbors(recipe: Recipe, ids: Sequence[int]) -> Tensor:
+    """bool (1, g, g, len(ids)): the neighbors each block listens to."""
+    visible = torch.tensor([i in recipe.neighbors for i in ids])
+    visible = visible.repeat(recipe.grid, recipe.grid, 1)
+    for row, col, own in recipe.block_neighbors:
+        visible[row, col] = torch.tensor([i in own for i in ids])
+    return visible[None]
