@@ -11,8 +11,9 @@ from diffusers import SchedulerMixin
 
 from rissole.config import RissoleError
 from rissole.models.autoencoder import Codec
-from rissole.models.denoiser import Denoiser
-from rissole.models.scheduler import load_scheduler
+from rissole.models.denoiser import load_denoiser
+from rissole.models.interface import BlockDenoiser
+from rissole.models.scheduler import load_scheduler, prediction_of
 from rissole.retrieval.database import IN_BUNDLE, Database, open_database
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import ClipEncoder, LearnedEncoder, QueryEncoder
@@ -37,7 +38,7 @@ class Parts(NamedTuple):
     """The trained parts of a bundle, in the order in which a pipeline takes them."""
 
     codec: Codec
-    denoiser: Denoiser
+    denoiser: BlockDenoiser
     scheduler: SchedulerMixin
     embedding: LatentEmbedding
 
@@ -83,7 +84,7 @@ def read_parts(folder: Path) -> Parts:
     """
     return Parts(
         Codec.load(folder / "autoencoder"),
-        Denoiser.load(folder / "denoiser"),
+        load_denoiser(folder / "denoiser"),
         load_scheduler(folder / "scheduler"),
         LatentEmbedding.load(folder / "embedding"),
     )
@@ -92,7 +93,7 @@ def read_parts(folder: Path) -> Parts:
 def write_bundle(
     folder: Path,
     codec: Codec,
-    denoiser: Denoiser,
+    denoiser: BlockDenoiser,
     scheduler: SchedulerMixin,
     embedding: LatentEmbedding,
     config: dict[str, Any],
@@ -159,10 +160,12 @@ def open_bundle_database(folder: Path | None, other: str | Path | None = None) -
     return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
 
 
-def check_shape(database: Database, denoiser: Denoiser) -> None:
-    """Raises RissoleError unless a database holds latents as a denoiser paints them."""
-    channels, size = denoiser.config.latent_channels, denoiser.config.latent_size
-    if database.latent_shape != (channels, size, size):
+def check_fit(denoiser: BlockDenoiser, scheduler: SchedulerMixin, database: Database) -> None:
+    """Raises RissoleError unless a scheduler and a database are ones for a denoiser."""
+    wanted, answered = prediction_of(scheduler).name, denoiser.prediction_type
+    if wanted != answered:
+        raise RissoleError(f"the scheduler wants {wanted}, the denoiser predicts {answered}")
+    if database.latent_shape != denoiser.latent_shape:
         raise RissoleError("the database was made for another model: its latents differ in shape")
 
 

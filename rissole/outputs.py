@@ -127,7 +127,8 @@ class BlockStep:
 class Decoder(Protocol):
     """Makes pictures of latents, see `RissolePipeline.decode`."""
 
-    def __call__(self, latents: Tensor, draft: bool = False) -> list[Image.Image]: ...
+    def __call__(self, latents: Tensor, draft: bool = False) -> list[Image.Image]:
+        """Pictures of latents (B, C, S, S); a draft may be a level or two off."""
 
 
 class Previews:

@@ -15,29 +15,18 @@ from diffusers import SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
+from rissole import loading
 from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
 from rissole.data.images import ImageSource, to_pil
-from rissole.loading import (
-    Parts,
-    bundle_encoders,
-    check_shape,
-    device_of,
-    fast_dtype,
-    open_bundle,
-    open_bundle_database,
-    read_config,
-    read_parts,
-    save_bundle,
-)
 from rissole.models.autoencoder import Codec
-from rissole.models.denoiser import Denoiser
+from rissole.models.interface import BlockDenoiser
 from rissole.outputs import BlockStep, GenerationOutput, Previews
 from rissole.request import Init, Origin, checked_recipe
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import CornerEncoder, LatentEncoder, QueryEncoder
 from rissole.retrieval.retriever import Retriever
-from rissole.sampling import Conditions, canvas_noise, paint, visible_neighbors
+from rissole.sampling import Plan, canvas_noise, paint, visible_neighbors
 from rissole.storage.hub import commit_of
 
 
@@ -53,7 +42,7 @@ class RissolePipeline:
     def __init__(
         self,
         codec: Codec,
-        denoiser: Denoiser,
+        denoiser: BlockDenoiser,
         scheduler: SchedulerMixin,
         embedding: LatentEmbedding,
         database: Database,
@@ -72,19 +61,17 @@ class RissolePipeline:
             encoders: further query encoders, beside those that compare latents.
 
         Raises:
-            RissoleError: when the database was made for another model.
+            RissoleError: when the parts do not fit one another.
         """
         self.codec, self.denoiser, self.scheduler = codec, denoiser, scheduler
         self.embedding, self.config = embedding, config
         self.fingerprint, self.folder = fingerprint, folder
         self._lock = threading.Lock()  # one evaluation of a network at a time
-        check_shape(database, denoiser)
+        loading.check_fit(denoiser, scheduler, database)
         always = LatentEncoder(embedding), CornerEncoder(*database.latent_shape[:2])
         named = {encoder.name: encoder for encoder in (*always, *encoders)}
         default = config.get("encoder", "latent")
         self.retriever = Retriever(database, codec, named, self.image_size, default, self._lock)
-
-    # --- loading and saving ---------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -114,16 +101,16 @@ class RissolePipeline:
         Raises:
             RissoleError: one line that says what is missing, damaged or unknown.
         """
-        folder, weights = open_bundle(name, revision, update)
-        config, where = read_config(folder), device_of(device)
+        folder, weights = loading.open_bundle(name, revision, update)
+        config, where = loading.read_config(folder), loading.device_of(device)
         pipe = cls(
-            *read_parts(folder),
-            open_bundle_database(folder, database),
+            *loading.read_parts(folder),
+            loading.open_bundle_database(folder, database),
             config,
             weights,
             folder,
-            bundle_encoders(folder, clip),
-        ).to(where, torch_dtype or fast_dtype(where))
+            loading.bundle_encoders(folder, clip),
+        ).to(where, torch_dtype or loading.fast_dtype(where))
         return pipe if encoder is None else pipe.with_encoder(encoder)
 
     def to(
@@ -135,9 +122,9 @@ class RissolePipeline:
             device: where all of them compute; None leaves them where they are.
             torch_dtype: precision of the denoiser; None leaves it as it is.
         """
-        where = self.device if device is None else device_of(device)
+        where = self.device if device is None else loading.device_of(device)
         self.denoiser.to(where, torch_dtype)
-        for part in (self.codec, *self.encoders.values()):
+        for part in (self.codec, *self.retriever.encoders.values()):
             part.to(where)
         return self
 
@@ -151,8 +138,8 @@ class RissolePipeline:
             RissoleError: when it is damaged or was made with another autoencoder.
         """
         if not isinstance(database, Database):
-            database = open_bundle_database(self.folder, database)
-        check_shape(database, self.denoiser)
+            database = loading.open_bundle_database(self.folder, database)
+        loading.check_fit(self.denoiser, self.scheduler, database)
         return self._with(self.retriever.with_database(database))
 
     def with_pictures(
@@ -182,10 +169,8 @@ class RissolePipeline:
         """
         if self.database.in_memory:
             raise RissoleError("pictures of one visit are not saved: index them in a folder")
-        parts = Parts(self.codec, self.denoiser, self.scheduler, self.embedding)
-        save_bundle(folder, self.folder or parts, self.database.folder, self.config)
-
-    # --- facts ----------------------------------------------------------------------------------
+        parts = loading.Parts(self.codec, self.denoiser, self.scheduler, self.embedding)
+        loading.save_bundle(folder, self.folder or parts, self.database.folder, self.config)
 
     @property
     def image_size(self) -> int:
@@ -212,21 +197,6 @@ class RissolePipeline:
         return self.retriever.database
 
     @property
-    def encoders(self) -> dict[str, QueryEncoder]:
-        """What pictures can be compared by, by name."""
-        return self.retriever.encoders
-
-    @property
-    def encoder(self) -> QueryEncoder:
-        """What pictures are compared by, unless `retrieve` is told otherwise."""
-        return self.retriever.encoder
-
-    @property
-    def text_queries(self) -> bool:
-        """Whether `retrieve(text=...)` works: something here can read."""
-        return self.retriever.text_encoder() is not None
-
-    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return next(self.denoiser.parameters()).device
@@ -240,8 +210,6 @@ class RissolePipeline:
         """Trained numbers of the denoiser and of the autoencoder."""
         parts = {"denoiser": self.denoiser, "autoencoder": self.codec}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-
-    # --- retrieve, denoise, decode --------------------------------------------------------------
 
     def retrieve(
         self,
@@ -352,20 +320,18 @@ class RissolePipeline:
         with self._lock, torch.inference_mode():
             neighbors = self.database.latents(ids)[None].to(self.device, self.torch_dtype)
             features = self.denoiser.encode_neighbors(neighbors)
-        visible = visible_neighbors(recipe, ids).to(self.device)
-        steps = paint(
-            self.denoiser,
-            self.scheduler,
-            canvas_noise(recipe.seed, self.database.latent_shape)[None].to(self.device),
-            Conditions(features, visible, recipe.guidance_scale),
-            order=recipe.order,
-            num_inference_steps=recipe.num_inference_steps,
-            init=None if init is None else init.latents[:1].to(self.device),
-            blocks=recipe.blocks,
-            lock=self._lock,
+        plan = Plan(
+            canvas_noise(recipe.seed, self.denoiser.latent_shape)[None].to(self.device),
+            features,
+            visible_neighbors(recipe, ids).to(self.device),
+            recipe.guidance_scale,
+            recipe.num_inference_steps,
+            recipe.order,
+            None if init is None else init.latents[:1].to(self.device),
+            recipe.blocks,
         )
         previews = Previews(self.decode)
-        for step in steps:
+        for step in paint(self.denoiser, self.scheduler, plan, self._lock):
             yield BlockStep(step, previews, recipe)
 
     def decode(self, latents: Tensor, draft: bool = False) -> list[Image.Image]:

@@ -78,7 +78,7 @@ def checked_recipe(
         return hits
     if (hits is None) == ("neighbors" not in given):
         raise RissoleError("give either hits or neighbors")
-    if not isinstance(init, Init):
+    if not isinstance(init, GenerationOutput | Recipe | Mapping | None):
         raise RissoleError("init must be an earlier output or its recipe")
     return Recipe.validated(
         **{name: defaults[name] for name in SHIPPED} | given,

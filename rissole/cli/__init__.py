@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rissole.data.photos import Labelled
-    from rissole.pipeline import BlockStep, GenerationOutput, RissolePipeline
+    from rissole.outputs import BlockStep, GenerationOutput, RissolePipeline
     from rissole.retrieval.building import IndexReport
 
 app = typer.Typer(

@@ -90,6 +90,7 @@ class Retriever:
             raise RissoleError(f"this bundle has no encoder {name!r}")
         raise RissoleError(f"encoder must be one of {', '.join(NAMES)}, not {name!r:.60}")
 
+    @property
     def text_encoder(self) -> QueryEncoder | None:
         """What reads words; None where nothing does."""
         return next((encoder for encoder in self.encoders.values() if encoder.reads_text), None)
@@ -205,7 +206,7 @@ class Retriever:
         """The encoder that was asked for, else one that can read the query."""
         if name is not None:
             return self.find_encoder(name)
-        used = self.encoder if text is None else self.text_encoder()
+        used = self.encoder if text is None else self.text_encoder
         if used is None:
             raise RissoleError(f"no text encoder is loaded: {GET_CLIP}")
         return used

@@ -19,7 +19,7 @@ from rissole.experiments.baselines import (
 )
 from rissole.experiments.comparison import Case, _kept, ablations, add_costs, compare, write_report
 from rissole.models.autoencoder import Codec, tiny_autoencoder
-from rissole.pipeline import default_scheduler
+from rissole.models.scheduler import default_scheduler
 from rissole.training.latents_stage import make_latents
 from rissole.training.presets import train_preset
 from rissole.training.trainer import Budget
