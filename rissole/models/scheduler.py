@@ -124,7 +124,8 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
     try:
         prediction_of(scheduler)
         first, again = (started(scheduler, PROBE) for _ in range(2))
-        if len(levels_of(first)) != PROBE or abs(float(first.init_noise_sigma) - 1) > 1e-4:
+        size = getattr(first, "init_noise_sigma", 1.0)
+        if len(levels_of(first)) != PROBE or abs(float(size) - 1) > 1e-4:
             raise ValueError("it takes more than one evaluation a step, or noise of another size")
         for time in first.timesteps:
             one, other = (s.step(answer, time, noisy).prev_sample for s in (first, again))
