@@ -768,7 +768,7 @@ def _train_features(
 ) -> dict[str, Any]:
     """Train a network that measures pictures."""
     from rissole.data.photos import split
-    from rissole.evaluation.network import train_features
+    from rissole.training.representation import train_features
 
     minutes, steps = budget
     photos, _ = split(photos)  # what is held out must be new to this network, too

@@ -28,20 +28,12 @@ from tqdm import tqdm
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
 from rissole.data.photos import split
+from rissole.evaluation.classes import LinearClassifier
+from rissole.evaluation.copies import copies
+from rissole.evaluation.distances import Gaussian, feature_metrics, frechet_distance, interval
 from rissole.evaluation.network import FeatureNetwork
-from rissole.evaluation.report import (
-    CoherenceProbe,
-    Gaussian,
-    LinearClassifier,
-    copies,
-    feature_metrics,
-    frechet_distance,
-    interval,
-    probe_coherence,
-    seam_jumps,
-    seam_ratio,
-    train_probe,
-)
+from rissole.evaluation.probe import CoherenceProbe, probe_coherence, train_probe
+from rissole.evaluation.seams import seam_jumps, seam_ratio
 from rissole.experiments.baselines import (
     BASELINES,
     PUBLISHED_GRID,
