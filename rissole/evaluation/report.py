@@ -21,10 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from rissole.config import RissoleError
+from rissole.data.images import square
 from rissole.data.photos import load_photos, split
 from rissole.evaluation.copies import copies
 from rissole.evaluation.distances import (
@@ -37,6 +40,7 @@ from rissole.evaluation.distances import (
 from rissole.evaluation.network import FeatureNetwork, load_features
 from rissole.evaluation.probe import CoherenceProbe, probe_coherence, train_probe
 from rissole.evaluation.seams import seam_jumps, seam_ratio
+from rissole.pipeline import RissolePipeline
 
 Source = Tensor | str | Path
 PARTS = ("features", "seams", "probe", "copies")
@@ -104,6 +108,25 @@ def evaluate(
     if "copies" in parts:
         result["copies"] = copies(images, training, held, network, grid)
     return result
+
+
+def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Tensor:
+    """Pictures as `sample` paints them, each from a random item of the database.
+
+    Args:
+        pipe: paints, as its bundle ships.
+        count: how many.
+        seed: of the first; the next has `seed + 1`.
+        size: side in pixels.
+
+    Returns:
+        uint8 (count, 3, size, size).
+    """
+    pictures = []
+    for number in tqdm(range(seed, seed + count), "painting", leave=False, disable=None):
+        pictures += pipe(pipe.retrieve(k=pipe.defaults["k"], seed=number), seed=number).images
+    pixels = np.stack([np.asarray(square(picture, size)) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def check_parts(parts: Sequence[str]) -> None:
