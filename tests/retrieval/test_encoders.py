@@ -221,11 +221,11 @@ def test_bundle_with_a_learned_encoder_uses_it_and_refuses_others_vectors(
     (folder / "config.json").write_text(json.dumps({**config, "encoder": "learned"}))
     write_manifest(folder, "with-encoder")
     learned = RissolePipeline.from_pretrained(folder)
-    assert learned.encoder.name == "learned"
+    assert learned.retriever.encoder.name == "learned"
     hits = learned.retrieve(item=0, k=3)
     with torch.inference_mode():
         pixels = to_tensor([learned.database.image(i) for i in range(24)])
-        vectors = learned.encoder(pixels)
+        vectors = learned.retriever.encoder(pixels)
     assert hits.ids == (vectors @ vectors[0])[1:].topk(3).indices.add(1).tolist()
     # vectors of other weights under the same name
     info_path = folder / "database" / "database.json"
