@@ -27,7 +27,8 @@ def command_lines() -> list[str]:
     """Every command of ours in the documents' blocks, those of `accelerate launch` as well."""
     blocks = (m for d in DOCUMENTS for m in re.findall(r"```bash\n(.*?)```", d.read_text(), re.S))
     lines = (line.partition("  #")[0] for block in blocks for line in block.splitlines())
-    found = (re.search(r"(?:^|-m )rissole ([a-z]+ .*)", line.strip()) for line in lines)
+    ours = re.compile(r"(?:^|-m )rissole (?:--plugin \w+ )?([a-z]+ .*)")
+    found = (ours.search(line.strip()) for line in lines)
     return [match[1] for match in found if match]
 
 
