@@ -40,15 +40,14 @@ from rissole.sampling import Conditions, PaintStep, block_shares, canvas_noise, 
 from rissole.storage.hub import commit_of
 from rissole.storage.manifest import (
     LEFT_OUT,
-    copy_files,
     fingerprint,
     harmless,
     read_manifest,
-    resolve,
-    staged,
     verify,
     write_manifest,
 )
+from rissole.storage.resolve import resolve
+from rissole.storage.staging import copy_files, staged
 
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
 MAX_PICTURES = 256  # in a database that lives in memory
