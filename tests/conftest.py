@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from small_bundle import make_bundle
 from visiting import Visit
 
 from rissole.data.images import to_tensor
@@ -119,6 +120,12 @@ def reading(tiny_bundle, clip_folder, cache, monkeypatch) -> RissolePipeline:
     """The tiny pipeline with a text encoder."""
     monkeypatch.setenv("RISSOLE_CACHE", str(cache))
     return RissolePipeline.from_pretrained(tiny_bundle, clip=str(clip_folder))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a manifest and no model in it, called tiny."""
+    return make_bundle(tmp_path / "tiny")
 
 
 @pytest.fixture(scope="session")
