@@ -157,6 +157,11 @@ def fingerprint(manifest: Mapping[str, Any], prefix: str | tuple[str, ...] = "")
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
 
 
+def latent_fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Stands for what makes the latents and vectors of a bundle's databases."""
+    return fingerprint(manifest, ("autoencoder/", "embedding/"))
+
+
 def listing(folder: Path) -> list[str]:
     """All files below `folder` but the manifest and hidden ones, as sorted POSIX paths."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
