@@ -297,7 +297,7 @@ class RissolePipeline:
         Raises:
             RissoleError: names what is out of range, or not of this bundle and database.
         """
-        recipe = checked_recipe(hits, defaults=self.defaults, init=init, **settings)
+        recipe = checked_recipe(hits, {**settings, "init": init}, self.defaults)
         return self._origin.own(recipe, init)
 
     def check(self, recipe: Recipe) -> None:
