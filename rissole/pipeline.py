@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -266,7 +266,7 @@ class RissolePipeline:
 
     def stream(
         self, hits: Hits | Recipe | None = None, *, init: Init = None, **settings: Any
-    ) -> Iterator[BlockStep]:
+    ) -> Generator[BlockStep, None, None]:
         """Paints one picture and yields a `BlockStep` after every denoising step.
 
         Args:
@@ -304,7 +304,7 @@ class RissolePipeline:
         """Raises RissoleError for a recipe of other weights or of another database."""
         self._origin.own(recipe)
 
-    def _paint(self, recipe: Recipe, init: Any) -> Iterator[BlockStep]:
+    def _paint(self, recipe: Recipe, init: Any) -> Generator[BlockStep, None, None]:
         """Paints a recipe that was checked, upon `init` if that is an output."""
         if recipe.init is not None and not isinstance(init, GenerationOutput):
             init = self(recipe.init)
