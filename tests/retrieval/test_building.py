@@ -65,7 +65,7 @@ def photos(tmp_path) -> Path:
 
 
 def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypatch):
-    report = build_index(pipe, open_source(photos), tmp_path / "db", label="pets")
+    report = build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "db", label="pets")
     assert (report.pictures, report.duplicates, report.resumed_at) == (10, 2, 0)
     assert [Path(name).name for name, _ in report.skipped] == ["broken.jpg", "text.png"]
     left_out = json.loads((tmp_path / "db" / "left-out.json").read_text())
@@ -73,7 +73,7 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypa
     pets = pipe.with_database(tmp_path / "db")
     assert (len(pets.database), pets.database.label) == (10, "pets")
     assert pets.database.classes == ["cats", "dogs"]
-    assert [entry.count for entry in list_databases(tmp_path)] == [10]
+    assert [facts.count for _, facts in list_databases(tmp_path)] == [10]
     # the turned photo is upright: it looks like the picture it was made of
     turned = pets.retrieve(image=picture(9), k=1)
     assert turned.labels == ["dogs"]
@@ -96,12 +96,12 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypa
 
 
 def test_duplicates_stay_when_asked_for(pipe, photos, tmp_path):
-    report = build_index(pipe, open_source(photos), tmp_path / "db", keep_duplicates=True)
+    parts, everything = pipe.indexing_parts(), open_source(photos)
+    report = build_index(parts, everything, tmp_path / "db", keep_duplicates=True)
     assert (report.pictures, report.duplicates) == (12, 0)
-    everything = open_source(photos)
-    assert build_index(pipe, everything, tmp_path / "db", only="cats").pictures == 6
+    assert build_index(parts, everything, tmp_path / "db", only="cats").pictures == 6
     with pytest.raises(RissoleError, match="no pictures of class 'fish'"):
-        build_index(pipe, everything, tmp_path / "fish", only="fish")
+        build_index(parts, everything, tmp_path / "fish", only="fish")
     assert not list(tmp_path.glob(".*"))
 
 
@@ -134,7 +134,7 @@ KILLED = """
 import os, pathlib, resource, signal, sys
 from rissole import cli
 from rissole.storage import staging
-from rissole.retrieval import building as indexing
+from rissole.retrieval import writer as indexing
 from rissole.retrieval import index as vectors
 
 indexing.COMMIT_SECONDS = 0
@@ -155,7 +155,7 @@ for place in sys.stdin:
     child = os.fork()
     if child == 0:
         places = {
-            "adding": lambda: killed_at(indexing._Writer, "add", 40),
+            "adding": lambda: killed_at(indexing.DatabaseWriter, "add", 40),
             "noting": lambda: killed_at(indexing, "write_atomic", 2),
             "index": lambda: killed_at(vectors, "build", 1),
             "manifest": lambda: killed_at(indexing, "write_manifest", 1),
@@ -175,7 +175,7 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
         (tmp_path / f"{i:02}.jpg").write_bytes(jpeg(picture(100 + i)))
     target = tmp_path / "out" / "db"
     arguments = ["index", tmp_path, "--bundle", tiny_bundle, "--out", target]
-    build_index(pipe, open_source(tmp_path), target, limit=3)
+    build_index(pipe.indexing_parts(), open_source(tmp_path), target, limit=3)
     before = bundle.verify(target)
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, *map(str, arguments)],
@@ -205,7 +205,7 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
     assert len(database) == 60
     assert not list((tmp_path / "out").glob(".*"))
     # the same bytes as of a build that nobody killed
-    build_index(pipe, open_source(tmp_path), tmp_path / "other" / "db")
+    build_index(pipe.indexing_parts(), open_source(tmp_path), tmp_path / "other" / "db")
     assert bundle.verify(tmp_path / "other" / "db")["files"] == bundle.verify(target)["files"]
 
 
@@ -217,7 +217,7 @@ def test_two_builds_of_one_folder_do_not_mix(pipe, photos, tmp_path):
         FileLock(tmp_path / ".db.build" / "lock-0"),
         pytest.raises(RissoleError, match="another build is writing db"),
     ):
-        build_index(pipe, open_source(photos), tmp_path / "db")
+        build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "db")
 
 
 # Data sets and databases on the Hub
@@ -273,7 +273,7 @@ def test_own_pictures_live_in_memory_only(pipe, tmp_path, monkeypatch):
     own = pipe.with_pictures([picture(200), jpeg(picture(201)), tmp_path / "broken.png"], "mine")
     assert len(own.database) == 2
     assert own.database.label == "mine"
-    assert own.database.info["skipped"] == ["broken.png is not a picture in a known format "
+    assert own.database.skipped == ["broken.png is not a picture in a known format "
                                             "(PNG, JPEG, WEBP, GIF, BMP, TIFF)"]  # fmt: skip
     assert own.retrieve(image=picture(201), k=2).ids == [1, 0]
     assert own.retrieve(item=0, k=1, encoder="latent-corner").ids == [1]
@@ -292,7 +292,7 @@ def test_own_pictures_live_in_memory_only(pipe, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_several_processes_make_the_same_database(pipe, tiny_bundle, photos, tmp_path):
-    build_index(pipe, open_source(photos), tmp_path / "one" / "db")
+    build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "one" / "db")
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
          "-m", "rissole", "index", photos, "--bundle", tiny_bundle, "--out", tmp_path / "db",
