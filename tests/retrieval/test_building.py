@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import signal
@@ -7,10 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 from conftest import picture
+from files_of_photos import jpeg, write_parquet
 from loopback_hub import ROOT, environment, running
 from PIL import Image
 
@@ -21,25 +19,6 @@ from rissole.retrieval.building import build_index
 from rissole.retrieval.database import list_databases
 from rissole.storage import manifest as bundle
 from rissole.storage.resolve import resolve
-
-
-def jpeg(image: Image.Image, quality: int = 90, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, **options)
-    return buffer.getvalue()
-
-
-def write_parquet(path: Path, count: int, first: int = 0, names=("cat", "dog")) -> None:
-    """A file as the `datasets` library writes it, with class names in its metadata."""
-    rows = [
-        {"image": {"bytes": jpeg(picture(i)), "path": None}, "label": i % 2}
-        for i in range(first, first + count)
-    ]
-    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
-    parquet.write_table(table, path, row_group_size=4)
 
 
 @pytest.fixture
@@ -103,29 +82,6 @@ def test_duplicates_stay_when_asked_for(pipe, photos, tmp_path):
     with pytest.raises(RissoleError, match="no pictures of class 'fish'"):
         build_index(parts, everything, tmp_path / "fish", only="fish")
     assert not list(tmp_path.glob(".*"))
-
-
-def test_parquet_is_read_from_any_row_on(tmp_path):
-    write_parquet(tmp_path / "a.parquet", 10)
-    write_parquet(tmp_path / "b.parquet", 5, first=10)
-    source = open_source(tmp_path)
-    everything = list(source.items())
-    assert source.total == len(everything) == 15
-    assert [item.label for item in everything[:3]] == ["cat", "dog", "cat"]
-    for start in (1, 4, 9, 10, 13, 15):
-        assert list(source.items(start)) == everything[start:]
-    identity = source.identity
-    write_parquet(tmp_path / "b.parquet", 4, first=10)
-    assert open_source(tmp_path).identity != identity
-
-
-def test_what_is_no_source_is_one_line(tmp_path):
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
-    parquet.write_table(pa.table({"text": ["no picture"]}), tmp_path / "text.parquet")
-    for name, words in (("nowhere", "no folder"), ("bad.parquet", "no readable parquet"),
-                        ("text.parquet", "no column named image")):  # fmt: skip
-        with pytest.raises(RissoleError, match=words):
-            open_source(tmp_path / name)
 
 
 # A real SIGKILL, at places of which every one once broke somebody's data.
