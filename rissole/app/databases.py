@@ -13,7 +13,7 @@ from typing import Any
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
-from rissole.retrieval.facts import DATABASE_FILE, DatabaseFacts
+from rissole.storage.database_facts import DATABASE_FILE, DatabaseFacts
 from rissole.storage.manifest import fingerprint, latent_fingerprint, read_manifest
 
 QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits

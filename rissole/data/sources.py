@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rissole.config import RissoleError
+from rissole.data.images import printable
 from rissole.storage.hub import Repo, commit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -102,8 +103,8 @@ class FolderSource(Source):
         """See `Source`."""
         for path in self.paths[start:]:
             inside = path.relative_to(self.folder)
-            label = _printable(inside.parts[0]) if self.labelled else None
-            yield Item(_printable(inside.as_posix()), path, label)
+            label = printable(inside.parts[0]) if self.labelled else None
+            yield Item(printable(inside.as_posix()), path, label)
 
 
 class ParquetSource(Source):
@@ -211,11 +212,6 @@ class HubSource(Source):
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise RissoleError(f"reading {self.name} broke off: {reason}") from error
-
-
-def _printable(name: str) -> str:
-    """A file's name as a line of text, however odd its characters are."""
-    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def _column(names: Collection[str], wanted: tuple[str, ...]) -> str | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from rissole.retrieval.contents import LATENTS, THUMBNAILS
 from rissole.retrieval.encoders import QueryEncoder
 
 HEADER = 1024  # bytes kept free in front of a tensor for what is known at the end
+BYTES = {"U8": 1, "F16": 2, "I64": 8}  # of a number of each type
 NO_SPACE = 28  # errno.ENOSPC; some systems write part of the data and raise nothing
 
 
@@ -66,12 +67,19 @@ class Column:
         self.file.seek(0, os.SEEK_END)
         return data
 
-    def describe(self, tensors: dict[str, Any]) -> None:
+    def describe(self, tensors: Mapping[str, tuple[str, list[int], int]]) -> None:
         """Says in the space kept free what tensors the file holds, as the safetensors format does.
 
         8 bytes of length, then JSON, which may end in spaces.
+
+        Args:
+            tensors: type, shape, and where it starts behind the header, of each by name.
         """
-        text = json.dumps(tensors).encode()
+        entries = {}
+        for name, (kind, shape, start) in tensors.items():
+            end = start + BYTES[kind] * math.prod(shape)
+            entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+        text = json.dumps(entries).encode()
         self.file.seek(0)
         self.file.write((HEADER - 8).to_bytes(8, "little") + text.ljust(HEADER - 8))
         self.file.seek(0, os.SEEK_END)

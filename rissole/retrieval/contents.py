@@ -24,7 +24,7 @@ from rissole.models.autoencoder import Codec
 from rissole.retrieval import index as vectors
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
-from rissole.retrieval.facts import DatabaseFacts, EncoderMark, VectorFacts
+from rissole.storage.database_facts import DatabaseFacts, EncoderMark, VectorFacts
 from rissole.storage.files import save_tensors
 
 WEBP_QUALITY = 88

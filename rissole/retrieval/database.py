@@ -28,14 +28,14 @@ from rissole.config import MAX_NEIGHBORS, RissoleError, whole_number
 from rissole.data.images import to_tensor
 from rissole.retrieval.contents import INDEX, Contents, write_encoder
 from rissole.retrieval.encoders import QueryEncoder
-from rissole.retrieval.facts import (
+from rissole.retrieval.index import VectorIndex
+from rissole.storage.database_facts import (
     DATABASE_FILE,
     ENCODER_FILE,
     DatabaseFacts,
     EncoderMark,
     VectorFacts,
 )
-from rissole.retrieval.index import VectorIndex
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
 from rissole.storage.staging import staged

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 
 from rissole.config import RissoleError
-from rissole.retrieval.facts import IndexFacts
+from rissole.storage.database_facts import IndexFacts
 
 EXACT = 100_000  # up to so many entries every one is compared: some 5 ms
 RECALL = 0.98  # of the true 8 nearest, what an approximate index must find

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from rissole.retrieval import index as vectors
-from rissole.retrieval.columns import Column, open_columns
+from rissole.retrieval.columns import open_columns
 from rissole.retrieval.contents import INDEX, LABELS, NO_CLASS, parts_of, write_encoder
 from rissole.retrieval.duplicates import Duplicates
 from rissole.retrieval.encoding import Fault, IndexingParts, Row
-from rissole.retrieval.facts import DatabaseFacts, EncoderMark
+from rissole.storage.database_facts import DatabaseFacts, EncoderMark
 from rissole.storage.files import save_tensors, write_atomic
 from rissole.storage.manifest import LEFT_OUT, write_manifest
 
@@ -137,8 +137,9 @@ class DatabaseWriter:
         """Writes index, headers and manifest; returns the folder to publish."""
         self.commit(now=True)
         final, count = self.folder / "database", self.progress.count
-        self._finish_latents(self.columns["latents"])
-        self._finish_thumbnails(self.columns["webp"])
+        latents, shape = self.columns["latents"], [count, *self.parts.latent_shape]
+        latents.describe({"latents": ("F16", shape, 0)})
+        self._finish_thumbnails()
         own, *further = self.parts.encoders
         chunks = parts_of(self.columns["vectors-0"].rows(count))
         index = vectors.build(final / INDEX, chunks, count, own.dim)
@@ -153,26 +154,16 @@ class DatabaseWriter:
         write_manifest(final, name, encoder=self.parts.made_for)
         return final
 
-    def _finish_latents(self, column: Column) -> None:
-        count, shape = self.progress.count, self.parts.latent_shape
-        end = count * column.row_bytes
-        column.describe({"latents": {"dtype": "F16", "shape": [count, *shape],
-                                     "data_offsets": [0, end]}})  # fmt: skip
-
-    def _finish_thumbnails(self, column: Column) -> None:
+    def _finish_thumbnails(self) -> None:
         """Puts the offsets behind the WebP files, at a multiple of 8 as numbers like to lie."""
-        count, length = self.progress.count, self.progress.webp
+        column, count, length = self.columns["webp"], self.progress.count, self.progress.webp
         column.cut(length)
         start = -(-length // 8) * 8
         column.append(bytes(start - length))
         offsets = np.zeros(count + 1, np.int64)
         np.cumsum(self.columns["lengths"].rows(count), out=offsets[1:])
         column.append(offsets.tobytes())
-        end = start + offsets.nbytes
-        column.describe({
-            "data": {"dtype": "U8", "shape": [start], "data_offsets": [0, start]},
-            "offsets": {"dtype": "I64", "shape": [count + 1], "data_offsets": [start, end]},
-        })  # fmt: skip
+        column.describe({"data": ("U8", [start], 0), "offsets": ("I64", [count + 1], start)})
 
     def _finish_classes(self, path: Path) -> list[str]:
         """Writes the classes, in the order of their names and no longer of their appearance."""

@@ -26,7 +26,7 @@ def test_a_described_column_is_a_safetensors_file(tmp_path):
     column.cut(0)
     rows = np.arange(12, dtype=np.float16).reshape(3, 4)
     column.append(rows)
-    column.describe({"latents": {"dtype": "F16", "shape": [3, 4], "data_offsets": [0, 24]}})
+    column.describe({"latents": ("F16", [3, 4], 0)})
     column.flush()
     assert (load_file(column.path)["latents"] == rows).all()
 

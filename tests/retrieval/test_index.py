@@ -3,8 +3,8 @@ import pytest
 
 from rissole.config import RissoleError
 from rissole.experiments.retrieval_benchmark import measure_index
-from rissole.retrieval.facts import IndexFacts
 from rissole.retrieval.index import RECALL, VectorIndex, build, exact_neighbors, recall_at
+from rissole.storage.database_facts import IndexFacts
 
 COUNT, DIM = 4000, 16
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from rissole.config import RissoleError
+from rissole.models.saving import SavedNetwork
 from rissole.retrieval.encoders.base import BundleParts, QueryEncoder, digest
-from rissole.storage.files import save_tensors
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class LearnedConfig:
     dim: int = 192
 
 
-class LearnedEncoder(nn.Module, QueryEncoder):
+class LearnedEncoder(SavedNetwork, QueryEncoder):
     """A small network, trained without labels on the bundle's own photos and stored in it.
 
     See `rissole.training.encoder_stage`. It is never the network that samples are measured with.
@@ -41,6 +37,10 @@ class LearnedEncoder(nn.Module, QueryEncoder):
 
     name = "learned"
     label = "Alike to a trained encoder"
+    config_class = LearnedConfig
+    file_name = "encoder.safetensors"
+    what = "encoder"
+    config: LearnedConfig
 
     def __init__(self, config: LearnedConfig | None = None):
         super().__init__()
@@ -73,7 +73,7 @@ class LearnedEncoder(nn.Module, QueryEncoder):
         return cls.load(folder) if folder is not None and folder.is_dir() else None
 
     def represent(self, pixels: Tensor) -> Tensor:
-        """(B, dim) of pictures (B, 3, H, W) in [-1, 1], neither centred nor of unit length."""
+        """(B, dim) of pictures (B, 3, H, W) in [-1, 1], neither centered nor of unit length."""
         size = self.config.image_size
         if pixels.shape[-2:] != (size, size):
             pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
@@ -87,34 +87,9 @@ class LearnedEncoder(nn.Module, QueryEncoder):
     __call__ = nn.Module.__call__
     to = nn.Module.to
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `encoder.safetensors`, in half precision."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        state = {k: v.detach().half().cpu().contiguous() for k, v in self.state_dict().items()}
-        meta = {"config": json.dumps(asdict(self.config))}
-        save_tensors(state, Path(folder) / "encoder.safetensors", metadata=meta)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> LearnedEncoder:
-        """Reads what `save` wrote.
-
-        Raises:
-            RissoleError: when the file is missing or damaged.
-        """
-        path = Path(folder) / "encoder.safetensors"
-        try:
-            with safe_open(path, "pt") as file:
-                raw = json.loads(file.metadata()["config"])
-                state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            encoder = cls(LearnedConfig(**{**raw, "channels": tuple(raw["channels"])}))
-            encoder.load_state_dict(state)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RissoleError(f"no usable encoder in {path.parent.name}/: {error}") from error
-        return encoder.eval().requires_grad_(False)
-
 
 class _Residual(nn.Module):
-    """x + two convolutions, normalised in groups of 16 channels: alike in batches of any size."""
+    """x + two convolutions, normalized in groups of 16 channels: alike in batches of any size."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from loopback_hub import ROOT
 
-from rissole.retrieval.facts import DatabaseFacts, EncoderMark, IndexFacts, VectorFacts
+from rissole.storage.database_facts import DatabaseFacts, EncoderMark, IndexFacts, VectorFacts
 
 MARK = EncoderMark("latent", "latent-0123456789ab")
 LARGE = IndexFacts("IVF2048,SQfp16", probes=16, recall_at_8=0.9873, queries=256)
