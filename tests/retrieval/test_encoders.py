@@ -25,7 +25,7 @@ def test_text_needs_its_encoder_and_says_how_to_get_it(pipe):
     assert not pipe.retriever.text_encoder
     with pytest.raises(RissoleError, match="pip install open_clip_torch"):
         pipe.retrieve(text="a ginger cat")
-    with pytest.raises(RissoleError, match="clip is not loaded: pip install open_clip"):
+    with pytest.raises(RissoleError, match="no CLIP model is loaded: pip install open_clip"):
         pipe.retrieve(item=0, encoder="clip")
     with pytest.raises(RissoleError, match="no encoder 'learned'"):
         pipe.retrieve(item=0, encoder="learned")

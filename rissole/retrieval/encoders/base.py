@@ -28,6 +28,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ class QueryEncoder(ABC):
         dim: length of a vector.
         reads_text: whether `text` works.
         kept: whether a database that is built keeps its vectors: they take long to make.
+        what: what is loaded, for messages.
         advice: how one gets it, where a bundle alone does not bring it.
     """
 
@@ -71,6 +73,7 @@ class QueryEncoder(ABC):
     dim: int
     reads_text: bool = False
     kept: bool = True
+    what: ClassVar[str] = "encoder"
     advice: str = ""
 
     @classmethod
@@ -135,11 +138,11 @@ def load_encoders(
 def missing_encoder(name: str) -> RissoleError:
     """Says why an encoder is not there: unknown, or what it needs is not given."""
     try:
-        advice = ENCODERS[name].advice
+        kind = ENCODERS[name]
     except RissoleError as unknown:
         return unknown
-    if advice:
-        return RissoleError(f"the encoder {name} is not loaded: {advice}")
+    if kind.advice:
+        return RissoleError(f"no {kind.what} is loaded: {kind.advice}")
     return RissoleError(f"this bundle has no encoder {name!r}")
 
 

@@ -25,6 +25,7 @@ class ClipEncoder(QueryEncoder):
     name = "clip"
     label = "About the same thing (CLIP)"
     reads_text = True
+    what = "CLIP model"
     advice = GET_CLIP
 
     def __init__(self, model: Any, tokenizer: Any, source: str):
