@@ -15,20 +15,20 @@ from rissole.models.interface import BlockDenoiser
 from rissole.models.scheduler import Scheduler, load_scheduler, prediction_of
 from rissole.retrieval.database import IN_BUNDLE, Database, open_database
 from rissole.retrieval.embedding import LatentEmbedding
-from rissole.retrieval.encoders import ClipEncoder, LearnedEncoder, QueryEncoder
+from rissole.retrieval.encoding import IndexingParts
+from rissole.retrieval.retriever import Retriever
 from rissole.storage.hub import commit_of
 from rissole.storage.manifest import (
     LEFT_OUT,
-    copy_files,
     fingerprint,
     harmless,
     latent_fingerprint,
     read_manifest,
-    resolve,
-    staged,
     verify,
     write_manifest,
 )
+from rissole.storage.resolve import resolve
+from rissole.storage.staging import copy_files, staged
 
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
 
@@ -127,20 +127,6 @@ def save_bundle(
         write_manifest(stage, config["name"])
 
 
-def bundle_encoders(folder: Path, clip: str | None = None) -> list[QueryEncoder]:
-    """Query encoders beside those that compare latents: the bundle's own, and CLIP.
-
-    Args:
-        clip: a CLIP model, see `ClipEncoder.load`.
-    """
-    found: list[QueryEncoder] = []
-    if (folder / "encoder").is_dir():
-        found.append(LearnedEncoder.load(folder / "encoder"))
-    if clip is not None:
-        found.append(ClipEncoder.load(clip))
-    return found
-
-
 def open_bundle_database(folder: Path | None, other: str | Path | None = None) -> Database:
     """The database of a verified bundle, or another one that was made for it.
 
@@ -155,8 +141,35 @@ def open_bundle_database(folder: Path | None, other: str | Path | None = None) -
         raise RissoleError("a pipeline without a folder cannot check a database's encoder")
     manifest = read_manifest(folder)
     if other is None:
-        return Database(folder / "database", fingerprint(manifest, IN_BUNDLE))
+        return Database.open(folder / "database", fingerprint(manifest, IN_BUNDLE))
     return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
+
+
+def indexing_parts(
+    folder: Path | None, retriever: Retriever, torch_dtype: torch.dtype
+) -> IndexingParts:
+    """What it takes to make a database that fits a bundle.
+
+    Args:
+        folder: of the bundle.
+        retriever: whose own encoder comes first, then those whose vectors databases keep.
+        torch_dtype: of the denoiser.
+
+    Raises:
+        RissoleError: without a bundle that a database could belong to.
+    """
+    if folder is None:
+        raise RissoleError("a pipeline without a folder has no bundle to index pictures for")
+    own, every = retriever.encoder, retriever.encoders.values()
+    return IndexingParts(
+        codec=retriever.codec,
+        encoders=(own, *(encoder for encoder in every if encoder.kept and encoder is not own)),
+        image_size=retriever.image_size,
+        latent_shape=retriever.database.latent_shape,
+        made_for=latent_fingerprint(read_manifest(folder)),
+        device=retriever.device,
+        dtype=torch_dtype,
+    )
 
 
 def check_fit(denoiser: BlockDenoiser, scheduler: Scheduler, database: Database) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from rissole.outputs import BlockStep, GenerationOutput, Previews, last_output
 from rissole.request import Init, Origin, checked_recipe
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.embedding import LatentEmbedding
-from rissole.retrieval.encoders import CornerEncoder, LatentEncoder, QueryEncoder
+from rissole.retrieval.encoders import BundleParts, ClipEncoder, QueryEncoder, load_encoders
+from rissole.retrieval.encoding import IndexingParts
 from rissole.retrieval.retriever import Retriever
 from rissole.sampling import Plan, canvas_noise, paint, visible_neighbors
 from rissole.storage.hub import commit_of
@@ -57,7 +58,7 @@ class RissolePipeline:
                 num_inference_steps, guidance_scale and k.
             fingerprint: stands for all weights.
             folder: where the bundle lies, for `save_pretrained` to copy.
-            encoders: further query encoders, beside those that compare latents.
+            encoders: query encoders beside those that the bundle has, see `load_encoders`.
 
         Raises:
             RissoleError: when the parts do not fit one another.
@@ -67,8 +68,7 @@ class RissolePipeline:
         self.fingerprint, self.folder = fingerprint, folder
         self._lock = threading.Lock()  # one evaluation of a network at a time
         loading.check_fit(denoiser, scheduler, database)
-        always = LatentEncoder(embedding), CornerEncoder(*database.latent_shape[:2])
-        named = {encoder.name: encoder for encoder in (*always, *encoders)}
+        named = load_encoders(BundleParts(embedding, database.latent_shape, folder), encoders)
         default = config.get("encoder", "latent")
         self.retriever = Retriever(database, codec, named, self.image_size, default, self._lock)
 
@@ -92,8 +92,7 @@ class RissolePipeline:
             database: folder or Hub data set of another database, made for the same autoencoder.
             device: "cpu", "cuda", ...; None takes the fastest there is.
             torch_dtype: of the denoiser; None is bfloat16 where the processor computes in it.
-            encoder: what pictures are compared by: "latent", "latent-corner" (as published),
-                "learned" (if the bundle has one) or "clip"; None is as shipped.
+            encoder: what pictures are compared by, see `encoder_names`; None is as shipped.
             clip: a CLIP model that makes text queries possible, see `ClipEncoder.load`.
             update: ask the Hub for a newer commit, even when a whole copy is in the cache.
 
@@ -108,7 +107,7 @@ class RissolePipeline:
             config,
             weights,
             folder,
-            loading.bundle_encoders(folder, clip),
+            () if clip is None else [ClipEncoder.load(clip)],
         ).to(where, torch_dtype or loading.fast_dtype(where))
         return pipe if encoder is None else pipe.with_encoder(encoder)
 
@@ -172,6 +171,14 @@ class RissolePipeline:
         parts = loading.Parts(self.codec, self.denoiser, self.scheduler, self.embedding)
         loading.save_bundle(folder, self.folder or parts, self.database.folder, self.config)
 
+    def indexing_parts(self) -> IndexingParts:
+        """What `build_index` needs of this pipeline to make a database that fits it.
+
+        Raises:
+            RissoleError: for a pipeline without a bundle that a database could belong to.
+        """
+        return loading.indexing_parts(self.folder, self.retriever, self.torch_dtype)
+
     @property
     def image_size(self) -> int:
         """Side of a picture in pixels."""
@@ -228,7 +235,7 @@ class RissolePipeline:
             k: 1 to 16.
             seed: draws the random item.
             label: only pictures of this class.
-            encoder: what they are compared by, in place of `self.encoder`.
+            encoder: what they are compared by, in place of `self.retriever.encoder`.
 
         Raises:
             RissoleError: one line that says what is wrong with the query.
@@ -265,12 +272,8 @@ class RissolePipeline:
         return GenerationOutput.joined(outputs)
 
     def stream(
-        self,
-        hits: Hits | Recipe | None = None,
-        *,
-        init: Init = None,
-        **settings: Any,
-    ) -> Iterator[BlockStep]:
+        self, hits: Hits | Recipe | None = None, *, init: Init = None, **settings: Any
+    ) -> Generator[BlockStep, None, None]:
         """Paints one picture and yields a `BlockStep` after every denoising step.
 
         Args:
@@ -301,18 +304,14 @@ class RissolePipeline:
         Raises:
             RissoleError: names what is out of range, or not of this bundle and database.
         """
-        recipe = checked_recipe(hits, defaults=self.defaults, init=init, **settings)
+        recipe = checked_recipe(hits, {**settings, "init": init}, self.defaults)
         return self._origin.own(recipe, init)
 
     def check(self, recipe: Recipe) -> None:
-        """Whether this pipeline can paint a recipe, and all that it is painted upon.
-
-        Raises:
-            RissoleError: when it was made with other weights or with another database.
-        """
+        """Raises RissoleError for a recipe of other weights or of another database."""
         self._origin.own(recipe)
 
-    def _paint(self, recipe: Recipe, init: Any) -> Iterator[BlockStep]:
+    def _paint(self, recipe: Recipe, init: Any) -> Generator[BlockStep, None, None]:
         """Paints a recipe that was checked, upon `init` if that is an output."""
         if recipe.init is not None and not isinstance(init, GenerationOutput):
             init = self(recipe.init)

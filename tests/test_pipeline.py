@@ -119,8 +119,8 @@ def test_stream_tells_what_happens(pipe):
     ]
     assert steps[0].active.tolist() == [[True, False], [False, False]]
     assert steps[2].done.tolist() == [[True, False], [False, False]]
-    grey = pixels(steps[0].preview)[64:, 64:]
-    assert grey.std() == 0  # not begun
+    gray = pixels(steps[0].preview)[64:, 64:]
+    assert gray.std() == 0  # not begun
     assert pixels(steps[-1].preview)[64:, 64:].std() > 0
     assert all(s.output is None for s in steps[:-1])
     assert (pixels(steps[-1].output.images[0]) == pixels(steps[-1].preview)).all()
@@ -234,3 +234,14 @@ def test_what_repainted_blocks_held_before_has_no_effect(pipe, order):
     on_first = pipe(**settings, seed=3, init=first, blocks=[(1, 1), (1, 2)])
     assert (once.latents != first.latents).any()
     assert (on_once.latents == on_first.latents).all()
+
+
+def test_to_moves_the_networks_and_sets_the_precision(tiny_bundle):
+    pipe = RissolePipeline.from_pretrained(tiny_bundle, device="cpu", torch_dtype=torch.float32)
+    assert pipe.to("cpu") is pipe
+    assert (pipe.device.type, pipe.torch_dtype) == ("cpu", torch.float32)
+    assert pipe.to(torch_dtype=torch.bfloat16).torch_dtype == torch.bfloat16
+    assert next(pipe.codec.parameters()).dtype == torch.float32
+    assert pipe(neighbors=[1], num_inference_steps=1, seed=0).images
+    with pytest.raises(RissoleError, match="device 'none' cannot be used here"):
+        pipe.to("none")
