@@ -14,7 +14,7 @@ from rissole.app.frames import Throttle, data_uri
 from rissole.app.links import encode, labelled_grid
 from rissole.app.page import Page
 from rissole.app.painting import Painting
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Visit
 from rissole.app.studio import LONG, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
@@ -149,7 +149,9 @@ class Comparing:
 def section(page: Page) -> None:
     """Lays out the comparison, folded."""
     with gr.Column(elem_classes="rs-card"):
-        page.compare = component("compare", page.studio.words["compare"], "rs-compare")
+        page.compare = component(
+            *("compare", page.studio.words["compare"], "rs-compare"), ("ways", "cross", "halt")
+        )
 
 
 def wire(page: Page) -> None:
@@ -159,5 +161,5 @@ def wire(page: Page) -> None:
     ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **LONG)
     both = compare.cross(actions.cross, [page.visit, *settings], [compare], **LONG)
     for event in (ways, both):
-        event.failure(None, js="() => window.rissole.tell('uncompared')", **listens)
+        event.failure(None, js=telling("uncompared"), **listens)
     compare.halt(None, cancels=[ways, both], **listens)

@@ -14,7 +14,7 @@ from rissole.app.errors import clear_errors, one_line
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
 from rissole.app.page import Page
-from rissole.app.parts import component, heading
+from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
 from rissole.app.studio import QUIET, Studio
 from rissole.app.zerogpu import on_gpu
@@ -183,7 +183,7 @@ def section(page: Page) -> None:
                     said["generate"], variant="primary", elem_id="rs-generate"
                 )
         page.canvas = component(
-            *("canvas", said, "rs-canvas"),
+            *("canvas", said, "rs-canvas", ("repaint", "back", "more")),
             source=page.studio.key,
             grid=pipe.defaults["grid"],
             size=pipe.image_size,
@@ -250,11 +250,11 @@ def wire(page: Page) -> None:
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
     repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
     for run in (paint, repaint):
-        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
+        run.failure(None, js=telling("failed"), **listens)
     page.stop.click(None, cancels=[paint, repaint], **listens)
     # who types a seed wants it used
     page.seed.input(None, None, [page.new_seed], js="() => false", **listens)
     canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **listens)
-    page.grid.change(None, [page.grid], js="(n) => window.rissole.tell('grid', n)", **listens)
+    page.grid.change(None, [page.grid], js=telling("grid", "value"), **listens)
     # a place in one grid means nothing in another; a recipe that is opened brings its own places
-    page.grid.input(None, js="() => window.rissole.tell('clear', null)", **listens)
+    page.grid.input(None, js=telling("clear"), **listens)

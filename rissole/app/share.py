@@ -18,13 +18,14 @@ from rissole.app.links import animation, block_sheet, decode, layers, painting, 
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
 from rissole.app.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Picture, Query, Visit
 from rissole.app.studio import LONG, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_recipe
 
+EVENTS = ("recall", "film", "sheet", "quit")
 SETTINGS = 9  # how many components the memory and `_settings` set
 
 
@@ -202,7 +203,7 @@ def section(page: Page) -> None:
     pipe, said = page.studio.pipe, page.studio.words["share"]
     with gr.Column(elem_classes="rs-card"):
         # what was kept for another model could not be painted by this one
-        page.shelf = component("share", said, "rs-share", store=pipe.fingerprint)
+        page.shelf = component("share", said, "rs-share", EVENTS, store=pipe.fingerprint)
         with gr.Row(elem_classes="rs-unseen"):
             page.opened = gr.UploadButton(said["open"], elem_id="rs-opened")
 
@@ -216,12 +217,12 @@ def wire(page: Page) -> None:
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):
-        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
-    restore.failure(None, js="() => window.rissole.tell('unopened')", **listens)
+        run.failure(None, js=telling("failed"), **listens)
+    restore.failure(None, js=telling("unopened"), **listens)
     page.stop.click(None, cancels=[recall, restore], **listens)
 
     film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
     sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
     for run in (film, sheet):
-        run.failure(None, js="() => window.rissole.tell('unfiled')", **listens)
+        run.failure(None, js=telling("unfiled"), **listens)
     shelf.quit(None, cancels=[film, sheet], **listens)
