@@ -1,6 +1,6 @@
 """RISSOLE: compact diffusion models that paint a picture block by block, guided by retrieval."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["RissoleError", "RissolePipeline"]
 
 
