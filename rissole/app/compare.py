@@ -11,10 +11,11 @@ import gradio as gr
 
 from rissole.app.choose import hits_of
 from rissole.app.frames import Throttle, data_uri
-from rissole.app.links import encode, labelled_grid
+from rissole.app.links import encode
 from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
+from rissole.app.sheets import labeled_grid
 from rissole.app.state import Visit
 from rissole.app.studio import LONG, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
@@ -135,7 +136,7 @@ class Comparing:
         pictures, captions = (
             [part[n : n + len(columns)] for n in wide] for part in (images, notes)
         )
-        image = labelled_grid(pictures, columns, rows, captions, title)
+        image = labeled_grid(pictures, columns, rows, captions, title)
         name = f"rissole-{results[0].recipe.seed}-compare.png"
         return self.studio.png(image, results[0].recipe.to_dict(), name)
 

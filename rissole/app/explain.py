@@ -8,8 +8,8 @@ import gradio as gr
 import torch
 from torch import Tensor
 
+from rissole.app.about import card_facts, latent_picture
 from rissole.app.errors import clear_errors
-from rissole.app.facts import card_facts, latent_picture
 from rissole.app.frames import data_uri
 from rissole.app.page import Page
 from rissole.app.parts import component

@@ -20,9 +20,9 @@ from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
 from rissole.app import api, choose, compare, explain, memory, painting, presets, share
+from rissole.app.about import card_facts
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
-from rissole.app.facts import card_facts
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.modules import modules

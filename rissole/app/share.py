@@ -11,14 +11,16 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from rissole.app.animation import animated, filmed
 from rissole.app.choose import rows_of, value_of
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
-from rissole.app.links import animation, block_sheet, decode, layers, painting, query_of
+from rissole.app.links import decode, layers, query_of
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
 from rissole.app.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
 from rissole.app.parts import component, telling
+from rissole.app.sheets import block_sheet
 from rissole.app.state import Picture, Query, Visit
 from rissole.app.studio import LONG, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
@@ -157,10 +159,10 @@ class Sharing:
                 if throttle.due(0, 1):
                     yield {"job": "film", "done": round(done, 3)}
             name = f"rissole-{recipe.seed}.gif"
-            yield _done(self.studio.file(animation(frames), name))
+            yield _done(self.studio.file(animated(frames), name))
 
     def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
-        yield from painting(self.studio.of(visit).pipe, recipe)
+        yield from filmed(self.studio.of(visit).pipe, recipe)
 
     def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""

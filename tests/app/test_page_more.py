@@ -63,12 +63,12 @@ def drop(page, data: bytes, name: str = "picture.png") -> None:
 # ---- keep and share ------------------------------------------------------------------------------
 
 
-def test_history_favourites_and_all_but_the_seed(visit):
+def test_history_favorites_and_all_but_the_seed(visit):
     page = visit.page
     assert page.is_disabled(".rs-share [data-do=open]")
     paint(visit, 2)
     first, recipe = canvas(page), save(page)
-    tool(page, "favourite")
+    tool(page, "favorite")
     paint(visit, 3)
     assert (canvas(page) != first).any()
     assert kept(page).count() == 2
@@ -93,12 +93,12 @@ def test_history_favourites_and_all_but_the_seed(visit):
 
     visit.go(page.url)
     page.wait_for_selector(".rs-hit")
-    assert (kept(page).count(), kept(page, "favourites").count()) == (2, 1)
-    kept(page, "favourites").nth(0).dblclick()
+    assert (kept(page).count(), kept(page, "favorites").count()) == (2, 1)
+    kept(page, "favorites").nth(0).dblclick()
     finish(visit)
     assert (canvas(page) == first).all()
-    tool(page, "favourite")
-    assert kept(page, "favourites").count() == 0
+    tool(page, "favorite")
+    assert kept(page, "favorites").count() == 0
 
 
 def test_history_has_an_end(visit):
@@ -201,7 +201,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe):
         page.wait_for_selector(".rs-said:has-text('could not be opened')")
         assert (canvas(page) == before).all()
         assert page.evaluate("document.documentElement.dataset.rissole") == "done"
-        tool(page, "favourite")  # all of it still works
+        tool(page, "favorite")  # all of it still works
         page.wait_for_selector(".rs-said:not(:has-text('opened'))", state="attached")
 
 
@@ -401,7 +401,7 @@ def test_everyone_can_use_it(visit):
     page.click("[data-at='2']")
     page.click(".rs-release")
     paint(visit)
-    tool(page, "favourite")
+    tool(page, "favorite")
     link(page)
     page.click(".rs-ways")
     compared(page)

@@ -134,7 +134,7 @@ def test_own_photos_for_this_visit_only(visit, photos, browser, address):
     seen(page)
     assert len(save(page)["neighbors"]) == 2
     assert "Painted from your own photos" in page.inner_text(".rs-picked")
-    for name in ("favourite", "link"):
+    for name in ("favorite", "link"):
         assert page.is_disabled(f".rs-share [data-do={name}]")
     page.click("[data-at='2']")
     page.keyboard.press("r")

@@ -14,7 +14,7 @@ import { arrow, fill } from "./shared/values.js";
  * @typedef {import("./shared/shelf.js").Name} Name
  */
 
-const NAMES = /** @type {const} */ (["history", "favourites"]);
+const NAMES = /** @type {const} */ (["history", "favorites"]);
 const THUMB = 112;
 
 /** @param {string} frame */
@@ -44,7 +44,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const tool = (/** @type {string} */ name) => button(`[data-do="${name}"]`);
   const shelf = shelfOf(store);
   /** @type {Kept | null} */
-  let picked = shelf.pictures("history")[0] || shelf.pictures("favourites")[0] || null;
+  let picked = shelf.pictures("history")[0] || shelf.pictures("favorites")[0] || null;
   let job = ""; // the file being made
   let opening = false;
 
@@ -77,12 +77,12 @@ export const mount = ({ element, props, trigger, watch }) => {
     for (const name of ["open", "fresh"]) tool(name).disabled = off || live();
     for (const name of ["film", "sheet"]) tool(name).disabled = off;
     // nobody else has the photos, and here they are gone with the page
-    for (const name of ["favourite", "link"]) tool(name).disabled = off || Boolean(picked?.mine);
+    for (const name of ["favorite", "link"]) tool(name).disabled = off || Boolean(picked?.mine);
     tool("file").disabled = live();
     tool("quit").hidden = !job;
-    const marked = Boolean(shelf.find("favourites", picked?.link));
-    tool("favourite").setAttribute("aria-pressed", String(marked));
-    tool("favourite").textContent = marked ? texts.unmark : texts.mark;
+    const marked = Boolean(shelf.find("favorites", picked?.link));
+    tool("favorite").setAttribute("aria-pressed", String(marked));
+    tool("favorite").textContent = marked ? texts.unmark : texts.mark;
     const text = picked?.mine ? texts.chosenMine : texts.chosen;
     part(".rs-picked").textContent = picked ? fill(text, { name: picked.name }) : "";
   };
@@ -120,8 +120,8 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   const mark = (/** @type {Kept} */ picture) => {
     say("");
-    if (shelf.find("favourites", picture.link)) shelf.remove("favourites", picture.link);
-    else shelf.add("favourites", picture);
+    if (shelf.find("favorites", picture.link)) shelf.remove("favorites", picture.link);
+    else shelf.add("favorites", picture);
     render();
   };
 
@@ -157,7 +157,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const acts = {
     open: ({ link }) => recall(link),
     fresh: ({ link }) => recall(link, true),
-    favourite: mark,
+    favorite: mark,
     link: copy,
     film: order("film"),
     sheet: order("sheet"),

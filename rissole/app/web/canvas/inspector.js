@@ -37,7 +37,7 @@ export const listened = (s, message) => {
  * @param {number | null} large
  * @returns {Seen | undefined}
  */
-const favourite = (heard, large) => heard.find(({ id }) => id === large)
+const favorite = (heard, large) => heard.find(({ id }) => id === large)
   || heard.reduce((best, one) => ((one.share ?? 0) > (best?.share ?? -1) ? one : best), heard[0]);
 
 /** @param {number | null} share */
@@ -124,7 +124,7 @@ export const inspectorOf = (element, texts, film) => {
   /** @param {Seen[]} heard */
   const renderPair = (heard) => {
     write(part(".rs-focus-name"), blockName(state(), focus(state()), texts));
-    const other = favourite(heard, state().large);
+    const other = favorite(heard, state().large);
     hide(part(".rs-other"), !other);
     if (!other) return;
     const box = part(".rs-other-crop");

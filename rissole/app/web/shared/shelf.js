@@ -2,10 +2,11 @@
 // kept as its link and a thumbnail: the same link paints the same pixels again.
 
 /** @typedef {{link: string, name: string, thumb: string, mine?: boolean}} Kept */
-/** @typedef {"history" | "favourites"} Name */
+/** @typedef {"history" | "favorites"} Name */
 
-const CAP = { history: 24, favourites: 48 };
-const PLACES = { history: () => sessionStorage, favourites: () => localStorage };
+const CAP = { history: 24, favorites: 48 };
+const PLACES = { history: () => sessionStorage, favorites: () => localStorage };
+const KEYS = { history: "history", favorites: "favourites" }; // as browsers have kept them for long
 
 /** @param {any} value */
 const isPicture = (value) =>
@@ -17,18 +18,18 @@ export const shelfOf = (store) => {
   /** @type {(name: Name) => Kept[]} */
   const read = (name) => {
     try {
-      const found = JSON.parse(PLACES[name]().getItem(`rissole-${name}-${store}`) ?? "");
+      const found = JSON.parse(PLACES[name]().getItem(`rissole-${KEYS[name]}-${store}`) ?? "");
       return Array.isArray(found) ? found.filter(isPicture).slice(0, CAP[name]) : [];
     } catch { return []; } // storage may be switched off: then nothing outlives the page
   };
 
-  const kept = { history: read("history"), favourites: read("favourites") };
+  const kept = { history: read("history"), favorites: read("favorites") };
 
   /** @type {(name: Name, pictures: Kept[]) => void} */
   const write = (name, pictures) => {
     kept[name] = pictures.slice(0, CAP[name]);
     try {
-      PLACES[name]().setItem(`rissole-${name}-${store}`, JSON.stringify(kept[name]));
+      PLACES[name]().setItem(`rissole-${KEYS[name]}-${store}`, JSON.stringify(kept[name]));
     } catch { /* as above, or full */ }
   };
 

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from rissole.app.about import card_facts, latent_picture
 from rissole.app.assets import texts
-from rissole.app.facts import card_facts, latent_picture
 from rissole.app.server import _footer
 
 
