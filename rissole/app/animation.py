@@ -68,7 +68,7 @@ def animated(
 
     Args:
         frames: pictures of one size.
-        kind: "gif", which everything shows, or "webp", smaller and with all colours.
+        kind: "gif", which everything shows, or "webp", smaller and with all colors.
         seconds: how long the frames but the last take together.
         hold: how long the last frame stays, in seconds.
         size: side of the result in pixels.

@@ -80,7 +80,7 @@ class Comparing:
         return [said.get(value) or f"{name} {spelled(value)}" for value in axis.values]
 
     def _pool(self, visit: Visit, neighbors: Any) -> list[int]:
-        """Neighbours to count from: those that are on, then what else the query finds."""
+        """Neighbors to count from: those that are on, then what else the query finds."""
         hits = hits_of(neighbors)
         on = [hit.get("id") for hit in hits if hit.get("on")]
         off = {hit.get("id") for hit in hits if not hit.get("on")}

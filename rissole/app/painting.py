@@ -18,10 +18,7 @@ from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
 from rissole.app.studio import QUIET, Studio
 from rissole.app.zerogpu import on_gpu
-from rissole.config import GRIDS, ORDERS, Recipe, RissoleError
-
-SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
-SLIDER_GUIDANCE = 6.0
+from rissole.config import Recipe, RissoleError
 
 
 class Painting:
@@ -171,7 +168,7 @@ class Painting:
 
 
 def section(page: Page) -> None:
-    """Lays out the canvas with its buttons, and the settings."""
+    """Lays out the canvas with its buttons."""
     pipe, said = page.studio.pipe, page.studio.words["canvas"]
     with gr.Column(elem_classes="rs-card"):
         with gr.Row(elem_id="rs-top"):
@@ -188,56 +185,6 @@ def section(page: Page) -> None:
             grid=pipe.defaults["grid"],
             size=pipe.image_size,
         )
-    with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
-        _choices(page, page.studio.words["settings"])
-        with gr.Row():
-            _sliders(page, page.studio.words["settings"])
-        with gr.Row():
-            _seed(page, page.studio.words["settings"])
-
-
-def _choices(page: Page, said: dict) -> None:
-    shipped = page.studio.pipe.defaults
-    page.order = gr.Radio(
-        [(said["orders"][name], name) for name in ORDERS],
-        value=shipped["order"],
-        label=said["order"],
-        info=said["orderInfo"],
-        elem_id="rs-order",
-    )
-    page.grid = gr.Radio(
-        [(said["grids"][str(size)], size) for size in GRIDS],
-        value=shipped["grid"],
-        label=said["grid"],
-        elem_id="rs-grid",
-    )
-
-
-def _sliders(page: Page, said: dict) -> None:
-    shipped = page.studio.pipe.defaults
-    page.steps = gr.Slider(
-        *(1, SLIDER_STEPS),
-        value=shipped["num_inference_steps"],
-        step=1,
-        label=said["steps"],
-        info=said["stepsInfo"],
-        elem_id="rs-steps",
-    )
-    page.guidance = gr.Slider(
-        *(0, SLIDER_GUIDANCE),
-        value=shipped["guidance_scale"],
-        step=0.1,
-        label=said["guidance"],
-        info=said["guidanceInfo"],
-        elem_id="rs-guidance",
-    )
-
-
-def _seed(page: Page, said: dict) -> None:
-    page.seed = gr.Number(
-        value=0, precision=0, label=said["seed"], info=said["seedInfo"], elem_id="rs-seed"
-    )
-    page.new_seed = gr.Checkbox(value=True, label=said["random"], elem_id="rs-new-seed")
 
 
 def wire(page: Page) -> None:

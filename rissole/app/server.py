@@ -19,7 +19,17 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
-from rissole.app import api, choose, compare, explain, memory, painting, presets, share
+from rissole.app import (
+    api,
+    choose,
+    compare,
+    controls,
+    explain,
+    memory,
+    painting,
+    presets,
+    share,
+)
 from rissole.app.about import card_facts
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
@@ -65,6 +75,7 @@ def build(sources: Sources) -> gr.Blocks:
                     choose.nearest(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
+                controls.section(page)
         with gr.Column(elem_id="rs-more"):
             share.section(page)
             compare.section(page)

@@ -13,12 +13,13 @@ import numpy as np
 
 from rissole.app.animation import animated, filmed
 from rissole.app.choose import rows_of, value_of
+from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
 from rissole.app.links import decode, layers, query_of
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
-from rissole.app.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
+from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.sheets import block_sheet
 from rissole.app.state import Picture, Query, Visit

@@ -61,8 +61,8 @@ def block_sheet(
 
     Args:
         image: the picture.
-        ids: neighbours, the columns of `attention`.
-        attention: (rows, cols, len(ids)); zero where a block did not see a neighbour.
+        ids: neighbors, the columns of `attention`.
+        attention: (rows, cols, len(ids)); zero where a block did not see a neighbor.
         picture: gives the picture of a database id.
         title: a line above all.
         tile: side of a block on the sheet in pixels.
@@ -72,7 +72,7 @@ def block_sheet(
     most = max(map(len, heard.values()), default=0)
     top, left, high = GAP + (28 if title else 0), side + 4 * GAP, tile + 20
     width = max(left + 44 + (1 + most) * (tile + GAP) + GAP, _width(title, 16) + 2 * GAP)
-    whole = -(-len(ids) // 2) * (2 * tile + 20)  # the neighbours, two in a row
+    whole = -(-len(ids) // 2) * (2 * tile + 20)  # the neighbors, two in a row
     height = top + max(side + GAP + whole, grid * grid * (high + GAP)) + GAP
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)

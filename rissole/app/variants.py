@@ -37,7 +37,7 @@ class Axis:
     """One setting and the values it takes.
 
     Attributes:
-        setting: a key of `SETTINGS`; "k" counts neighbours, the nearest first.
+        setting: a key of `SETTINGS`; "k" counts neighbors, the nearest first.
         values: 1 to `MAX_VALUES` of them.
     """
 
@@ -87,7 +87,7 @@ class Result:
 def variants(recipe: Recipe) -> dict[str, Recipe]:
     """The same query and seed in four ways, by the names of `VARIANTS`.
 
-    "published" paints blocks that do not see each other; "alone" has no neighbours (a guidance
+    "published" paints blocks that do not see each other; "alone" has no neighbors (a guidance
     scale of 0 leaves only the network's answer without any), otherwise as "parallel".
 
     Args:
@@ -108,7 +108,7 @@ def cross(recipe: Recipe, x: Axis, y: Axis, candidates: Sequence[int] = ()) -> l
     Args:
         recipe: whatever the axes leave alone is as here.
         x, y: two different settings.
-        candidates: neighbours to take the first k of, the nearest first; else those of `recipe`.
+        candidates: neighbors to take the first k of, the nearest first; else those of `recipe`.
 
     Raises:
         RissoleError: when both axes are one setting, or a value is out of range.

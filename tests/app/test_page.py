@@ -55,9 +55,9 @@ def test_stop_keeps_the_picture_so_far(visit, under_way):
     assert visit.words().startswith("Stopped at block")
     assert ended(under_way)
     assert page.locator("[data-state=active]").count() == 1  # nothing covers the unfinished block
-    page.wait_for_timeout(300)
+    visit.settle()
     kept = page.evaluate(DRAWN)
-    page.wait_for_timeout(700)
+    visit.settle()
     assert page.evaluate(DRAWN) == kept
 
     visit.set_steps(1)
@@ -102,7 +102,8 @@ def test_keys_find_stop_and_generate_in_turn(visit):
     page.keyboard.press("Enter")
     visit.wait_for("running")
     assert page.evaluate("document.activeElement.id") == "rs-stop"
-    page.wait_for_timeout(500)  # a key that is held down does not stop it at once
+    # a key that is held down does not stop it at once: so many frames take longer
+    page.wait_for_function("document.querySelector('.rs-pixels').dataset.frames > 12")
     page.keyboard.press("Enter")
     visit.wait_for("stopped")
     assert page.evaluate("document.activeElement.id") == "rs-generate"
@@ -199,7 +200,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     assert (canvas(page) == second).all()
     page.click(".rs-undo")
     page.locator(".rs-undo").wait_for(state="hidden")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert (canvas(page) == first).all()
     # the button that was pressed is gone, and the focus is not lost
     assert "rs-cell" in page.evaluate("document.activeElement.className")
@@ -222,7 +223,7 @@ def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
     page.keyboard.press("Escape")
     visit.wait_for("stopped")
     assert visit.words().startswith("Stopped at row 2, column 2, step")
-    page.wait_for_timeout(300)
+    visit.settle()
     moved = (canvas(page) != first).any(2)
     assert moved[32:64, 32:64].any()
     moved[32:64, 32:64] = False
@@ -268,7 +269,7 @@ def test_going_back_has_an_end(visit, monkeypatch):
     assert visit.overflow() <= 0
     page.click(".rs-undo")
     page.locator(".rs-undo").wait_for(state="hidden")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert (canvas(page) == seen[1]).all()
 
 
@@ -601,7 +602,10 @@ def test_repaint_several_blocks_and_compare(visit, pipe):
     assert not (first != second)[96:].any()  # blocks beside see a little of it when decoded
 
     page.click("[data-view=wipe]")
-    page.wait_for_timeout(100)
+    page.wait_for_function(
+        """() => document.querySelector(".rs-earlier").getContext("2d")
+          .getImageData(0, 0, 1, 1).data[3] === 255"""
+    )
     shown = page.evaluate(
         """() => [...document.querySelector(".rs-earlier").getContext("2d")
           .getImageData(0, 0, 128, 128).data]"""

@@ -104,15 +104,16 @@ def test_history_favorites_and_all_but_the_seed(visit):
 def test_history_has_an_end(visit):
     page = visit.page
     paint(visit, 1)
-    for _ in range(3):
+    for count in (11, 21, 24):
         # as if many were painted: each message with a link of its own is another picture
         page.evaluate(
             """() => { const frame = document.querySelector(".rs-kept img").src;
-            for (let n = 0; n < 10; n += 1) document.dispatchEvent(new CustomEvent("rissole:drawn",
-              { detail: { state: "done", link: `p=${Math.random()}`, seed: n, frame } })); }"""
+            for (let n = 0; n < 10; n += 1) window.rissole.tell("drawn",
+              { state: "done", link: `p=${Math.random()}`, seed: n, frame }); }"""
         )
-        page.wait_for_timeout(200)
-    assert kept(page).count() == 24
+        page.wait_for_function(
+            "(n) => document.querySelectorAll('[data-of=history] .rs-kept').length === n", arg=count
+        )
 
 
 def test_a_link_opens_the_same_picture(visit, pipe):
@@ -321,7 +322,7 @@ def test_stop_keeps_the_compared_pictures(visit):
     page.wait_for_selector(".rs-table [data-link]")
     page.click(".rs-halt")
     assert page.inner_text(".rs-compare .rs-said").startswith("Stopped. 1 of 4")
-    page.wait_for_timeout(500)
+    visit.settle()
     assert page.locator(".rs-table [data-link]").count() == 1
     assert download(page, ".rs-save").suggested_filename.endswith("-compare.png")
     paint(visit, 1)
