@@ -9,7 +9,7 @@ import torch
 
 from rissole import RissolePipeline
 from rissole.data.images import to_tensor
-from rissole.evaluation.report import seam_ratio
+from rissole.evaluation.seams import seam_ratio
 from rissole.storage.manifest import resolve, verify
 
 SEEDS = range(8)

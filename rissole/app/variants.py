@@ -16,7 +16,7 @@ from PIL import Image
 from rissole.app.links import layers
 from rissole.config import GRIDS, MAX_NEIGHBORS, ORDERS, Recipe, RissoleError
 from rissole.data.images import to_tensor
-from rissole.evaluation.report import seam_ratio
+from rissole.evaluation.seams import seam_ratio
 from rissole.pipeline import RissolePipeline
 
 VARIANTS = ("published", "alone", "sequential", "parallel")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rissole.config import RissoleError
+from rissole.experiments.machine import memory, peak_memory
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval import index as vectors
 from rissole.retrieval.index import VectorIndex
@@ -49,7 +47,7 @@ def measure_index(
         raise RissoleError(f"a benchmark needs 1000 entries at least, not {count}")
     dim = pipe.encoders["latent"].dim
     entry = 2 * (int(np.prod(pipe.database.latent_shape)) + 2 * dim)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary, _peak_memory() as peak:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary, peak_memory() as peak:
         work = Path(temporary)
         if shutil.disk_usage(work).free < 1.1 * count * entry:
             raise RissoleError(f"{count * entry / 1e9:.1f} GB of disk are needed in {work.parent}")
@@ -122,14 +120,14 @@ def _search(
     path: Path, info: dict[str, Any], queries: np.ndarray, truth: np.ndarray, latents: np.ndarray
 ) -> dict[str, Any]:
     """Opens the index as the pipeline does, and asks one query at a time."""
-    before, start = _memory(), time.perf_counter()
+    before, start = memory(), time.perf_counter()
     index = VectorIndex.load(path, info)
     opened = time.perf_counter() - start
     cold, warm = _ask(index, queries, latents), _ask(index, queries, latents)
     return {
         "recall_at_8_of_new_queries": round(vectors.recall_at(warm.ids, truth), 4),
         "open_ms": round(1000 * opened, 2),
-        "memory_for_searching_mb": round(_memory() - before, 1),
+        "memory_for_searching_mb": round(memory() - before, 1),
         "ms_per_query": _milliseconds(warm.search),
         "ms_per_query_p95": _milliseconds(warm.search, 0.95),
         "ms_to_read_8_latents": _milliseconds(warm.read),
@@ -167,47 +165,3 @@ def _exact_milliseconds(queries: np.ndarray, chunks: vectors.Chunks) -> float:
     start = time.perf_counter()
     vectors.exact_neighbors(queries[:8], chunks, 8)
     return round(1000 * (time.perf_counter() - start) / 8, 1)
-
-
-def _memory() -> float:
-    """Memory of this process in MB, without mapped files where that is known."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text())[1]) / 1000
-    import psutil
-
-    return psutil.Process().memory_info().rss / 1e6
-
-
-@contextmanager
-def _peak_memory() -> Iterator[dict[str, float]]:
-    """Highest `_memory` above that at the start, in `mb`, looked at five times a second."""
-    start, peak, done = _memory(), {"mb": 0.0}, threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.2):
-            peak["mb"] = max(peak["mb"], round(_memory() - start, 1))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
-
-
-def peak_rss() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would also count the process that started us: Linux keeps its maximum over exec
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
-    import psutil
-
-    info = psutil.Process().memory_info()
-    if hasattr(info, "peak_wset"):  # Windows
-        return info.peak_wset
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

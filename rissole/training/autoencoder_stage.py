@@ -1,7 +1,7 @@
 """Stages 1 and 2: the autoencoder, from scratch, without any downloaded perceptual network.
 
 First encoder and decoder learn to keep as much of a picture as the latent holds: squared and
-absolute differences, colour weighted up (eyes wash out otherwise). Two terms make the latents easy
+absolute differences, color weighted up (eyes wash out otherwise). Two terms make the latents easy
 to model: their batch mean and variance are drawn to 0 and 1, and a latent scaled down by two must
 decode to the picture scaled down by two (scale equivariance, arXiv 2502.14831).
 
@@ -50,7 +50,7 @@ class AutoencoderTraining:
     Attributes:
         batch_size: photos per step.
         peak_rate: highest learning rate of AdamW.
-        chroma: weight of colour differences against those of brightness.
+        chroma: weight of color differences against those of brightness.
         latent_noise: standard deviation of noise on the latents the decoder sees; what paints
             latents is never exact.
         gradients, features, adversary: weights of the decoder's terms in the second stage; feature

@@ -2,7 +2,7 @@
 
 VICReg (Bardes et al., arXiv 2105.04906) on two views of a photo. The views differ from the usual
 ones on purpose: a neighbor is useful when its blocks fit at their own place, so pictures are not
-mirrored, hardly moved and keep most of their colour; what the views hide from the network is noise,
+mirrored, hardly moved and keep most of their color; what the views hide from the network is noise,
 light, small shifts and a missing piece.
 """
 
@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from rissole.config import RissoleError
 from rissole.data.photos import split, to_float
-from rissole.evaluation.network import FeatureNetwork, blurred, vicreg
+from rissole.evaluation.augmentation import blurred
+from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec
 from rissole.retrieval.encoders import LearnedConfig, LearnedEncoder, QueryEncoder
+from rissole.training.representation import vicreg
 from rissole.training.trainer import (
     Budget,
     Progress,

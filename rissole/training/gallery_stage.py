@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
 from rissole.data.photos import split
-from rissole.evaluation.network import FeatureNetwork
-from rissole.evaluation.report import LinearClassifier, nearest, thumbnails, to_bytes, with_mirror
+from rissole.evaluation.classes import LinearClassifier
+from rissole.evaluation.copies import nearest, thumbnails, with_mirror
+from rissole.evaluation.network import FeatureNetwork, to_bytes
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
 from rissole.pipeline import default_scheduler, fast_dtype, write_bundle

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import train_features
 from rissole.experiments.baselines import BASELINES, BaselineConfig
 from rissole.models.denoiser import DenoiserConfig
 from rissole.training.autoencoder_stage import AutoencoderTraining
@@ -17,6 +16,7 @@ from rissole.training.denoiser_stage import DenoiserTraining
 from rissole.training.encoder_stage import train_encoder
 from rissole.training.gallery_stage import paint_gallery
 from rissole.training.latents_stage import make_latents
+from rissole.training.representation import train_features
 
 # what options give, or other stages
 ELSEWHERE = (

@@ -10,7 +10,7 @@ from gradio_client import Client
 from visiting import DRAWN, PHONE, WATCH, Visit, assert_canvas_shows, canvas, save, upload
 
 from rissole.data.images import read_recipe
-from rissole.evaluation.report import seam_ratio
+from rissole.evaluation.seams import seam_ratio
 
 STEP = 1 / 255  # the page knows 8 bits of each share
 

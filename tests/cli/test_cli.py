@@ -364,8 +364,8 @@ def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bu
     ],
 )
 def test_a_full_disk_is_one_line(error):
-    assert cli._explain(error) == str(error)
-    assert cli._explain(RuntimeError("shapes do not match")) is None  # a mistake of ours
+    assert cli.explain(error) == str(error)
+    assert cli.explain(RuntimeError("shapes do not match")) is None  # a mistake of ours
 
 
 def test_push_dry_run_verifies_and_lists(run, tiny_bundle, tmp_path):

@@ -17,7 +17,10 @@ from rissole.experiments.baselines import (
     paint_baseline,
     solver,
 )
-from rissole.experiments.comparison import Case, _kept, ablations, add_costs, compare, write_report
+from rissole.experiments.cases import Case, ablations
+from rissole.experiments.comparison import _kept, compare
+from rissole.experiments.costs import add_costs
+from rissole.experiments.tables import write_report
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.pipeline import default_scheduler
 from rissole.training.latents_stage import make_latents

@@ -12,8 +12,12 @@ from rissole import RissolePipeline
 from rissole.cli import main
 from rissole.config import RissoleError
 from rissole.data.photos import load_labelled, split
-from rissole.evaluation.report import LinearClassifier, nearest
-from rissole.experiments.comparison import Case, class_sheet, compare, write_report
+from rissole.evaluation.classes import LinearClassifier
+from rissole.evaluation.copies import nearest
+from rissole.experiments.cases import Case
+from rissole.experiments.comparison import compare
+from rissole.experiments.sheets import class_sheet
+from rissole.experiments.tables import write_report
 from rissole.storage.manifest import verify
 from rissole.training.gallery_stage import _queries, most, training_neighbors
 from rissole.training.latents_stage import make_latents, neighbor_table

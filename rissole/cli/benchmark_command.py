@@ -1,0 +1,66 @@
+"""`rissole benchmark`: size, speed and memory on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Annotated
+
+import typer
+
+from rissole.cli import options
+
+Runs = Annotated[int, typer.Option(help="Timed pictures, after one to warm up.")]
+Seed = Annotated[int, typer.Option(help="Seed of the first picture.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.", show_default="as torch chooses")]
+Entries = Annotated[
+    int | None,
+    typer.Option("--index", help="Measure retrieval instead, among so many synthetic entries."),
+]
+
+
+def benchmark(
+    bundle: options.Bundle = "cats-128",
+    as_json: options.AsJson = False,
+    runs: Runs = 5,
+    seed: Seed = 0,
+    k: options.Neighbors = None,
+    order: options.Order = None,
+    grid: options.Grid = None,
+    steps: options.Steps = None,
+    guidance_scale: options.Guidance = None,
+    threads: Threads = None,
+    entries: Entries = None,
+    database: options.Database = None,
+    device: options.Device = None,
+) -> None:
+    """Measure size, speed and memory on this machine; every figure is measured in this run."""
+    options.check_range("--runs", runs, 1, 1000)
+    options.check_range("--threads", threads, 1, 1024)
+    options.check_seeds(seed, runs)
+    use_threads(threads)
+    start = time.perf_counter()
+    pipe = options.load(bundle, database, device if entries is None else "cpu")
+    load_seconds = time.perf_counter() - start
+    if entries is None:
+        from rissole.experiments.painting_benchmark import measure_painting
+
+        settings = {"order": order, "grid": grid, "num_inference_steps": steps}
+        settings["guidance_scale"] = guidance_scale
+        figures = measure_painting(pipe, runs, seed, k, **settings)
+        report = {"bundle": bundle, "load_seconds": round(load_seconds, 4), **figures}
+    else:
+        from rissole.experiments.retrieval_benchmark import measure_index
+
+        report = {**measure_index(pipe, entries), "cpus": os.cpu_count()}
+    options.print_report(report, as_json)
+
+
+def use_threads(count: int | None) -> None:
+    """Lets torch and faiss compute on so many CPU threads."""
+    if count is not None:
+        import faiss
+        import torch
+
+        torch.set_num_threads(count)
+        faiss.omp_set_num_threads(count)

@@ -1,0 +1,89 @@
+"""`rissole evaluate`: measure painted pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rissole.cli import options
+from rissole.config import RissoleError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Images = Annotated[
+    str,
+    typer.Argument(
+        help="Folder of painted pictures, as `sample` writes; or a bundle, which paints some "
+        "first: its name, its folder, or owner/name on the Hub."
+    ),
+]
+Reference = Annotated[
+    str, typer.Option(help="Photos the model was trained on: a folder or parquet file(s).")
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="Network that compares pictures: a file made by `train --stage features`, or "
+        "inception-v3-compat (FID) and clip-vit-b-32, which are downloaded.",
+        show_default="needed for features and copies",
+    ),
+]
+HeldOut = Annotated[
+    str | None,
+    typer.Option(help="Photos not trained on.", show_default="every 20th of the reference"),
+]
+Measure = Annotated[str, typer.Option(help="What to measure, separated by commas.")]
+Size = Annotated[int, typer.Option(help="Side in pixels at which pictures are compared.")]
+Grid = Annotated[int, typer.Option(help="Blocks per side whose borders are examined.")]
+Samples = Annotated[int, typer.Option(help="How many pictures a bundle paints.")]
+Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
+
+
+def evaluate(
+    images: Images,
+    reference: Reference,
+    features: Features = None,
+    held_out: HeldOut = None,
+    measure: Measure = "features,seams,probe,copies",
+    size: Size = 128,
+    grid: Grid = 4,
+    samples: Samples = 1024,
+    seed: Seed = 0,
+    device: options.Device = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure painted pictures: likeness to photos, seams, coherence, copies.
+
+    Every figure comes with the same figure of photos that were not trained on.
+    """
+    parts = [part.strip() for part in measure.split(",")]
+    options.check_size(size)
+    options.check_range("--grid", grid, 1, 16)
+    if features is None and {"features", "copies"} & set(parts):
+        raise RissoleError("--features is needed to measure features or copies")
+    options.check_range("--samples", samples, 5, 100_000)
+    from rissole.data.photos import load_photos
+    from rissole.evaluation import network, report
+
+    report.check_parts(parts)
+    painted: str | Tensor = images
+    photos: str | Tensor = reference
+    if is_bundle(images):  # painting takes long: what is wrong with the rest shall be told before
+        options.check_seeds(seed, samples)
+        photos = load_photos(reference, size)
+        if features is not None:
+            network.load_features(features)
+        painted = report.paint_samples(options.load(images, None, device), samples, seed, size)
+    result = report.evaluate(
+        painted, photos, features or "", held_out=held_out, size=size, grid=grid, parts=parts,
+        seed=seed, device=options.fastest(device),
+    )  # fmt: skip
+    options.print_report(result, as_json)
+
+
+def is_bundle(images: str) -> bool:
+    """Whether to paint with it: the folder of a bundle, or what is no folder here."""
+    return (Path(images) / "manifest.json").is_file() or not Path(images).exists()

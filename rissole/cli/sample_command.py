@@ -1,0 +1,148 @@
+"""`rissole sample`: paint pictures."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rissole.cli import options
+from rissole.config import RissoleError
+
+if TYPE_CHECKING:
+    from rissole.pipeline import BlockStep, GenerationOutput
+
+NUMBERED = re.compile(r"%0?\d?d")
+
+Out = Annotated[
+    Path,
+    typer.Option(help="PNG to write; several become cat-0.png, cat-1.png, ... or cat-%03d.png"),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Same seed, same picture. Image i uses seed + i.", show_default="random"),
+]
+Query = Annotated[
+    Path | None, typer.Option(help="Picture whose nearest neighbors guide the painting.")
+]
+Item = Annotated[
+    int | None, typer.Option(help="Use the neighbors of this picture of the database.")
+]
+Text = Annotated[str | None, typer.Option(help="Words that the neighbors match; needs --clip.")]
+Named = Annotated[str | None, typer.Option(help="Name the neighbors yourself, such as 3,17,5.")]
+Only = Annotated[str | None, typer.Option(help="Only neighbors of this class.", show_default="all")]
+NumImages = Annotated[int, typer.Option(help="How many pictures to paint.")]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Branch, tag or commit of a bundle on the Hub.", show_default="main"),
+]
+
+
+def sample(
+    bundle: options.Bundle = "cats-128",
+    out: Out = Path("cat.png"),
+    seed: Seed = None,
+    query: Query = None,
+    item: Item = None,
+    text: Text = None,
+    neighbors: Named = None,
+    only: Only = None,
+    k: options.Neighbors = None,
+    order: options.Order = None,
+    grid: options.Grid = None,
+    steps: options.Steps = None,
+    guidance_scale: options.Guidance = None,
+    num_images: NumImages = 1,
+    database: options.Database = None,
+    encoder: options.Encoder = None,
+    clip: options.Clip = None,
+    revision: Revision = None,
+    device: options.Device = None,
+) -> None:
+    """Paint pictures and save them as PNG, each with the recipe that paints it again.
+
+    Without --query, --text, --item or --neighbors every picture starts from a random item of the
+    database.
+    """
+    chosen = one_query(query, text, item, neighbors, only)
+    paths = output_paths(out, num_images)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    options.check_seeds(seed, num_images)
+    settings = {"order": order, "grid": grid, "num_inference_steps": steps}
+    settings["guidance_scale"] = guidance_scale
+    from rissole.data.images import save_png
+
+    pipe = options.load(bundle, database, device, encoder=encoder, clip=clip, revision=revision)
+    k = pipe.defaults["k"] if k is None else k
+    named = "neighbors" in chosen
+    for own, path in enumerate(paths, seed):
+        start = time.perf_counter()
+        given = chosen if named else {"hits": pipe.retrieve(**chosen, k=k, seed=own)}
+        stream = pipe.stream(**given, **settings, seed=own)
+        output = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
+        save_png(output.images[0], path, output.recipe)
+        ids = ", ".join(map(str, output.recipe["neighbors"]))
+        seconds = time.perf_counter() - start
+        typer.echo(f"{path}  seed {own}  neighbors {ids}  {seconds:.1f} s")
+
+
+def one_query(
+    query: Path | None, text: str | None, item: int | None, neighbors: str | None, only: str | None
+) -> dict[str, Any]:
+    """The one way of choosing neighbors that was given, read and checked; empty for none."""
+    given = {"image": query, "text": text, "item": item, "neighbors": neighbors}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if len(chosen) > 1:
+        raise RissoleError("give only one of --query, --text, --item and --neighbors")
+    if only is not None and neighbors is not None:
+        raise RissoleError("give only one of --neighbors and --only")
+    if query is not None:
+        from rissole.data.images import load_image
+
+        chosen["image"] = load_image(query)
+    if neighbors is not None:
+        parts = [part.strip() for part in neighbors.split(",")]
+        if not all(re.fullmatch(r"\d{1,18}", part) for part in parts):
+            raise RissoleError(
+                f"--neighbors must be numbers such as 3,17,5, not {neighbors[:60]!r}"
+            )
+        chosen["neighbors"] = [int(part) for part in parts]
+    if only is not None:
+        chosen["label"] = only
+    return chosen
+
+
+def output_paths(out: Path, count: int) -> list[Path]:
+    """Where each picture goes, with the folder made; checked before any painting starts."""
+    options.check_range("--num-images", count, 1, 10_000)
+    options.png_path(out)
+    if NUMBERED.search(out.name):
+        names = [NUMBERED.sub(lambda m, i=i: m[0] % i, out.name) for i in range(count)]
+    elif count > 1:
+        names = [f"{out.stem}-{i}{out.suffix}" for i in range(count)]
+    else:
+        names = [out.name]
+    return [out.with_name(name) for name in names]
+
+
+def follow(stream: Iterator[BlockStep], title: str) -> GenerationOutput:
+    """Runs a painting to its end under a progress bar that counts denoising steps."""
+    from tqdm import tqdm
+
+    output = None
+    # disable=None: no bar where stderr is no terminal, so that logs and errors stay one line
+    with closing(stream), tqdm(desc=title, unit="step", leave=False, disable=None) as bar:
+        for step in stream:
+            bar.total = step.num_blocks * step.total_steps
+            if step.num_blocks > 1:
+                bar.set_postfix_str(f"block {step.index} of {step.num_blocks}", refresh=False)
+            bar.update()
+            output = step.output
+    assert output is not None  # the last step of a stream carries it
+    return output

@@ -1,0 +1,69 @@
+"""What a comparison paints: a row of its table each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
+
+GUIDANCE = (1.0, 1.3, 1.6, 2.0, 3.0)  # these two: what the ablations try
+STEPS = (5, 8, 12, 16, 20, 30, 50)
+UNPAINTED = ("photos", "reconstructions", "nearest neighbor")  # in place of a model
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: a model and how it is used.
+
+    Attributes:
+        name: shown in the table.
+        model: folder in the run, or "photos", "reconstructions" or "nearest neighbor".
+        order, grid, num_inference_steps, guidance_scale: as everywhere.
+        k: neighbors shown; 0 paints without.
+        neighbors: "nearest", or in their place "random" pictures, or random ones of the query's
+            "class", if photos have classes.
+    """
+
+    name: str
+    model: str = "denoiser"
+    order: str = "parallel"
+    grid: int = 4
+    num_inference_steps: int = NUM_INFERENCE_STEPS
+    guidance_scale: float = GUIDANCE_SCALE
+    k: int = 8
+    neighbors: str = "nearest"
+
+
+def methods(steps: int, guidance: float) -> list[Case]:
+    """The rows of the comparison, the block denoiser at the given settings."""
+    ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
+    return [
+        Case("photos, held out", "photos"),
+        Case("reconstructions", "reconstructions"),
+        ours,
+        replace(ours, name="rissole, 2x2 blocks", grid=2),
+        replace(ours, name="rissole, 1x1 block", grid=1),
+        replace(ours, name="rissole, sequential", order="sequential"),
+        replace(ours, name="rissole, independent", order="independent"),
+        Case("published", "published", "independent", 2, 1000, 1.0, 10),
+        Case("published, no retrieval", "published-no-retrieval", "independent", 2, 1000, 1.0, 0),
+        Case("whole image", "whole-image", "whole", 1, 50, 1.0, 0),
+        Case("whole image, retrieval", "whole-image-retrieval", "whole", 1, 50, guidance),
+        Case("nearest neighbor, decoded", "nearest neighbor"),
+    ]
+
+
+def ablations(steps: int, guidance: float) -> list[Case]:
+    """One change at a time to the block denoiser."""
+    ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
+    return [
+        ours,
+        *(replace(ours, name=f"k = {k}", k=k) for k in (1, 4, 16)),
+        replace(ours, name="no neighbors", k=0),
+        replace(ours, name="random pictures as neighbors", neighbors="random"),
+        replace(ours, name="random pictures of the class", neighbors="class"),
+        *(replace(ours, name=f"guidance {g}", guidance_scale=g) for g in GUIDANCE if g != guidance),
+        *(replace(ours, name=f"{n} steps", num_inference_steps=n) for n in STEPS if n != steps),
+        replace(ours, name="trained without halo", model="no-halo"),
+        replace(ours, name="trained without canvas", model="no-canvas"),
+    ]

@@ -1,0 +1,93 @@
+"""How long painting takes on this machine, and what it needs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any
+
+import torch
+
+from rissole.experiments.machine import peak_rss
+from rissole.pipeline import GenerationOutput, RissolePipeline
+
+
+def measure_painting(
+    pipe: RissolePipeline, runs: int, seed: int, k: int | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Paints pictures after one to warm up, and their first previews.
+
+    Args:
+        pipe: what to measure.
+        runs: timed pictures.
+        seed: of the first; the next has `seed + 1`.
+        k: neighbors of each; None takes the bundle's number.
+        settings: as for `RissolePipeline.stream`.
+
+    Returns:
+        Sizes, seconds, memory, and what they were measured with and on.
+    """
+    k = pipe.defaults["k"] if k is None else k
+
+    def paint(number: int) -> GenerationOutput:
+        output = pipe(pipe.retrieve(k=k, seed=number), **settings, seed=number)
+        if torch.accelerator.is_available():  # it is still at work when the call returns
+            torch.accelerator.synchronize()
+        return output
+
+    def preview(number: int) -> None:
+        hits = pipe.retrieve(k=k, seed=number)
+        with closing(pipe.stream(hits, **settings, seed=number)) as stream:
+            next(stream).preview.load()
+
+    output, numbers = paint(seed), range(seed, seed + runs)
+    seconds, previews = _seconds(paint, numbers), _seconds(preview, numbers)
+    parameters = pipe.num_parameters()
+    return {
+        "denoiser_parameters": parameters["denoiser"],
+        "autoencoder_parameters": parameters["autoencoder"],
+        "network_calls": output.network_calls,
+        "seconds_per_image": round(statistics.median(seconds), 4),
+        "seconds_per_image_min": round(min(seconds), 4),
+        "seconds_per_image_max": round(max(seconds), 4),
+        "first_preview_seconds": round(statistics.median(previews), 4),
+        "first_preview_seconds_max": round(max(previews), 4),
+        "runs": runs,
+        **_machine(pipe),
+        "settings": {
+            **{name: output.recipe[name] for name in settings},
+            "k": len(output.recipe["neighbors"]),
+            "image_size": pipe.image_size,
+            "database_items": len(pipe.database),
+        },
+    }
+
+
+def _seconds(call: Callable[[int], Any], numbers: Iterable[int]) -> list[float]:
+    """How long a call takes for each of some numbers."""
+    taken = []
+    for number in numbers:
+        start = time.perf_counter()
+        call(number)
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def _machine(pipe: RissolePipeline) -> dict[str, Any]:
+    """Memory that was taken, and what computed."""
+    weights = next(pipe.denoiser.parameters())
+    device, cuda = weights.device, weights.is_cuda
+    return {
+        "peak_rss_mb": round(peak_rss() / 2**20, 1),
+        "peak_gpu_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if cuda else 0.0,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
