@@ -163,7 +163,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     first, recipe = canvas(page), save(page)
 
     page.get_by_label("2 × 2").check()  # the picture on show keeps its own grid
-    page.click(".rs-switch >> nth=1")  # the repaint takes the neighbours that are on now
+    page.click(".rs-switch >> nth=1")  # the repaint takes the neighbors that are on now
     page.click("[data-at='13']")
     page.click(".rs-repaint")
     page.wait_for_selector(".rs-words:has-text('Row 4, column 2 repainted in')")
@@ -175,7 +175,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     assert (new["init"], new["blocks"], new["grid"]) == (recipe, [[3, 1]], 4)
     assert set(new["neighbors"]) < set(recipe["neighbors"])
     assert page.locator(".rs-tile").count() == len(recipe["neighbors"]) - 1
-    page.click("[data-at='1']")  # painted before, with one neighbour more
+    page.click("[data-at='1']")  # painted before, with one neighbor more
     assert page.locator(".rs-percent").count() == len(recipe["neighbors"])
 
     page.keyboard.press("r")
@@ -337,7 +337,7 @@ def test_inspect_a_block(visit, pipe):
     assert page.inner_text(".rs-focus-why").startswith(f"{out.network_calls} network calls, ")
     assert page.inner_text(".rs-focus-why").endswith("for 16 blocks together")
 
-    page.click(".rs-tile-pick >> nth=1")  # another neighbour, large
+    page.click(".rs-tile-pick >> nth=1")  # another neighbor, large
     assert page.inner_text(".rs-other figcaption").startswith(f"Picture {out.neighbors[1]}:")
 
 
@@ -408,14 +408,14 @@ def test_a_block_by_itself_tells_its_own_cost(visit):
     assert visit.page.inner_text(".rs-focus-why").endswith("for this block")
 
 
-# ---- neighbours of single blocks -----------------------------------------------------------------
+# ---- neighbors of single blocks -----------------------------------------------------------------
 
 
 def own(page) -> dict:
     return save(page)["block_neighbors"]
 
 
-def test_drag_a_neighbour_onto_a_block(visit):
+def test_drag_a_neighbor_onto_a_block(visit):
     page, hits = visit.page, visit.hits()
     drag(page, ".rs-hit-pick >> nth=1", "[data-at='6']")
     assert page.locator("[data-at='6'] .rs-badge").count() == 1
@@ -439,7 +439,7 @@ def drag(page, source: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
-def test_tap_a_neighbour_then_blocks(visit):
+def test_tap_a_neighbor_then_blocks(visit):
     page, hits = visit.page, visit.hits()
     page.tap(".rs-hit-pick >> nth=2")
     page.tap(".rs-goto")
@@ -460,7 +460,7 @@ def test_tap_a_neighbour_then_blocks(visit):
     assert page.locator(".rs-badge").count() == 1
 
 
-def test_give_a_neighbour_with_keys(visit):
+def test_give_a_neighbor_with_keys(visit):
     page, hits = visit.page, visit.hits()
     page.focus(".rs-hit-pick >> nth=0")
     page.keyboard.press("Enter")
@@ -476,7 +476,7 @@ def test_give_a_neighbour_with_keys(visit):
     assert page.locator(".rs-badge").count() == 0
 
 
-def test_another_grid_clears_the_neighbours_of_blocks(visit):
+def test_another_grid_clears_the_neighbors_of_blocks(visit):
     page = visit.page
     drag(page, ".rs-hit-pick >> nth=1", "[data-at='15']")
     page.get_by_label("2 × 2").check()
@@ -484,10 +484,10 @@ def test_another_grid_clears_the_neighbours_of_blocks(visit):
     assert page.locator(".rs-badge").count() == 0
 
 
-# ---- neighbours ----------------------------------------------------------------------------------
+# ---- neighbors ----------------------------------------------------------------------------------
 
 
-def test_a_pinned_neighbour_survives_a_search(visit, pipe):
+def test_a_pinned_neighbor_survives_a_search(visit, pipe):
     page = visit.page
     page.click("[data-item='5']")
     page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
@@ -503,7 +503,7 @@ def test_a_pinned_neighbour_survives_a_search(visit, pipe):
     assert page.inner_text(".rs-score >> nth=0") == f"{score:.2f}"
 
 
-def test_add_move_and_remove_neighbours(visit):
+def test_add_move_and_remove_neighbors(visit):
     page = visit.page
     page.click("[data-item='5']")
     page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
@@ -524,7 +524,7 @@ def test_add_move_and_remove_neighbours(visit):
     assert save(page)["neighbors"] == [fresh[0], *hits[1:], fresh[1]]
 
 
-def test_near_duplicates_k_and_the_last_neighbour(visit, monkeypatch):
+def test_near_duplicates_k_and_the_last_neighbor(visit, monkeypatch):
     page = visit.page
     monkeypatch.setattr("rissole.app.choose.NEAR", -1.0)
     page.click("[data-item='5']")
@@ -557,7 +557,7 @@ def test_the_gallery_scrolls_and_obeys_keys(visit):
     assert page.get_attribute("[data-item='22']", "aria-selected") == "true"
 
 
-def test_more_like_this_and_search_from_a_neighbour(visit, pipe):
+def test_more_like_this_and_search_from_a_neighbor(visit, pipe):
     page = visit.page
     visit.paint()
     recipe = save(page)

@@ -182,7 +182,7 @@ def test_a_dropped_png_brings_everything_back(visit, pipe):
 
     page.get_by_label("New seed every time").check()
     page.get_by_label("New seed every time").uncheck()
-    paint(visit)  # the settings alone paint it again: the blocks have kept their neighbours
+    paint(visit)  # the settings alone paint it again: the blocks have kept their neighbors
     assert (canvas(page) == np.asarray(out.images[0])).all()
 
 
@@ -368,7 +368,7 @@ def test_the_facts_of_the_model_are_in_view(visit, pipe):
     facts = visit.page.inner_text(".rs-facts")
     assert pipe.fingerprint in facts
     assert pipe.database.fingerprint in facts
-    assert "24 pictures: colours" in facts
+    assert "24 pictures: colors" in facts
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
