@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from rissole.app.links import layers
 from rissole.config import Recipe, RissoleError
-from rissole.pipeline import BlockStep, RissolePipeline
+from rissole.outputs import BlockStep
+from rissole.pipeline import RissolePipeline
 
 MAX_FRAMES = 48
 KINDS = {"gif": "GIF", "webp": "WEBP"}
@@ -42,10 +42,10 @@ def filmed(
     Raises:
         RissoleError: before anything is painted.
     """
-    parts, output = layers(recipe), None
+    parts, output = recipe.layers, None
     each = max(1, limit // len(parts))
     for place, layer in enumerate(parts):
-        for step in pipe.stream(**{**layer.to_dict(), "init": output}):
+        for step in pipe.stream(layer, init=output):
             number, total = _place(step)
             shown = step.preview if number in sampled(total, each) else None
             yield (place + number / total) / len(parts), shown

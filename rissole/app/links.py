@@ -7,11 +7,12 @@ the weights and of the database, then one `p` for the picture and one more for e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 from rissole.config import MAX_REPAINTS, ORDERS, Recipe, RissoleError
+from rissole.request import SHIPPED
 
 MAX_LINK = 6000  # characters; browsers and servers carry at least this many
 DAMAGED = "the link is damaged, or not one of this app"
@@ -21,14 +22,6 @@ _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "b
 _NUMBERS = re.compile(r"\d{1,19}(\.\d{1,19})*", re.ASCII)
 
 
-def layers(recipe: Recipe) -> list[Recipe]:
-    """The whole picture a recipe starts from, then every repaint upon it, `recipe` itself last."""
-    found = [recipe]
-    while found[0].init is not None:
-        found.insert(0, found[0].init)
-    return found
-
-
 def encode(recipe: Recipe, item: int | None = None) -> str:
     """A recipe as a compact query string, without the question mark; `decode` reads it.
 
@@ -36,13 +29,18 @@ def encode(recipe: Recipe, item: int | None = None) -> str:
         recipe: what to pass on.
         item: the database picture that was searched with, to show it again (`query_of`).
     """
-    parts = [f"b={recipe.bundle}", f"d={recipe.database}"]
-    parts += [] if item is None else [f"q={item}"]
-    return "&".join(parts + [f"p={_layer(layer)}" for layer in layers(recipe)])
+    origin = {"b": recipe.bundle, "d": recipe.database, "q": item}
+    parts = [f"{name}={value}" for name, value in origin.items() if value is not None]
+    return "&".join(parts + [f"p={_layer(layer)}" for layer in recipe.layers])
 
 
-def decode(link: str) -> Recipe:
+def decode(link: Any, defaults: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe of a query string, or of a whole address with one.
+
+    Args:
+        link: it may come from anywhere.
+        defaults: settings for those that it leaves out, as a bundle has them; our own leave out
+            none.
 
     Raises:
         RissoleError: one line, whatever was given.
@@ -51,20 +49,21 @@ def decode(link: str) -> Recipe:
     texts = [value for name, value in pairs if name == "p"]
     if not 1 <= len(texts) <= MAX_REPAINTS + 1:
         raise RissoleError(DAMAGED)
+    usual = {name: value for name, value in (defaults or {}).items() if name in SHIPPED}
     origin = {"bundle": dict(pairs).get("b"), "database": dict(pairs).get("d")}
-    recipe = None
-    for text in texts:
-        recipe = Recipe.validated(**origin, **_settings(text), init=recipe)
+    recipe = Recipe.validated(**usual | origin | _settings(texts[0]))
+    for text in texts[1:]:
+        recipe = Recipe.validated(**usual | origin | _settings(text), init=recipe)
     return recipe
 
 
-def query_of(link: str) -> int | None:
+def query_of(link: Any) -> int | None:
     """The database picture that a link names as the query, if any."""
     text = dict(_pairs(link)).get("q", "")
     return int(text) if _NUMBERS.fullmatch(text) and text.isdigit() else None
 
 
-def _pairs(link: str) -> list[tuple[str, str]]:
+def _pairs(link: Any) -> list[tuple[str, str]]:
     if not isinstance(link, str) or len(link) > MAX_LINK:
         raise RissoleError(DAMAGED)
     return parse_qsl(link.rpartition("?")[2].partition("#")[0])

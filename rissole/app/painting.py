@@ -15,7 +15,7 @@ from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
 from rissole.app.page import Page
 from rissole.app.parts import component, heading, telling
-from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
+from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
 from rissole.app.studio import QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
@@ -72,7 +72,9 @@ class Painting:
             blocks = checked(*values, blocks=asked, init=checked(*values)).blocks
             own = self._own(neighbors, last.grid)
             own = {at: ids for at, ids in own.items() if at in blocks}
-            init = rebased(beneath(last, blocks), self.studio.of(visit).pipe.database.fingerprint)
+            # the database may have got pictures of the visitor since, behind all that were there
+            pipe, init = self.studio.of(visit).pipe, beneath(last, blocks)
+            init = init.stamped(pipe.fingerprint, pipe.database.fingerprint)
             recipe = checked(*values, own, blocks, init)
             yield from self.frames(recipe, replace(visit, pictures=kept))
 

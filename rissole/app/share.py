@@ -16,7 +16,7 @@ from rissole.app.choose import rows_of, value_of
 from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
-from rissole.app.links import decode, layers, query_of
+from rissole.app.links import decode, query_of
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
 from rissole.app.painting import Painting
@@ -38,7 +38,7 @@ class Sharing:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         self.words, self.painting = studio.words["share"], Painting(studio)
-        self.remembering = Remembering(studio)
+        self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
         self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
@@ -52,7 +52,7 @@ class Sharing:
 
         def frames() -> Iterator[tuple]:
             link, fresh = getattr(event, "link", None), bool(getattr(event, "fresh", False))
-            recipe, item = decode(link), query_of(link)
+            recipe, item = decode(link, self.defaults), query_of(link)
             there = self._checked(visit, recipe, item)
             query = None if item is None else Query(item=item)
             yield from self._put_back(recipe, there, visit, query, fresh)
@@ -114,7 +114,7 @@ class Sharing:
 
     def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         """Paints a recipe with all that it was painted upon; yields as `Painting.frames` does."""
-        for layer in layers(recipe):
+        for layer in recipe.layers:
             with contextlib.closing(self.painting.frames(layer, visit)) as frames:
                 for message, path, changed in frames:
                     going_on = {} if layer is recipe else {"state": "running"}
@@ -142,7 +142,7 @@ class Sharing:
         ids, score, here = list(recipe.neighbors), {}, self.studio.of(visit)
         if query is not None:
             near = query.image if query.item is None else query.item
-            score = dict(zip(ids, here.pipe.similarity(near, ids), strict=True))
+            score = dict(zip(ids, here.pipe.retriever.similarity(near, ids), strict=True))
             ids.sort(key=lambda item: -score[item])
         hits = [{**row, "on": True} for row in rows_of(here.pipe, ids, score)]
         return value_of(here, query, hits, recipe.to_dict()["block_neighbors"])
@@ -152,7 +152,7 @@ class Sharing:
     def film(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """The painting of a link as an animated GIF; yields what the shelf is told."""
         with clear_errors(self.errors):
-            recipe = decode(getattr(event, "link", None))
+            recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             frames, throttle = [], Throttle(4)
             for done, frame in self.painted(recipe, there):
@@ -168,7 +168,7 @@ class Sharing:
     def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""
         with clear_errors(self.errors):
-            recipe = decode(getattr(event, "link", None))
+            recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             yield {"job": "sheet", "done": 0}
             shown = self._picture(recipe, there)

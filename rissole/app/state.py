@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rissole.config import Recipe
-from rissole.pipeline import BlockStep, GenerationOutput
+from rissole.outputs import BlockStep, GenerationOutput
 
 PICTURES_KEPT = 8  # of each visit, to go back to; some 70 KB each
 
@@ -59,7 +59,7 @@ class Picture:
     @property
     def recipe(self) -> Recipe:
         """What paints it again."""
-        return Recipe.from_dict(self.output.recipe)
+        return self.output.checked[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,18 +130,11 @@ def shares_of(
     return merged(before, step.neighbors, step.attention_map, recipe.blocks, recipe.grid)
 
 
-def rebased(recipe: Recipe | None, database: str) -> Recipe | None:
-    """The same recipe in a database that begins with all pictures of its own."""
-    if recipe is None:
-        return None
-    return replace(recipe, database=database, init=rebased(recipe.init, database))
-
-
 def beneath(recipe: Recipe, blocks: Sequence[Block]) -> Recipe:
     """What to repaint blocks on: the picture, or the one before where it changed only those.
 
     What was in a block has no effect on what is painted there, so that trying the same blocks
     again and again makes no longer recipe.
     """
-    again = recipe.init is not None and set(recipe.blocks) <= set(blocks)
-    return recipe.init if again else recipe
+    again = set(recipe.blocks) <= set(blocks)
+    return recipe.init if recipe.init is not None and again else recipe

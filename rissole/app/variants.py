@@ -13,7 +13,6 @@ from typing import Any
 
 from PIL import Image
 
-from rissole.app.links import layers
 from rissole.config import GRIDS, MAX_NEIGHBORS, ORDERS, Recipe, RissoleError
 from rissole.data.images import to_tensor
 from rissole.evaluation.seams import seam_ratio
@@ -93,7 +92,7 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     Args:
         recipe: of a picture; of one with repaints the picture before them counts.
     """
-    base = layers(recipe)[0]
+    base = recipe.layers[0]
     return {
         "published": replace(base, order="independent"),
         "alone": replace(base, order="parallel", guidance_scale=0.0),
@@ -115,7 +114,7 @@ def cross(recipe: Recipe, x: Axis, y: Axis, candidates: Sequence[int] = ()) -> l
     """
     if x.setting == y.setting:
         raise RissoleError("choose two different settings to compare")
-    base, pool = layers(recipe)[0], tuple(candidates) or layers(recipe)[0].neighbors
+    base, pool = recipe.layers[0], tuple(candidates) or recipe.layers[0].neighbors
     return [
         [_with(_with(base, y.setting, row, pool), x.setting, column, pool) for column in x.values]
         for row in y.values
@@ -141,7 +140,7 @@ def run(
         )
     for index, recipe in enumerate(recipes):
         began = time.perf_counter()
-        for step in pipe.stream(**recipe.to_dict()):
+        for step in pipe.stream(recipe):
             if step.output is None:
                 done = (step.index - 1 + step.step / step.total_steps) / step.num_blocks
                 yield index, done, None

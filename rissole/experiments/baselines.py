@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from rissole.blocks import crop_blocks, stitch
 from rissole.config import RissoleError
-from rissole.models.denoiser import SavedNetwork
+from rissole.models.saving import SavedNetwork
 
 BASELINES = ("published", "published-no-retrieval", "whole-image", "whole-image-retrieval")
 PUBLISHED_GRID = 2

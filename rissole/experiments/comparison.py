@@ -36,10 +36,12 @@ from rissole.experiments.baselines import (
     solver,
 )
 from rissole.experiments.cases import UNPAINTED, Case
+from rissole.loading import fast_dtype
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
-from rissole.pipeline import default_scheduler, fast_dtype
-from rissole.sampling import canvas_noise, is_guided, set_levels
+from rissole.models.scheduler import default_scheduler
+from rissole.sampling import canvas_noise
+from rissole.sampling import network_calls as calls_of
 from rissole.storage.files import save_tensors
 from rissole.training.gallery_stage import CPU_BATCH, decode_bytes, paint_many, training_neighbors
 from rissole.training.latents_stage import read_latents
@@ -159,11 +161,8 @@ def network_calls(case: Case) -> int:
     if case.model in BASELINES:
         blocks = PUBLISHED_GRID**2 if case.model.startswith("published") else 1  # one after another
         return steps * blocks * (1 + (case.guidance_scale != 1))
-    scheduler = default_scheduler()
-    set_levels(scheduler, steps)
-    levels = scheduler.sigmas[:-1].tolist()
-    guided = sum(case.k > 0 and is_guided(level, case.guidance_scale) for level in levels)
-    return (steps + guided) * (case.grid**2 if case.order == "sequential" else 1)
+    groups = case.grid**2 if case.order == "sequential" else 1
+    return calls_of(default_scheduler(), steps, case.guidance_scale if case.k else 1.0, groups)
 
 
 def paint_latents(model: Denoiser | Baseline, case: Case, neighbors: Tensor, seed: int) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, ConfigMixin, VQModel
@@ -21,8 +22,6 @@ from torch import Tensor, nn
 
 from rissole.config import RissoleError
 from rissole.storage.files import save_tensors
-
-CLASSES = {c.__name__: c for c in (AutoencoderTiny, AutoencoderKL, VQModel)}
 
 
 def tiny_autoencoder(
@@ -56,6 +55,11 @@ class PixelSpace(nn.Module, ConfigMixin):
         self.nothing = nn.Parameter(torch.empty(0), requires_grad=False)
 
     @classmethod
+    def from_pretrained(cls, folder: str | Path, **_: Any) -> PixelSpace:
+        """Reads what `save_config` wrote; there are no weights."""
+        return cls.from_config(cls.load_config(folder))
+
+    @classmethod
     def fit(cls, photos: Tensor) -> PixelSpace:
         """Measures the scale on uint8 photos (N, 3, S, S)."""
         values = photos[:4096].float().div(127.5).sub(1)
@@ -68,6 +72,13 @@ class PixelSpace(nn.Module, ConfigMixin):
     def decode(self, latents: Tensor) -> DecoderOutput:
         """The latents themselves."""
         return DecoderOutput(sample=latents)
+
+
+# what a bundle's autoencoder may be, by class name; another one that encodes and decodes as these
+# do, and has their `config`, is added with `AUTOENCODERS["ItsName"] = ItsName`
+AUTOENCODERS: dict[str, type[Any]] = {
+    c.__name__: c for c in (AutoencoderTiny, AutoencoderKL, VQModel, PixelSpace)
+}
 
 
 class Codec(nn.Module):
@@ -94,9 +105,7 @@ class Codec(nn.Module):
         """
         try:
             name = json.loads((Path(folder) / "config.json").read_text())["_class_name"]
-            if name == PixelSpace.__name__:
-                return cls(PixelSpace.from_config(PixelSpace.load_config(folder)))
-            model = CLASSES[name].from_pretrained(folder, use_safetensors=True)
+            model = AUTOENCODERS[name].from_pretrained(folder, use_safetensors=True)
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise RissoleError(f"no usable autoencoder in {Path(folder).name}/: {error}") from error
         return cls(model.eval().requires_grad_(False))
@@ -127,7 +136,7 @@ class Codec(nn.Module):
         return self.model.config.latent_channels
 
     @property
-    def factor(self) -> int:
+    def vae_scale_factor(self) -> int:
         """Pixels per latent cell, along one side."""
         if isinstance(self.model, PixelSpace):
             return 1

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from rissole.blocks import crop_windows, inner, per_cell
-from rissole.models.denoiser import Denoiser, DenoiserConfig, State
+from rissole.models.denoiser import Denoiser, DenoiserConfig
+from rissole.models.interface import State
 from rissole.training.trainer import (
     Budget,
     draw,

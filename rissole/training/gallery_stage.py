@@ -20,13 +20,14 @@ from rissole.data.photos import split
 from rissole.evaluation.classes import LinearClassifier
 from rissole.evaluation.copies import nearest, thumbnails, with_mirror
 from rissole.evaluation.network import FeatureNetwork, to_bytes
+from rissole.loading import fast_dtype, write_bundle
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
-from rissole.pipeline import default_scheduler, fast_dtype, write_bundle
+from rissole.models.scheduler import default_scheduler
 from rissole.retrieval.database import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
-from rissole.sampling import Conditions, canvas_noise, paint
+from rissole.sampling import Plan, canvas_noise, paint
 from rissole.storage.manifest import staged, write_manifest
 from rissole.training.latents_stage import read_latents
 
@@ -75,15 +76,11 @@ def paint_many(
             features = model.encode_neighbors(shown)
         visible = torch.full((b, grid, grid, max(k, 1)), k > 0, device=weights.device)
         noise = [canvas_noise(seed + start + i, tuple(neighbors.shape[2:])) for i in range(b)]
-        steps = paint(
-            model,
-            scheduler,
-            torch.stack(noise).to(weights.device),
-            Conditions(features, visible, guidance_scale if k else 1.0),
-            order=order,
-            num_inference_steps=num_inference_steps,
-        )
-        for step in steps:
+        plan = Plan(
+            torch.stack(noise).to(weights.device), features, visible,
+            guidance_scale if k else 1.0, num_inference_steps, order,
+        )  # fmt: skip
+        for step in paint(model, scheduler, plan):
             last = step.estimate
         parts.append(last.cpu())
     return torch.cat(parts)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rissole.models.denoiser import SavedNetwork
+from rissole.models.saving import SavedNetwork
 from rissole.storage.files import save_tensors, write_atomic
 from rissole.training.graphs import Replay
 

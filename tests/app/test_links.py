@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rissole.app.links import MAX_LINK, decode, encode, layers, query_of
+from rissole.app.links import MAX_LINK, decode, encode, query_of
 from rissole.config import MAX_REPAINTS, Recipe, RissoleError
 
 BASE = Recipe.validated(
@@ -44,11 +44,13 @@ def test_a_link_may_name_the_query():
         assert query_of(other) is None
 
 
-def test_layers_lead_from_the_picture_to_the_last_repaint():
-    recipe = repainted(BASE, 3)
-    found = layers(recipe)
-    assert (found[0], found[-1], len(found)) == (BASE, recipe, 4)
-    assert [layer.init for layer in found[1:]] == found[:-1]
+def test_what_a_link_leaves_out_is_as_in_the_bundle(pipe):
+    usual = {**pipe.defaults, "grid": 2, "guidance_scale": 3.0}
+    recipe = decode("p=n3.5~s1&p=n3~g2~r0.1", usual)
+    assert (recipe.guidance_scale, recipe.grid, recipe.init.grid) == (3.0, 2, 2)
+    assert (recipe.bundle, recipe.database) == (None, None)
+    assert decode(encode(recipe)) == recipe
+    assert not {"b", "d", "q"} & {part[0] for part in encode(recipe).split("&")}
 
 
 @pytest.mark.parametrize(
@@ -86,5 +88,5 @@ def test_a_bad_link_is_refused_in_one_line(link, said):
 def test_a_link_paints_the_same_pixels(pipe):
     out = pipe(neighbors=[3, 5], seed=9, num_inference_steps=2)
     again = pipe(neighbors=[7], init=out, blocks=[(1, 2)], seed=4, num_inference_steps=2)
-    same = pipe(**decode(encode(Recipe.from_dict(again.recipe))).to_dict())
+    same = pipe(**decode(encode(again.checked[0])).to_dict())
     assert (np.asarray(same.images[0]) == np.asarray(again.images[0])).all()

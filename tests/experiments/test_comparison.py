@@ -22,7 +22,7 @@ from rissole.experiments.comparison import _kept, compare
 from rissole.experiments.costs import add_costs
 from rissole.experiments.tables import write_report
 from rissole.models.autoencoder import Codec, tiny_autoencoder
-from rissole.pipeline import default_scheduler
+from rissole.models.scheduler import default_scheduler
 from rissole.training.latents_stage import make_latents
 from rissole.training.presets import train_preset
 from rissole.training.trainer import Budget

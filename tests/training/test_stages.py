@@ -15,7 +15,8 @@ from rissole.config import RissoleError
 from rissole.data.photos import load_photos, split
 from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
-from rissole.models.denoiser import Denoiser, DenoiserConfig, State
+from rissole.models.denoiser import Denoiser, DenoiserConfig
+from rissole.models.interface import State
 from rissole.training.autoencoder_stage import AutoencoderTraining, train_autoencoder, train_decoder
 from rissole.training.denoiser_stage import DenoiserTraining, Sampler, loss_mask, train_denoiser
 from rissole.training.gallery_stage import choose, realism, too_near
