@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import SchedulerMixin
 
 from rissole.config import RissoleError
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import load_denoiser
 from rissole.models.interface import BlockDenoiser
-from rissole.models.scheduler import load_scheduler, prediction_of
+from rissole.models.scheduler import Scheduler, load_scheduler, prediction_of
 from rissole.retrieval.database import IN_BUNDLE, Database, open_database
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import ClipEncoder, LearnedEncoder, QueryEncoder
@@ -39,7 +38,7 @@ class Parts(NamedTuple):
 
     codec: Codec
     denoiser: BlockDenoiser
-    scheduler: SchedulerMixin
+    scheduler: Scheduler
     embedding: LatentEmbedding
 
 
@@ -94,7 +93,7 @@ def write_bundle(
     folder: Path,
     codec: Codec,
     denoiser: BlockDenoiser,
-    scheduler: SchedulerMixin,
+    scheduler: Scheduler,
     embedding: LatentEmbedding,
     config: dict[str, Any],
     card: str | None = None,
@@ -160,7 +159,7 @@ def open_bundle_database(folder: Path | None, other: str | Path | None = None) -
     return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
 
 
-def check_fit(denoiser: BlockDenoiser, scheduler: SchedulerMixin, database: Database) -> None:
+def check_fit(denoiser: BlockDenoiser, scheduler: Scheduler, database: Database) -> None:
     """Raises RissoleError unless a scheduler and a database are ones for a denoiser."""
     wanted, answered = prediction_of(scheduler).name, denoiser.prediction_type
     if wanted != answered:

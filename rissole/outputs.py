@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -122,6 +123,13 @@ class BlockStep:
         """Where each of `neighbors` stands among those the network saw, which are in order."""
         seen = sorted(self.neighbors)
         return [seen.index(i) for i in self.neighbors]
+
+
+def last_output(steps: Iterable[BlockStep]) -> GenerationOutput:
+    """Runs to the end; what the last step carries."""
+    output = deque(steps, maxlen=1)[0].output
+    assert output is not None
+    return output
 
 
 class Decoder(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
@@ -20,7 +18,8 @@ from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
 from rissole.data.images import ImageSource, to_pil
 from rissole.models.autoencoder import Codec
 from rissole.models.interface import BlockDenoiser
-from rissole.outputs import BlockStep, GenerationOutput, Previews
+from rissole.models.scheduler import Scheduler
+from rissole.outputs import BlockStep, GenerationOutput, Previews, last_output
 from rissole.request import Init, Origin, checked_recipe
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.embedding import LatentEmbedding
@@ -43,7 +42,7 @@ class RissolePipeline:
         self,
         codec: Codec,
         denoiser: BlockDenoiser,
-        scheduler: SchedulerMixin,
+        scheduler: Scheduler,
         embedding: LatentEmbedding,
         database: Database,
         config: dict[str, Any],
@@ -124,8 +123,9 @@ class RissolePipeline:
         """
         where = self.device if device is None else loading.device_of(device)
         self.denoiser.to(where, torch_dtype)
-        for part in (self.codec, *self.retriever.encoders.values()):
-            part.to(where)
+        self.codec.to(where)
+        for encoder in self.retriever.encoders.values():
+            encoder.to(where)
         return self
 
     def with_database(self, database: str | Path | Database) -> RissolePipeline:
@@ -261,7 +261,7 @@ class RissolePipeline:
         outputs = []
         for number in range(num_images):
             steps = self._paint(replace(first, seed=first.seed + number), init)
-            outputs.append(deque(steps, maxlen=1)[0].output)
+            outputs.append(last_output(steps))
         return GenerationOutput.joined(outputs)
 
     def stream(

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin
 from torch import Tensor
 
 from rissole.blocks import blend, crop_blocks, inner, per_cell, stitch
 from rissole.config import Recipe, RissoleError
 from rissole.models.interface import BlockDenoiser, State
-from rissole.models.scheduler import levels_of, prediction_of, started
+from rissole.models.scheduler import Scheduler, levels_of, prediction_of, started
 
 # guidance acts between these noise levels; elsewhere it costs variety or does nothing
 # (arXiv 2404.07724)
@@ -86,7 +85,7 @@ class PaintStep:
 
 def paint(
     model: BlockDenoiser,
-    scheduler: SchedulerMixin,
+    scheduler: Scheduler,
     plan: Plan,
     lock: contextlib.AbstractContextManager | None = None,
 ) -> Iterator[PaintStep]:
@@ -204,7 +203,7 @@ def is_guided(time: float, guidance_scale: float) -> bool:
     return guidance_scale not in (0, 1) and GUIDANCE_INTERVAL[0] <= time <= GUIDANCE_INTERVAL[1]
 
 
-def network_calls(scheduler: SchedulerMixin, steps: int, guidance_scale: float, groups: int) -> int:
+def network_calls(scheduler: Scheduler, steps: int, guidance_scale: float, groups: int) -> int:
     """Evaluations for one picture, whose blocks are painted in so many groups, one upon another."""
     levels = levels_of(started(scheduler, steps))
     return groups * (steps + sum(is_guided(level.time, guidance_scale) for level in levels))

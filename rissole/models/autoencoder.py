@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, ConfigMixin, VQModel
-from diffusers.configuration_utils import register_to_config
+from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
+from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
@@ -46,7 +46,7 @@ class PixelSpace(nn.Module, ConfigMixin):
     It has no weights and is saved as a config alone.
     """
 
-    config_name = "config.json"
+    config_name: Any = "config.json"
 
     @register_to_config
     def __init__(self, scaling_factor: float = 2.0, shift_factor: float = 0.0):
@@ -57,7 +57,9 @@ class PixelSpace(nn.Module, ConfigMixin):
     @classmethod
     def from_pretrained(cls, folder: str | Path, **_: Any) -> PixelSpace:
         """Reads what `save_config` wrote; there are no weights."""
-        return cls.from_config(cls.load_config(folder))
+        config: Any = cls.load_config(folder)
+        made: Any = cls.from_config(config)
+        return made
 
     @classmethod
     def fit(cls, photos: Tensor) -> PixelSpace:
@@ -91,7 +93,7 @@ class Codec(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)  # 2.5 times as fast on a CPU
+        self.model: Any = model.to(memory_format=torch.channels_last)  # 2.5 times as fast on a CPU
         # some classes have no shift, and some store None
         self.scale = float(model.config.get("scaling_factor") or 1.0)
         self.shift = float(model.config.get("shift_factor") or 0.0)

@@ -66,7 +66,7 @@ class DenoiserConfig:
     dropout: float = 0.1
     canvas: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
         if self.latent_size % 16 or self.halo % 4:
             raise RissoleError(
@@ -93,6 +93,8 @@ class NeighborFeatures(NamedTuple):
 
 class NeighborEncoder(nn.Module):
     """Encodes each neighbor's whole latent once; blocks crop their tokens from its maps."""
+
+    where: Tensor
 
     def __init__(self, config: DenoiserConfig):
         super().__init__()
@@ -122,6 +124,8 @@ class CanvasEncoder(nn.Module):
 
     Runs once per step for all blocks. Every cell is modulated by its own block's noise level.
     """
+
+    where: Tensor
 
     def __init__(self, config: DenoiserConfig, embedding: int):
         super().__init__()
@@ -256,6 +260,7 @@ class Denoiser(BlockDenoiser):
     name = USUAL
     config_class = DenoiserConfig
     config: DenoiserConfig
+    where: Tensor
 
     def __init__(self, config: DenoiserConfig | None = None):
         super().__init__()

@@ -37,9 +37,12 @@ class CellNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w), channels last in memory, to the same."""
-        affine = (None if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
+        weight = bias = None
+        if self.elementwise_affine:
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
-            cells = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, *affine, self.eps)
+            cells = x.permute(0, 2, 3, 1)
+            cells = F.layer_norm(cells, self.normalized_shape, weight, bias, self.eps)
         return cells.permute(0, 3, 1, 2)
 
 

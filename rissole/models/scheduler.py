@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import diffusers
 import torch
@@ -24,7 +24,28 @@ from rissole.config import RissoleError
 from rissole.registry import Registry
 
 PROBE = 4  # steps that a scheduler is tried with
-SCHEDULERS: dict[str, type[SchedulerMixin]] = {}  # further classes, beside those of `diffusers`
+SCHEDULERS: dict[str, type] = {}  # further classes, beside those of `diffusers`
+
+
+class Scheduler(Protocol):
+    """What is used of a `diffusers` scheduler; their own base class declares none of it."""
+
+    timesteps: Any
+    sigmas: Any
+    alphas_cumprod: Any
+
+    @property
+    def config(self) -> Any:
+        """Its settings."""
+
+    def set_timesteps(self, num_inference_steps: int, *, device: Any = None) -> None:
+        """Starts a run."""
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor) -> Any:
+        """Goes from one level to the next; the result has `prev_sample`."""
+
+    def save_pretrained(self, save_directory: Any) -> None:
+        """Writes the settings."""
 
 
 class Level(NamedTuple):
@@ -79,14 +100,14 @@ PREDICTIONS.register(
 )
 
 
-def default_scheduler() -> SchedulerMixin:
+def default_scheduler() -> Scheduler:
     """DPM-Solver++ (2M) on the flow-matching path (arXiv 2211.01095)."""
-    return DPMSolverMultistepScheduler(
-        prediction_type=FLOW.name, use_flow_sigmas=True, flow_shift=1.0
-    )
+    flow = {"prediction_type": FLOW.name, "use_flow_sigmas": True, "flow_shift": 1.0}
+    solver: Any = DPMSolverMultistepScheduler(**flow)
+    return solver
 
 
-def load_scheduler(folder: str | Path) -> SchedulerMixin:
+def load_scheduler(folder: str | Path) -> Scheduler:
     """Reads what `save_pretrained` of any scheduler wrote.
 
     Raises:
@@ -99,7 +120,7 @@ def load_scheduler(folder: str | Path) -> SchedulerMixin:
         kind = SCHEDULERS.get(name) or getattr(diffusers, name, None)
         if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
             raise ValueError(f"diffusers has no scheduler {name!r:.60}")
-        scheduler = kind.from_pretrained(folder)
+        scheduler: Any = kind.from_pretrained(folder)
     except (OSError, ImportError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RissoleError(f"no usable scheduler in {folder.name}/: {reason}") from error
@@ -107,12 +128,12 @@ def load_scheduler(folder: str | Path) -> SchedulerMixin:
     return scheduler
 
 
-def prediction_of(scheduler: SchedulerMixin) -> Prediction:
+def prediction_of(scheduler: Scheduler) -> Prediction:
     """What a scheduler wants to be told; those of flow matching alone need not say so."""
     return PREDICTIONS[scheduler.config.get("prediction_type", FLOW.name)]
 
 
-def check_scheduler(scheduler: SchedulerMixin) -> None:
+def check_scheduler(scheduler: Scheduler) -> None:
     """Tries a scheduler.
 
     Raises:
@@ -137,17 +158,16 @@ def check_scheduler(scheduler: SchedulerMixin) -> None:
 
 
 def started(
-    scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
-) -> SchedulerMixin:
+    scheduler: Scheduler, steps: int, device: torch.device | str | None = None
+) -> Scheduler:
     """A new scheduler of the same settings, ready for a run: they keep state."""
-    new = type(scheduler).from_config(scheduler.config)
+    kind: Any = type(scheduler)
+    new: Scheduler = kind.from_config(scheduler.config)
     set_levels(new, steps, device)
     return new
 
 
-def set_levels(
-    scheduler: SchedulerMixin, steps: int, device: torch.device | str | None = None
-) -> None:
+def set_levels(scheduler: Scheduler, steps: int, device: torch.device | str | None = None) -> None:
     """Spaces the noise levels of a flow scheduler: small steps at both ends, smaller at the clean.
 
     Near pure noise the neighbors decide at once what the picture will be; near the end fine texture
@@ -163,7 +183,7 @@ def set_levels(
     scheduler.timesteps = (1000 * levels[:-1]).float().to(device)
 
 
-def levels_of(scheduler: SchedulerMixin) -> list[Level]:
+def levels_of(scheduler: Scheduler) -> list[Level]:
     """The level before each step of a started scheduler."""
     if prediction_of(scheduler) is FLOW:
         times = [float(sigma) for sigma in scheduler.sigmas[: len(scheduler.timesteps)]]

@@ -119,22 +119,21 @@ class Retriever:
         Raises:
             RissoleError: for more than one query, an unknown item or k out of range.
         """
-        given = sum(query is not None for query in (image, text, item))
-        if given > 1:
+        if sum(query is not None for query in (image, text, item)) > 1:
             raise RissoleError("give one query: an image, a text or an item")
-        used = self._encoder_for(text, encoder)
-        if given == 0:
-            item = self._random_item(seed, label)
-        elif item is not None:
-            item = whole_number(item, "item", 0, len(self.database) - 1)
-        index = self.index(used)
-        if item is not None:
-            picture, vector = self.database.image(item), index.vector(item)
-        elif text is not None:
-            picture, vector = None, self._text_vector(used, text)
-        else:
+        used, picture = self._encoder_for(text, encoder), None
+        if image is not None:
             picture = square(image, self.image_size)
+        elif text is None and item is None:
+            item = self._random_item(seed, label)
+        index = self.index(used)
+        if picture is not None:
             vector = self._picture_vector(used, picture)
+        elif text is not None:
+            vector = self._text_vector(used, text)
+        else:
+            item = whole_number(item, "item", 0, len(self.database) - 1)
+            picture, vector = self.database.image(item), index.vector(item)
         ids, scores = self.database.search(vector, k, exclude=item, label=label, index=index)
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
