@@ -79,8 +79,9 @@ export const progressOf = (element, texts, reel, heat) => {
 
   slider.setAttribute("aria-label", texts.scrub);
   slider.addEventListener("input", () => {
+    const place = Number(slider.value); // before anything is drawn anew, the slider too
     tell(E.PLAY, false);
-    scrub(Number(slider.value));
+    scrub(place);
   });
   part(".rs-play").addEventListener("click", () => {
     if (!state().playing) scrub(state().scrubbed ?? 0);
