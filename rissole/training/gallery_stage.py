@@ -28,7 +28,8 @@ from rissole.retrieval.database import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
 from rissole.sampling import Plan, canvas_noise, paint
-from rissole.storage.manifest import staged, write_manifest
+from rissole.storage.manifest import write_manifest
+from rissole.storage.staging import staged
 from rissole.training.latents_stage import read_latents
 
 DEFAULTS = {
