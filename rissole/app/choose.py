@@ -9,7 +9,7 @@ import gradio as gr
 from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
 from rissole.app.page import Page
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit, place
 from rissole.app.studio import LIGHT, Studio, plain
 from rissole.app.zerogpu import on_gpu
@@ -210,7 +210,9 @@ def queries(page: Page) -> None:
             label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
         )
     count = len(pipe.database)
-    page.gallery = component("gallery", said, "rs-gallery", source=page.studio.key, count=count)
+    page.gallery = component(
+        *("gallery", said, "rs-gallery", ("pick",)), source=page.studio.key, count=count
+    )
 
 
 def nearest(page: Page) -> None:
@@ -218,7 +220,7 @@ def nearest(page: Page) -> None:
     pipe, words = page.studio.pipe, page.studio.words
     most = most_neighbors(pipe)
     page.neighbors = component(
-        *("neighbors", words["neighbors"], "rs-neighbors"),
+        *("neighbors", words["neighbors"], "rs-neighbors", ("pick", "measure")),
         source=page.studio.key,
         queryTexts=words["query"],
         most=MAX_NEIGHBORS,
@@ -249,7 +251,7 @@ def wire(page: Page) -> None:
     page.neighbors.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
     read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
-    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
+    read.failure(None, js=telling("unread"), api_visibility="private")
     if page.text is not None:
         page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
     page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

@@ -11,10 +11,11 @@ import gradio as gr
 
 from rissole.app.choose import hits_of
 from rissole.app.frames import Throttle, data_uri
-from rissole.app.links import encode, labelled_grid
+from rissole.app.links import encode
 from rissole.app.page import Page
 from rissole.app.painting import Painting
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
+from rissole.app.sheets import labeled_grid
 from rissole.app.state import Visit
 from rissole.app.studio import LONG, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
@@ -79,7 +80,7 @@ class Comparing:
         return [said.get(value) or f"{name} {spelled(value)}" for value in axis.values]
 
     def _pool(self, visit: Visit, neighbors: Any) -> list[int]:
-        """Neighbours to count from: those that are on, then what else the query finds."""
+        """Neighbors to count from: those that are on, then what else the query finds."""
         hits = hits_of(neighbors)
         on = [hit.get("id") for hit in hits if hit.get("on")]
         off = {hit.get("id") for hit in hits if not hit.get("on")}
@@ -135,7 +136,7 @@ class Comparing:
         pictures, captions = (
             [part[n : n + len(columns)] for n in wide] for part in (images, notes)
         )
-        image = labelled_grid(pictures, columns, rows, captions, title)
+        image = labeled_grid(pictures, columns, rows, captions, title)
         name = f"rissole-{results[0].recipe.seed}-compare.png"
         return self.studio.png(image, results[0].recipe.to_dict(), name)
 
@@ -149,7 +150,9 @@ class Comparing:
 def section(page: Page) -> None:
     """Lays out the comparison, folded."""
     with gr.Column(elem_classes="rs-card"):
-        page.compare = component("compare", page.studio.words["compare"], "rs-compare")
+        page.compare = component(
+            *("compare", page.studio.words["compare"], "rs-compare"), ("ways", "cross", "halt")
+        )
 
 
 def wire(page: Page) -> None:
@@ -159,5 +162,5 @@ def wire(page: Page) -> None:
     ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **LONG)
     both = compare.cross(actions.cross, [page.visit, *settings], [compare], **LONG)
     for event in (ways, both):
-        event.failure(None, js="() => window.rissole.tell('uncompared')", **listens)
+        event.failure(None, js=telling("uncompared"), **listens)
     compare.halt(None, cancels=[ways, both], **listens)

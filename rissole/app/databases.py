@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
@@ -120,7 +119,8 @@ class Sources:
         return [Entry(key, info["label"], info["count"], folder / "database")]
 
     def _listed(self) -> list[Entry]:
-        made_for = self._made_for()
+        folder = self.start.folder
+        made_for = None if folder is None else latent_fingerprint(read_manifest(folder))
         found = []
         for path, label, count, _ in list_databases(*self._folders):
             try:
@@ -130,10 +130,6 @@ class Sources:
             if manifest.get("encoder") == made_for:
                 found.append(Entry(fingerprint(manifest, DATA), label, count, path))
         return found
-
-    def _made_for(self) -> Any:
-        folder = self.start.folder
-        return None if folder is None else latent_fingerprint(read_manifest(folder))
 
     def _open(self, entry: Entry) -> RissolePipeline:
         own = self.start.folder is not None and entry.path == self.start.folder / "database"

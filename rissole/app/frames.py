@@ -70,7 +70,7 @@ def frame(step: BlockStep, recipe: Recipe, ids: list[int], attention: np.ndarray
     Args:
         step: the step.
         recipe: what is painted.
-        ids: the neighbours to show.
+        ids: the neighbors to show.
         attention: (len(ids), cells, cells), how much each cell listens to each of them.
     """
     final = step.output is not None

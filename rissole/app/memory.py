@@ -14,7 +14,7 @@ from rissole.app.databases import Sources, usable
 from rissole.app.errors import clear_errors
 from rissole.app.extended import Extended
 from rissole.app.page import Page
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit
 from rissole.app.studio import LIGHT, Studio
 from rissole.app.zerogpu import on_gpu
@@ -203,9 +203,7 @@ def section(page: Page) -> None:
     """Lays out the menus, and what one does with own photos."""
     studio = page.studio
     page.memory = component(
-        "memory",
-        studio.words["memory"],
-        "rs-memory",
+        *("memory", studio.words["memory"], "rs-memory", ("move", "sift", "photos")),
         source=studio.key,
         count=len(studio.pipe.database),
         about=studio.pipe.database.label,
@@ -229,6 +227,6 @@ def wire(page: Page) -> None:
     ]
     given = [page.visit, page.neighbors, page.add]
     read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
-    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
+    read.failure(None, js=telling("unread"), api_visibility="private")
     for event in events:
-        event.failure(None, js="() => window.rissole.tell('unmoved')", api_visibility="private")
+        event.failure(None, js=telling("unmoved"), api_visibility="private")

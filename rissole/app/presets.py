@@ -20,7 +20,7 @@ class Preset:
         name: of its texts.
         seed: picks the query, the same one each time for one gallery.
         order: order of the blocks.
-        k: how many neighbours; as shipped if left out.
+        k: how many neighbors; as shipped if left out.
     """
 
     name: str
@@ -38,7 +38,7 @@ PRESETS = (
 
 
 def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
-    """The values of a preset: (visit, neighbours, k, order, grid, steps, guidance)."""
+    """The values of a preset: (visit, neighbors, k, order, grid, steps, guidance)."""
     with clear_errors(actions.errors):
         pipe = actions.studio.of(visit).pipe
         shipped = pipe.defaults

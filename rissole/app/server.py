@@ -19,12 +19,23 @@ import gradio as gr
 from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
-from rissole.app import api, choose, compare, explain, memory, painting, presets, share
+from rissole.app import (
+    api,
+    choose,
+    compare,
+    controls,
+    explain,
+    memory,
+    painting,
+    presets,
+    share,
+)
+from rissole.app.about import card_facts
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
-from rissole.app.facts import card_facts
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
+from rissole.app.modules import modules
 from rissole.app.page import Page
 from rissole.app.parts import heading, paragraph
 from rissole.app.state import Visit
@@ -39,7 +50,6 @@ __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 MAX_UPLOAD_MB = 20
 QUEUE_SIZE = 64
 STYLES = ("page", "memory", "canvas", "share", "compare", "explain")
-SCRIPTS = ("shared.js", "maps.js", "film.js", "inspector.js")  # in the order they need each other
 
 
 def build(sources: Sources) -> gr.Blocks:
@@ -65,6 +75,7 @@ def build(sources: Sources) -> gr.Blocks:
                     choose.nearest(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
+                controls.section(page)
         with gr.Column(elem_id="rs-more"):
             share.section(page)
             compare.section(page)
@@ -127,13 +138,13 @@ def launch_options(sources: Sources) -> dict[str, Any]:
         large=errors["large"].format(limit=MAX_UPLOAD_MB),
         remote=errors["remote"],
     )
-    thumbs = thumbnail_routes(sources.opened)
+    routes = [*thumbnail_routes(sources.opened), *modules().routes()]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     return {
         "theme": theme(),
-        "head": f"<style>{styles}</style><script>{''.join(map(asset, SCRIPTS))}</script>",
+        "head": f"<style>{styles}</style>{modules().head()}",
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [guard], "routes": thumbs},
+        "app_kwargs": {"middleware": [guard], "routes": routes},
         "allowed_paths": [],
         "max_file_size": MAX_UPLOAD_MB * 2**20,
         "state_session_capacity": 100,

@@ -11,20 +11,24 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from rissole.app.animation import animated, filmed
 from rissole.app.choose import rows_of, value_of
+from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
-from rissole.app.links import animation, block_sheet, decode, layers, painting, query_of
+from rissole.app.links import decode, query_of
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
-from rissole.app.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
-from rissole.app.parts import component
+from rissole.app.painting import Painting
+from rissole.app.parts import component, telling
+from rissole.app.sheets import block_sheet
 from rissole.app.state import Picture, Query, Visit
 from rissole.app.studio import LONG, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_recipe
 
+EVENTS = ("recall", "film", "sheet", "quit")
 SETTINGS = 9  # how many components the memory and `_settings` set
 
 
@@ -34,7 +38,7 @@ class Sharing:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         self.words, self.painting = studio.words["share"], Painting(studio)
-        self.remembering = Remembering(studio)
+        self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
         self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
@@ -48,7 +52,7 @@ class Sharing:
 
         def frames() -> Iterator[tuple]:
             link, fresh = getattr(event, "link", None), bool(getattr(event, "fresh", False))
-            recipe, item = decode(link), query_of(link)
+            recipe, item = decode(link, self.defaults), query_of(link)
             there = self._checked(visit, recipe, item)
             query = None if item is None else Query(item=item)
             yield from self._put_back(recipe, there, visit, query, fresh)
@@ -110,7 +114,7 @@ class Sharing:
 
     def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         """Paints a recipe with all that it was painted upon; yields as `Painting.frames` does."""
-        for layer in layers(recipe):
+        for layer in recipe.layers:
             with contextlib.closing(self.painting.frames(layer, visit)) as frames:
                 for message, path, changed in frames:
                     going_on = {} if layer is recipe else {"state": "running"}
@@ -148,7 +152,7 @@ class Sharing:
     def film(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """The painting of a link as an animated GIF; yields what the shelf is told."""
         with clear_errors(self.errors):
-            recipe = decode(getattr(event, "link", None))
+            recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             frames, throttle = [], Throttle(4)
             for done, frame in self.painted(recipe, there):
@@ -156,15 +160,15 @@ class Sharing:
                 if throttle.due(0, 1):
                     yield {"job": "film", "done": round(done, 3)}
             name = f"rissole-{recipe.seed}.gif"
-            yield _done(self.studio.file(animation(frames), name))
+            yield _done(self.studio.file(animated(frames), name))
 
     def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
-        yield from painting(self.studio.of(visit).pipe, recipe)
+        yield from filmed(self.studio.of(visit).pipe, recipe)
 
     def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""
         with clear_errors(self.errors):
-            recipe = decode(getattr(event, "link", None))
+            recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             yield {"job": "sheet", "done": 0}
             shown = self._picture(recipe, there)
@@ -202,7 +206,7 @@ def section(page: Page) -> None:
     pipe, said = page.studio.pipe, page.studio.words["share"]
     with gr.Column(elem_classes="rs-card"):
         # what was kept for another model could not be painted by this one
-        page.shelf = component("share", said, "rs-share", store=pipe.fingerprint)
+        page.shelf = component("share", said, "rs-share", EVENTS, store=pipe.fingerprint)
         with gr.Row(elem_classes="rs-unseen"):
             page.opened = gr.UploadButton(said["open"], elem_id="rs-opened")
 
@@ -216,12 +220,12 @@ def wire(page: Page) -> None:
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):
-        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
-    restore.failure(None, js="() => window.rissole.tell('unopened')", **listens)
+        run.failure(None, js=telling("failed"), **listens)
+    restore.failure(None, js=telling("unopened"), **listens)
     page.stop.click(None, cancels=[recall, restore], **listens)
 
     film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
     sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
     for run in (film, sheet):
-        run.failure(None, js="() => window.rissole.tell('unfiled')", **listens)
+        run.failure(None, js=telling("unfiled"), **listens)
     shelf.quit(None, cancels=[film, sheet], **listens)

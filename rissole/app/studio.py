@@ -101,10 +101,8 @@ class Studio:
         blocks: Any = (),
         init: Recipe | None = None,
     ) -> Recipe:
-        """The recipe of these settings, every one of them checked."""
-        return Recipe.validated(
-            bundle=self.pipe.fingerprint,
-            database=self.pipe.database.fingerprint,
+        """The recipe of these settings, every one of them checked; None is as shipped."""
+        return self.pipe.recipe(
             neighbors=ids,
             block_neighbors=block_neighbors,
             order=order,

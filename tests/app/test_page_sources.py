@@ -133,7 +133,7 @@ def test_own_photos_for_this_visit_only(visit, photos, browser, address):
     seen(page)
     assert len(save(page)["neighbors"]) == 2
     assert "Painted from your own photos" in page.inner_text(".rs-picked")
-    for name in ("favourite", "link"):
+    for name in ("favorite", "link"):
         assert page.is_disabled(f".rs-share [data-do={name}]")
     page.click("[data-at='2']")
     page.keyboard.press("r")
@@ -185,7 +185,7 @@ def test_one_photo_on_a_phone(visit, photos):
     page = visit.page
     page.set_input_files(".rs-files", photos[2])
     page.wait_for_selector(".rs-return:visible")
-    assert visit.hits() == [0]  # its own neighbour: there is no other
+    assert visit.hits() == [0]  # its own neighbor: there is no other
     assert visit.overflow() <= 0
     visit.set_steps(2)
     page.tap("#rs-generate")
@@ -195,7 +195,7 @@ def test_one_photo_on_a_phone(visit, photos):
     visit.check_access()
 
 
-def test_an_upload_among_the_neighbours(visit, photos):
+def test_an_upload_among_the_neighbors(visit, photos):
     page, before = visit.page, visit.hits()
     with page.expect_file_chooser() as chooser:
         page.click("#rs-add")
@@ -249,9 +249,9 @@ def test_what_a_browser_says_about_photos_is_not_believed(pipe, databases, tmp_p
 
 def test_databases_that_can_be_chosen(pipe, databases, tmp_path):
     labels = [entry.label for entry in Sources(pipe, [databases]).entries()]
-    assert labels == ["colours", "moods"]
+    assert labels == ["colors", "moods"]
     started = Sources(pipe.with_database(databases / "moods"))  # as with --database
-    assert [entry.label for entry in started.entries()] == ["moods", "colours"]
+    assert [entry.label for entry in started.entries()] == ["moods", "colors"]
     assert started.find(pipe.database.fingerprint).database.image(3) == pipe.database.image(3)
     shutil.copytree(databases / "moods", tmp_path / "strange")
     write_manifest(tmp_path / "strange", "strange", encoder="of another bundle")
