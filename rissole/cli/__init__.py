@@ -40,12 +40,12 @@ for command in (
     sheet_command.sheet,
     benchmark_command.benchmark,
     index_command.index,
-    train_command.train,
     evaluate_command.evaluate,
     compare_command.compare,
     push_command.push,
 ):
     app.command()(command)
+app.command(cls=train_command.TrainCommand)(train_command.train)
 
 
 @app.callback()

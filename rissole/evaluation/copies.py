@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rissole.evaluation.network import FeatureNetwork, to_float
+from rissole.data.photos import to_float
+from rissole.evaluation.network import FeatureNetwork
 
 
 def thumbnails(images: Tensor, size: int = 16) -> Tensor:

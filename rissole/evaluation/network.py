@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
+from rissole.data.photos import to_float
 from rissole.storage.files import save_tensors
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
@@ -143,11 +144,6 @@ class FeatureNetwork(nn.Module):
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RissoleError(f"{path} is not a feature network of this project") from error
         return network.to(device).eval()
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Images as float32 in [-1, 1]: uint8 is rescaled, floats pass."""
-    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
 
 
 def to_bytes(images: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from rissole.data.photos import to_float
 from rissole.evaluation.augmentation import blurred, jitter_colors
 from rissole.evaluation.copies import thumbnails
 from rissole.evaluation.distances import interval
-from rissole.evaluation.network import resize, to_float
+from rissole.evaluation.network import resize
 
 
 class CoherenceProbe(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import to_float
+from rissole.data.photos import to_float
 
 
 def seam_ratio(images: Tensor, grid: int = 4) -> float:

@@ -2,20 +2,16 @@
 
 import pytest
 import torch
-from synthetic import smooth_pictures
+from synthetic import smooth_pictures, trained_network
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import (
-    FeatureConfig,
-    FeatureNetwork,
-    to_float,
-)
-from rissole.training.representation import train_features
+from rissole.data.photos import to_float
+from rissole.evaluation.network import FeatureConfig, FeatureNetwork
 
 
 @pytest.fixture(scope="module")
-def network():
-    return train_features(smooth_pictures(16), batch_size=8, steps=2)
+def network(tmp_path_factory):
+    return trained_network(tmp_path_factory.mktemp("networks") / "features.safetensors")
 
 
 def test_feature_network_survives_saving(network, tmp_path):
