@@ -61,7 +61,7 @@ Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
 class TrainCommand(TyperCommand):
     """Lists the stages in its help."""
 
-    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Adds a paragraph of what there is to train, in the order of a run."""
         from rissole.training.stage import STAGES
 
@@ -97,7 +97,7 @@ def train(
     for name, value in given.items():
         if value is not None and not hasattr(chosen.settings, name):
             raise RissoleError(f"--{name} is no option of the stage {stage}")
-    settings = read_settings(config, chosen.settings, given)
+    settings: Any = read_settings(config, chosen.settings, given)
     from rissole.experiments import published, whole_image  # noqa: F401 - methods to compare with
     from rissole.training.stage import Job
     from rissole.training.trainer import Budget

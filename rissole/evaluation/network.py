@@ -63,7 +63,7 @@ class FeatureNetwork(nn.Module):
 
     @property
     def name(self) -> str:
-        """Names architecture, seed and weights, e.g. ``resnet18-vicreg-seed0-1a2b3c4d``."""
+        """Names architecture, seed and weights, e.g. `resnet18-vicreg-seed0-1a2b3c4d`."""
         digest = hashlib.sha256()
         for tensor in self.state_dict().values():
             digest.update(tensor.detach().half().cpu().contiguous().numpy().tobytes())
@@ -121,7 +121,7 @@ class FeatureNetwork(nn.Module):
         return torch.cat([function(to_float(b.to(self.device))).float().cpu() for b in batches])
 
     def save(self, path: str | Path) -> None:
-        """Write half-precision weights with the config in the safetensors metadata."""
+        """Writes half-precision weights with the config in the safetensors metadata."""
         tensors = {
             key: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
             for key, t in self.state_dict().items()
@@ -130,7 +130,7 @@ class FeatureNetwork(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> FeatureNetwork:
-        """Read a network written by :meth:`save`, in evaluation mode.
+        """Reads a network written by `save`, in evaluation mode.
 
         Raises:
             RissoleError: The file is not a feature network.
@@ -154,7 +154,7 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize (B, 3, H, W) to ``size`` squared, with antialiasing; the right size passes as is."""
+    """Resizes (B, 3, H, W) to `size` squared, with antialiasing; the right size passes as is."""
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
@@ -175,7 +175,7 @@ class LibraryFeatures:
     """A well-known network of the torch-fidelity library, with its downloaded weights.
 
     Args:
-        name: One of ``EXTRACTORS``.
+        name: One of `EXTRACTORS`.
         device: Where to run it.
 
     Raises:
@@ -208,7 +208,7 @@ class LibraryFeatures:
 def load_features(
     features: FeatureNetwork | str | Path, device: str | torch.device = "cpu"
 ) -> FeatureNetwork | LibraryFeatures:
-    """A feature network from a file written by ``FeatureNetwork.save`` or by its known name."""
+    """A feature network from a file written by `FeatureNetwork.save` or by its known name."""
     if isinstance(features, FeatureNetwork):
         return features.to(device).eval()
     if Path(features).is_file():

@@ -1,6 +1,6 @@
 """Measuring generated images: do they look real, hold together, and are they new?
 
-:func:`evaluate` reports everything at once; each measure is a function of its own above it.
+`evaluate` reports everything at once; each measure is a function of its own above it.
 
 ============  =====================================================================================
 Frechet       How far the distribution of features is from that of real photos (FD, KD), and in
@@ -59,26 +59,26 @@ def evaluate(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> dict:
-    """Measure images against real photos.
+    """Measures images against real photos.
 
     Args:
         images: Generated images: a tensor, or a folder of pictures.
         reference: Training photos: a tensor, a folder, or a parquet file or folder of such.
-        features: Network for distances: itself, a file, or a name in ``EXTRACTORS``.
-        held_out: Photos that no network was trained on. By default split off ``reference`` in
+        features: Network for distances: itself, a file, or a name in `EXTRACTORS`.
+        held_out: Photos that no network was trained on. By default split off `reference` in
             the way that training does.
         size: Side in pixels to which folders are read.
         grid: Blocks per side, for seams, probe and copies.
-        parts: What to measure, of ``PARTS``.
+        parts: What to measure, of `PARTS`.
         probe: A trained probe, to save its training when many sets are measured.
         seed: Of everything random.
         device: Where networks run.
 
     Returns:
-        Nested dict, ready for JSON: ``features`` (:func:`feature_metrics`), ``seams``,
-        ``probe`` (:func:`probe_coherence`), ``copies`` (:func:`copies`, photos numbered as in
-        the training part of ``reference``); ``photos`` holds the same
-        figures for the held-out photos, the floor (``fd_images_at_n``: the images' FD at the
+        Nested dict, ready for JSON: `features` (`feature_metrics`), `seams`,
+        `probe` (`probe_coherence`), `copies` (`copies`, photos numbered as in
+        the training part of `reference`); `photos` holds the same
+        figures for the held-out photos, the floor (`fd_images_at_n`: the images' FD at the
         photos' smaller count, to compare with).
 
     Raises:
@@ -89,7 +89,7 @@ def evaluate(
     training, held = split(training) if held_out is None else (training, _load(held_out, size))
     images = _load(images, size)
     _check_counts(images, training, held)
-    network = load_features(features, device) if {"features", "copies"} & set(parts) else None
+    network: Any = load_features(features, device) if {"features", "copies"} & set(parts) else None
     result: dict[str, Any] = {
         "n": len(images),
         "n_training": len(training),
@@ -130,7 +130,7 @@ def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Te
 
 
 def check_parts(parts: Sequence[str]) -> None:
-    """Refuse what is none of ``PARTS``."""
+    """Refuses what is none of `PARTS`."""
     if unknown := set(parts) - set(PARTS):
         raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
 

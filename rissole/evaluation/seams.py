@@ -28,7 +28,8 @@ def seam_jumps(images: Tensor, grid: int = 4) -> tuple[Tensor, Tensor]:
     if grid < 2 or size < 8 * grid:
         raise RissoleError(f"a {grid}x{grid} grid on {size} pixels has no borders to compare")
     pairs = [_jumps_along(to_float(images).transpose(-1, axis), grid) for axis in (-1, -2)]
-    return tuple(torch.stack(part).mean(dim=0) for part in zip(*pairs, strict=True))
+    at, beside = (torch.stack(part).mean(dim=0) for part in zip(*pairs, strict=True))
+    return at, beside
 
 
 def _jumps_along(images: Tensor, grid: int) -> tuple[Tensor, Tensor]:

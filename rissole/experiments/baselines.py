@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DDPMScheduler, SchedulerMixin
+from diffusers import DDPMScheduler
 from torch import Tensor
 from tqdm import tqdm
 
 from rissole.models.denoiser import SavedNetwork
 from rissole.pipeline import default_scheduler
-from rissole.sampling import canvas_noise
-from rissole.training.bulk import Painting, batch_size
+from rissole.training.bulk import Painting, batch_size, noises
 from rissole.training.method import Loss, Method
 from rissole.training.situations import Sampler
 
@@ -102,7 +101,7 @@ class BaselineMethod(Method):
     ) -> tuple[Tensor, Tensor]:
         """What the network says of noisy pictures, and what it should say."""
 
-    def scheduler(self, steps: int) -> SchedulerMixin:
+    def scheduler(self, steps: int) -> Any:
         """The sampler: that of the block denoiser unless a method has its own."""
         return default_scheduler()
 
@@ -126,13 +125,10 @@ class BaselineMethod(Method):
         starts = range(0, len(neighbors), batch)
         for start in tqdm(starts, desc="painting", unit="batch", leave=False, disable=None):
             near = neighbors[start : start + batch].to(device).float()
-            noise = [
-                canvas_noise(seed + start + i, tuple(near.shape[2:])) for i in range(len(near))
-            ]
             context = self.context(model, near, how.k, generator)
             scheduler = self.scheduler(how.num_inference_steps)
             painted = denoise(
-                model, scheduler, torch.stack(noise).to(device), context,
+                model, scheduler, noises(seed + start, near[:, 0]).to(device), context,
                 num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
                 generator=generator,
             )  # fmt: skip
@@ -142,8 +138,8 @@ class BaselineMethod(Method):
 
 @torch.inference_mode()
 def denoise(
-    model: Baseline,
-    scheduler: SchedulerMixin,
+    model: Any,
+    scheduler: Any,
     noise: Tensor,
     neighbors: Tensor,
     *,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UNet2DModel
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from torch import Tensor
 
 from rissole.blocks import crop_blocks, stitch
@@ -27,7 +27,7 @@ class PublishedNetwork(Baseline):
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
         c = config.latent_channels
-        self.unet = UNet2DModel(
+        self.unet: Any = UNet2DModel(
             sample_size=config.latent_size // self.grid,
             # one convolution of all channels equals one of the block plus one of its neighbors
             in_channels=c * (1 + config.neighbors),
@@ -55,7 +55,7 @@ class PublishedNetwork(Baseline):
         return stitch(noise.unflatten(0, (len(x), g * g)), g)
 
 
-def published_schedule() -> DDPMScheduler:
+def published_schedule() -> Any:
     """1000 steps, linear betas from 1e-4 to 2e-2, the noise predicted."""
     return DDPMScheduler(clip_sample=False)
 
@@ -67,7 +67,7 @@ class Published(BaselineMethod):
     name = "published"
     network = PublishedNetwork
 
-    def scheduler(self, steps: int) -> SchedulerMixin:
+    def scheduler(self, steps: int) -> Any:
         """The published sampler at 1000 steps; below, DPM-Solver++ on the same schedule."""
         if steps == 1000:
             return published_schedule()

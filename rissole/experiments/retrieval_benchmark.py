@@ -93,10 +93,10 @@ def _write_entries(
             made.write(_embed(pipe, part).astype(np.float16).tobytes())
             bar.update(len(part))
         bar.close()
-    shapes = (count, *pipe.database.latent_shape), (count, dim)
-    return tuple(
-        np.memmap(path, np.float16, "r", shape=shape)
-        for path, shape in zip(files, shapes, strict=True)
+    shape = (count, *pipe.database.latent_shape)
+    return (
+        np.memmap(files[0], np.float16, "r", shape=shape),
+        np.memmap(files[1], np.float16, "r", shape=(count, dim)),
     )
 
 

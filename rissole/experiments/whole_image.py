@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
@@ -21,7 +21,7 @@ class WholeNetwork(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        self.unet = UNet2DModel(
+        self.unet: Any = UNet2DModel(
             sample_size=config.latent_size,
             in_channels=config.latent_channels,
             out_channels=config.latent_channels,
@@ -49,7 +49,7 @@ class ListeningNetwork(Baseline):
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        self.unet = UNet2DConditionModel(
+        self.unet: Any = UNet2DConditionModel(
             sample_size=config.latent_size,
             in_channels=config.latent_channels,
             out_channels=config.latent_channels,
@@ -91,7 +91,7 @@ class WholeImage(BaselineMethod):
     """Without retrieval."""
 
     name = "whole-image"
-    network = WholeNetwork
+    network: ClassVar[type[Baseline]] = WholeNetwork
 
     def predict(
         self, model: Any, sampler: Sampler, clean: Tensor, index: Tensor

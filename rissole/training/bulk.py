@@ -40,6 +40,13 @@ def batch_size(device: torch.device) -> int:
     return 256 if device.type == "cuda" else 16
 
 
+def noises(seed: int, like: Tensor) -> Tensor:
+    """Noise on the CPU for pictures (B, C, S, S): of the seed, the next one, and so on."""
+    channels, height, width = like.shape[1:]
+    shape = (channels, height, width)
+    return torch.stack([canvas_noise(seed + number, shape) for number in range(len(like))])
+
+
 def paint_many(
     model: Denoiser, neighbors: Tensor, how: Painting | None = None, seed: int = 0
 ) -> Tensor:
@@ -66,11 +73,10 @@ def paint_many(
         with torch.inference_mode():
             features = model.encode_neighbors(shown)
         visible = torch.full((b, how.grid, how.grid, max(k, 1)), k > 0, device=weights.device)
-        noise = [canvas_noise(seed + start + i, tuple(neighbors.shape[2:])) for i in range(b)]
         steps = paint(
             model,
             scheduler,
-            torch.stack(noise).to(weights.device),
+            noises(seed + start, shown[:, 0]).to(weights.device),
             Conditions(features, visible, how.guidance_scale if k else 1.0),
             order=how.order,
             num_inference_steps=how.num_inference_steps,

@@ -14,10 +14,10 @@ from rissole.blocks import crop_windows
 from rissole.models.denoiser import Denoiser
 from rissole.pipeline import default_scheduler
 from rissole.sampling import is_guided, set_levels
-from rissole.training.bulk import paint_many
+from rissole.training.bulk import Painting, paint_many
 from rissole.training.checkpoint import write_json
 from rissole.training.denoiser_stage import DenoiserTraining
-from rissole.training.method import METHODS, Loss, Method, Painting
+from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
 from rissole.training.stage import state_file
 from rissole.training.trainer import (
@@ -64,7 +64,7 @@ def train_denoiser(
         Losses on training and held-out latents; they compare within a method only.
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
-    network = seeded(lambda: method.build(data["latents"], model or {}), seed).to(device)
+    network: Any = seeded(lambda: method.build(data["latents"], model or {}), seed).to(device)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
     how = Trained(network, settings.peak_rate, average=Average(0.9995**4, every=4))
@@ -136,7 +136,7 @@ class Rissole(Method):
 
     def network_calls(self, how: Painting) -> int:
         """One for all blocks, or one for each; two where guidance looks twice."""
-        scheduler = default_scheduler()
+        scheduler: Any = default_scheduler()
         set_levels(scheduler, how.num_inference_steps)
         levels = scheduler.sigmas[:-1].tolist()
         guided = sum(how.k > 0 and is_guided(level, how.guidance_scale) for level in levels)

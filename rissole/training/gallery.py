@@ -127,13 +127,14 @@ def write_gallery_bundle(
     with torch.inference_mode():
         pictures = decode_all(codec, latents)
     config = {"name": name, "image_size": pictures[0].width, "defaults": defaults or DEFAULTS}
-    found_by = embedding
+    learned = None
     if (run / "encoder").is_dir():
-        found_by = LearnedEncoder.load(run / "encoder")
-        config["encoder"] = found_by.name
+        learned = LearnedEncoder.load(run / "encoder")
+        config["encoder"] = learned.name
     with staged(out) as stage:
         write_bundle(stage, codec, denoiser, default_scheduler(), embedding, config, card)
-        if isinstance(found_by, LearnedEncoder):
-            found_by.save(stage / "encoder")
+        if learned is not None:
+            learned.save(stage / "encoder")
+        found_by = learned or embedding
         build_database(stage / "database", pictures, codec, found_by, label, latents, classes)
         write_manifest(stage, name)

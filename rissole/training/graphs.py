@@ -43,6 +43,7 @@ class Replay:
             self._record(inputs)
         for kept, new in zip(self.inputs, inputs, strict=True):
             kept.copy_(new)
+        assert self.graph is not None
         self.graph.replay()
         return self.outputs
 

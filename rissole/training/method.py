@@ -51,7 +51,7 @@ class Method(ABC):
         Raises:
             RissoleError: for what is no setting of it.
         """
-        found = checked(model, self.network.config_class, "model", self.fixed)
+        found: Any = checked(model, self.network.config_class, "model", self.fixed)
         return replace(found, **self.changes)
 
     def build(self, latents: Tensor, model: Mapping[str, Any]) -> SavedNetwork:

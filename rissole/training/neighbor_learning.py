@@ -54,18 +54,19 @@ def train_encoder(
     if batch_size < 4:
         raise RissoleError("an encoder needs at least 4 photos in a batch")
     generator = generator_for(seed, device)
-    both = nn.ModuleList(networks(photos.shape[-1], settings.width, seed)).to(device)
+    encoder, projector = networks(photos.shape[-1], settings.width, seed)
+    both = nn.ModuleList([encoder, projector]).to(device)
     how = Trained(both, settings.peak_rate, betas=(0.9, 0.999), weight_decay=1e-3, clip=10.0)
     trainer = Trainer({"encoder": how}, generator, state_file(out))
     result: dict[str, float] = {}
 
     def keep(history: History) -> None:
-        result.update(finish(both[0].eval(), train, held, generator))
-        both[0].save(out)
+        result.update(finish(encoder.eval(), train, held, generator))
+        encoder.save(out)
         write_json(out / "training.json", {**result, "history": history})
 
     trainer.fit(
-        [lambda index: encoder_losses(*both, train[index], generator)],
+        [lambda index: encoder_losses(encoder, projector, train[index], generator)],
         Batches(len(train), batch_size, generator), budget, keep,
         title="encoder", recorded=False, every=25,
     )  # fmt: skip
@@ -126,6 +127,7 @@ def networks(size: int, width: int, seed: int) -> tuple[LearnedEncoder, nn.Modul
     for module in (*encoder.modules(), *projector.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            assert module.bias is not None
             nn.init.zeros_(module.bias)
         if isinstance(module, nn.Conv2d) and module.stride == (1, 1):
             module.weight.data.mul_(0.5)  # residual branches start small
@@ -138,7 +140,7 @@ def finish(
 ) -> dict[str, float]:
     """Stores the mean over the photos, and measures how often a view finds its photo."""
     parts = [encoder.represent(part).float() for part in train[:8192].split(256)]
-    encoder.mean.copy_(torch.cat(parts).mean(0))
+    encoder.get_buffer("mean").copy_(torch.cat(parts).mean(0))
     plain, changed = (
         torch.cat([encoder(part) for part in pictures.split(256)])
         for pictures in (held, changed_view(held, generator))

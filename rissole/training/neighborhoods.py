@@ -64,12 +64,12 @@ def neighbor_table(
     Raises:
         RissoleError: when a picture has no other to be its neighbor.
     """
-    base = vectors.to(device)
-    own = queries is None
+    base, own = vectors.to(device), queries is None
+    asked = vectors if queries is None else queries
     number = torch.arange(len(base), device=device) % (len(base) // 2)
     parts = []
-    for rows in torch.arange(len(vectors if own else queries), device=device).split(chunk):
-        scores = (base[rows] if own else queries[rows.cpu()].to(device)) @ base.T
+    for rows in torch.arange(len(asked), device=device).split(chunk):
+        scores = asked[rows.cpu()].to(device) @ base.T
         banned = scores > DUPLICATE
         if own:
             banned |= number == number[rows][:, None]
@@ -149,11 +149,12 @@ def _computed(
     embedding = LatentEmbedding.fit(latents[0])
     encoder = (encoder or LatentEncoder(embedding)).to(device)
     vectors, held = (_vectors(encoder, p, z, device) for p, z in zip(parts, latents, strict=True))
-    data, unlike = {}, (None, None)
+    data: dict[str, Tensor] = {}
+    unlike: list[Callable[[Tensor], Tensor] | None] = [None, None]
     if labels is not None:
         kinds = [x.repeat(2) for x in split(labels)]
         data = {"labels": kinds[0], "held_labels": kinds[1]}
-        unlike = tuple(_unlike(own, kinds[0], same_class, device) for own in kinds)
+        unlike = [_unlike(own, kinds[0], same_class, device) for own in kinds]
     data |= {
         "latents": latents[0].half(),
         "neighbors": neighbor_table(vectors, unlike=unlike[0], device=device),
@@ -207,7 +208,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ down by two (scale equivariance, arXiv 2502.14831).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ def train_autoencoder(
     settings: CodecTraining | None = None,
     device: str = "cuda",
     seed: int = 0,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains on uint8 photos (N, 3, S, S), writes a `diffusers` autoencoder to `out`.
 
     Run again on the same folder, it goes on where it stopped; a decoder that was sharpened since is
@@ -51,7 +52,8 @@ def train_autoencoder(
         PSNR on held-out photos, in dB, and the latents' statistics.
     """
     settings = settings or CodecTraining()
-    model = tiny_autoencoder().to(device, memory_format=torch.channels_last)
+    model: Any = tiny_autoencoder()
+    model.to(device, memory_format=torch.channels_last)
     losses = Encoding(model, settings).to(device)
     state_file(out.with_name("decoder")).unlink(missing_ok=True)  # of other latents
     how = codec_training(model, settings.peak_rate)
@@ -72,7 +74,7 @@ def fit_codec(
     batch_size: int,
     seed: int,
     state: Path | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Trains an autoencoder, and what else there is, and writes it.
 
     Args:
@@ -89,12 +91,12 @@ def fit_codec(
     Returns:
         As `train_autoencoder`.
     """
-    model = trained["model"].module
+    model: Any = trained["model"].module
     device = next(model.parameters()).device
     train, held = (to_float(part).to(device) for part in split(photos))
     generator = generator_for(seed, device)
     trainer = Trainer(trained, generator, state or state_file(out))
-    result: dict[str, float] = {}
+    result: dict[str, Any] = {}
 
     def keep(history: History) -> None:
         if state is None:
@@ -118,7 +120,8 @@ class Encoding(nn.Module):
 
     def __init__(self, model: nn.Module, settings: CodecTraining):
         super().__init__()
-        self.model, self.noise = model, settings.latent_noise
+        self.model: Any = model
+        self.noise = settings.latent_noise
         self.fidelity = FidelityLoss(settings.chroma)
 
     def forward(self, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -178,14 +181,14 @@ def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def fit_scale(model: nn.Module, train: Tensor) -> None:
+def fit_scale(model: Any, train: Tensor) -> None:
     """Notes what makes latents of photos (N, 3, S, S) in [-1, 1] standard normal."""
     raw = _some_latents(model, train)
     model.register_to_config(shift_factor=raw.mean().item(), scaling_factor=1 / raw.std().item())
 
 
 @torch.no_grad()
-def measure(model: nn.Module, train: Tensor, held: Tensor) -> dict[str, float]:
+def measure(model: Any, train: Tensor, held: Tensor) -> dict[str, Any]:
     """PSNR on held-out photos, in dB, and the latents' statistics on others."""
     batch = portion(train.shape[-1], train.device.type)
     output = torch.cat([model.decoder(model.encoder(b)) for b in held.split(batch)]).clamp(-1, 1)
@@ -198,7 +201,7 @@ def measure(model: nn.Module, train: Tensor, held: Tensor) -> dict[str, float]:
     }
 
 
-def _some_latents(model: nn.Module, photos: Tensor) -> Tensor:
+def _some_latents(model: Any, photos: Tensor) -> Tensor:
     """Unscaled latents of some photos."""
     batch = portion(photos.shape[-1], photos.device.type)
     return torch.cat([model.encoder(b) for b in photos[:2048].split(batch)]).float()

@@ -76,7 +76,7 @@ def train_features(
     if batch_size < 4:
         raise RissoleError("a feature network needs at least 4 photos in a batch")
     config = FeatureConfig(settings.arch, settings.resolution or photos.shape[-1], seed)
-    model = Learner(FeatureNetwork(config)).to(device, memory_format=torch.channels_last).train()
+    model = Learner(FeatureNetwork(config)).to(device).to(memory_format=torch.channels_last)
     photos, generator = photos.to(device), generator_for(seed, device)
     how = Trained(model, 1e-3, betas=(0.9, 0.999), weight_decay=1e-3, clip=10.0)
     trainer = Trainer({"features": how}, generator, state_file(out))

@@ -33,15 +33,15 @@ def select(
     known = known[: len(train)]
     looks = LinearClassifier.fit(real, known).margin(features, own) if kinds else None
     classes = own.unique().tolist()
-    score, kept = torch.zeros(len(images)), []
+    score, chosen = torch.zeros(len(images)), []
     for kind in classes:
         mine = (own == kind).nonzero()[:, 0]
         score[mine] = realism(features[mine], real[known == kind])
         allowed, wanted = ~near[mine], count // len(classes)
         if looks is not None:
             allowed &= most(looks[mine].masked_fill(~allowed, -torch.inf), wanted)
-        kept.append(mine[choose(score[mine], features[mine], allowed, wanted)])
-    kept = torch.stack(kept, dim=1).flatten()  # the best of every class first
+        chosen.append(mine[choose(score[mine], features[mine], allowed, wanted)])
+    kept = torch.stack(chosen, dim=1).flatten()  # the best of every class first
     return kept, {
         "candidates": len(images),
         "too_near_to_a_photo": int(near.sum()),

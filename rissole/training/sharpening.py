@@ -8,6 +8,7 @@ use).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ def train_decoder(
     settings: DecoderTraining | None = None,
     device: str = "cuda",
     seed: int = 0,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Sharpens the decoder of the autoencoder in `out`; the encoder, and so all latents, stay.
 
     Args:
@@ -50,7 +51,7 @@ def train_decoder(
     model.decoder.requires_grad_(True)
     for module in (model, discriminator, critic):
         if module is not None:
-            module.to(device, memory_format=torch.channels_last)
+            module.to(device).to(memory_format=torch.channels_last)
     if critic is not None:
         critic.eval().requires_grad_(False)
     losses = Sharpening(model, discriminator, critic, settings).to(device)
@@ -98,12 +99,8 @@ class Sharpening(nn.Module):
         settings: DecoderTraining,
     ):
         super().__init__()
-        self.model, self.discriminator, self.critic, self.settings = (
-            model,
-            discriminator,
-            critic,
-            settings,
-        )
+        self.model: Any = model
+        self.discriminator, self.critic, self.settings = discriminator, critic, settings
         self.fidelity = FidelityLoss(settings.chroma, settings.gradients)
 
     def forward(self, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -132,7 +129,7 @@ class Sharpening(nn.Module):
                 wanted = self.discriminator(target)[1]
         self.discriminator.requires_grad_(True)
         pairs = zip(features, wanted, strict=True)
-        matching = sum((a.float() - b.float()).abs().mean() for a, b in pairs)
+        matching = torch.stack([(a.float() - b.float()).abs().mean() for a, b in pairs]).sum()
         return -logits.float().mean(), matching / len(features)
 
     def _teach(self, output: Tensor, target: Tensor) -> None:
@@ -149,7 +146,5 @@ def feature_distance(network: FeatureNetwork, output: Tensor, target: Tensor) ->
         with torch.no_grad():
             wanted = network.early(target)
     pairs = zip(got, wanted, strict=True)
-    return sum(
-        (F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1)).square().sum(1).mean()
-        for a, b in pairs
-    )
+    apart = [F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1) for a, b in pairs]
+    return torch.stack([x.square().sum(1).mean() for x in apart]).sum()

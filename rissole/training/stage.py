@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from annotated_types import Ge
+from pydantic import Field
 
 from rissole.config import RissoleError
 from rissole.registry import Registry
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from rissole.data.photos import Labelled
     from rissole.training.trainer import Budget
 
-Positive = Annotated[int, Ge(1)]  # of settings: a whole number from 1
-Share = Annotated[float, Ge(0)]  # a number from 0
+Positive = Annotated[int, Field(ge=1)]  # of settings: a whole number from 1
+Share = Annotated[float, Field(ge=0)]  # a number from 0
 
 
 @dataclass(frozen=True)

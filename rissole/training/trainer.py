@@ -188,14 +188,15 @@ class Learner:
             warming: steps since the warm-up began.
             step: steps of all sessions.
         """
+        how = self.how
         self.gradients.exchange()
-        if self.how.clip is not None:
-            self.gradients.clip(self.how.clip)
-        if not self.how.steady:
+        if how.clip is not None:
+            self.gradients.clip(how.clip)
+        if not how.steady:
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(progress, warming, self.how.peak_rate)
+                group["lr"] = learning_rate(progress, warming, how.peak_rate)
         self.optimizer.step()
-        if self.average and step % self.how.average.every == 0:
+        if self.average and how.average and step % how.average.every == 0:
             self.average.step(self.parameters)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -215,13 +216,12 @@ class Learner:
         self.module.load_state_dict(weights)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in found.items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimizer":
-                number, key = rest.split(".")
-                like = self.parameters[int(number)]
+            if name.startswith("optimizer."):
+                _, place, key = name.split(".")
+                like = self.parameters[int(place)]
                 if value.shape == like.shape:  # in its parameter's layout, as fused kernels want
                     value = torch.empty_like(like).copy_(value)
-                moments.setdefault(int(number), {})[key] = value
+                moments.setdefault(int(place), {})[key] = value
         self.optimizer.load_state_dict(
             {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )

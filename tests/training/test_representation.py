@@ -58,7 +58,7 @@ def test_ctrl_c_keeps_a_feature_network_and_it_is_trained_on(tmp_path):
     kept = FeatureNetwork.load(out)
     more = trained_network(out, steps=1)
     moved = (weights(more) - weights(kept)).abs().max()
-    assert 0 < moved < 1e-3 < (weights(kept) - weights(FeatureNetwork())).abs().max()
+    assert 0 < moved < 1e-4 < (weights(kept) - weights(FeatureNetwork())).abs().max()
     variance = more.extract(smooth_pictures(16)).var(dim=0).sum()
     assert float(variance) == pytest.approx(TOTAL_VARIANCE, rel=1e-3)
 
