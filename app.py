@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{options.bundle} at commit {pipe.commit}", flush=True)
         if options.clip:
             print("Reading the database's pictures with CLIP, once ...", flush=True)
-            pipe.prepare("clip")
+            pipe.retriever.prepare("clip")
         more = [options.databases] if options.databases else []
         serve(pipe, options.host, options.port, more, quiet=False)
     except RissoleError as error:

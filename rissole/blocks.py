@@ -8,6 +8,7 @@ functions work at any resolution: a feature map of a half the canvas's size has 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class _TakeWindows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, maps: Tensor, index: Tensor, grid: int, halo: int) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, index: Tensor, grid: int, halo: int) -> Tensor:
         ctx.save_for_backward(index)
         ctx.grid, ctx.halo, ctx.size = grid, halo, maps.shape[1]
         b, size = maps.shape[:2]
@@ -75,7 +76,7 @@ class _TakeWindows(torch.autograd.Function):
         return around.index_select(0, rows).view(*index.shape, w * w, -1)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (index,), grid, halo = ctx.saved_tensors, ctx.grid, ctx.halo
         (b, _, cells, c), m = grad.shape, ctx.size // ctx.grid
         every = grad.new_zeros(b, grid**2, cells, c)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 ORDERS = ("parallel", "sequential", "independent")
@@ -26,8 +26,8 @@ class Recipe:
     """Everything that determines one picture.
 
     Attributes:
-        bundle: fingerprint of the weights (autoencoder, denoiser and scheduler).
-        database: fingerprint of the retrieval database.
+        bundle: fingerprint of the weights (autoencoder, denoiser and scheduler); None if unknown.
+        database: fingerprint of the retrieval database; None if unknown.
         neighbors: database ids that condition every block. A set: order has no effect.
         block_neighbors: `(row, col, ids)` for blocks with neighbors of their own.
         order: "parallel", "sequential" or "independent".
@@ -40,14 +40,14 @@ class Recipe:
         init: recipe of the picture whose other blocks were kept, when `blocks` is not empty.
     """
 
-    bundle: str
-    database: str
+    bundle: str | None
+    database: str | None
     neighbors: tuple[int, ...]
     block_neighbors: tuple[tuple[int, int, tuple[int, ...]], ...] = ()
     order: str = "parallel"
     grid: int = 4
-    num_inference_steps: int = 20
-    guidance_scale: float = 1.5
+    num_inference_steps: int = NUM_INFERENCE_STEPS
+    guidance_scale: float = GUIDANCE_SCALE
     seed: int = 0
     blocks: tuple[tuple[int, int], ...] = ()
     init: Recipe | None = None
@@ -57,7 +57,8 @@ class Recipe:
         """Builds a recipe from values that may come from anywhere.
 
         Args:
-            **raw: one value per attribute. `block_neighbors` may also be a mapping
+            **raw: one value per attribute; those left out are as above, whatever a bundle's own
+                are (`RissolePipeline.recipe` knows these). `block_neighbors` may also be a mapping
                 `{(row, col): ids}` or, as JSON has it, `{"row,col": ids}`.
 
         Raises:
@@ -66,32 +67,31 @@ class Recipe:
         unknown = set(raw) - {f.name for f in fields(cls)}
         if unknown:
             raise RissoleError(f"unknown setting: {', '.join(sorted(unknown))}")
-        order, grid = raw.get("order", "parallel"), whole_number(raw.get("grid", 4), "grid", 1, 4)
+        raw = {f.name: f.default for f in fields(cls) if f.default is not MISSING} | raw
+        order, grid = raw["order"], whole_number(raw["grid"], "grid", 1, max(GRIDS))
         if order not in ORDERS:
             raise RissoleError(f"order must be one of {', '.join(ORDERS)}, not {_show(order)}")
         if grid not in GRIDS:
             raise RissoleError(f"grid must be 1, 2 or 4, not {grid}")
-        blocks = tuple(sorted({_position(p, grid) for p in _sequence(raw.get("blocks"), "blocks")}))
-        init = raw.get("init")
+        blocks = tuple(sorted({_position(p, grid) for p in _sequence(raw["blocks"], "blocks")}))
+        init = raw["init"]
         if bool(blocks) != (init is not None):
             raise RissoleError("blocks and init belong together: give both or neither")
         _check_repaints(init)
         if init is not None and not isinstance(init, Recipe):
             init = cls.from_dict(init)
         return cls(
-            bundle=str(raw.get("bundle") or ""),
-            database=str(raw.get("database") or ""),
+            bundle=str(raw["bundle"]) if raw.get("bundle") else None,
+            database=str(raw["database"]) if raw.get("database") else None,
             neighbors=_ids(raw.get("neighbors"), "neighbors"),
-            block_neighbors=_block_neighbors(raw.get("block_neighbors"), grid),
+            block_neighbors=_block_neighbors(raw["block_neighbors"], grid),
             order=order,
             grid=grid,
             num_inference_steps=whole_number(
-                raw.get("num_inference_steps", 20), "num_inference_steps", 1, MAX_STEPS
+                raw["num_inference_steps"], "num_inference_steps", 1, MAX_STEPS
             ),
-            guidance_scale=_real(
-                raw.get("guidance_scale", 1.5), "guidance_scale", 0.0, MAX_GUIDANCE_SCALE
-            ),
-            seed=whole_number(raw.get("seed", 0), "seed", 0, MAX_SEED),
+            guidance_scale=_real(raw["guidance_scale"], "guidance_scale", 0.0, MAX_GUIDANCE_SCALE),
+            seed=whole_number(raw["seed"], "seed", 0, MAX_SEED),
             blocks=blocks,
             init=init,
         )
@@ -111,6 +111,16 @@ class Recipe:
         if not isinstance(data, Mapping):
             raise RissoleError(f"a recipe must be a mapping of settings, not {_show(data)}")
         return cls.validated(**{str(k): v for k, v in data.items()})
+
+    @property
+    def layers(self) -> tuple[Recipe, ...]:
+        """The whole picture that this one starts from, then every repaint upon it, itself last."""
+        return (*(self.init.layers if self.init else ()), self)
+
+    def stamped(self, bundle: str | None, database: str | None) -> Recipe:
+        """The same recipe, and all that it is painted upon, with another origin."""
+        init = self.init.stamped(bundle, database) if self.init else None
+        return replace(self, bundle=bundle, database=database, init=init)
 
     @property
     def all_neighbors(self) -> tuple[int, ...]:

@@ -13,19 +13,19 @@ from PIL import Image
 from visiting import Visit
 
 from rissole.data.images import to_tensor
+from rissole.loading import write_bundle
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser, DenoiserConfig
-from rissole.pipeline import (
-    RissolePipeline,
-    default_scheduler,
-    latent_fingerprint,
-    write_bundle,
-)
+from rissole.models.scheduler import default_scheduler
+from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import build_database
 from rissole.retrieval.embedding import LatentEmbedding
-from rissole.storage.manifest import read_manifest, write_manifest
+from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 SIZE = 128
+TINY = DenoiserConfig(
+    channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
+)
 
 
 def picture(seed: int) -> Image.Image:
@@ -53,8 +53,6 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete bundle with random weights and 24 pictures."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     codec = Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0))
-    config = DenoiserConfig(channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2,
-                            block_layers=1, head_channels=16)  # fmt: skip
     pictures = [picture(i) for i in range(24)]
     latents = torch.cat([codec.encode(to_tensor(p)) for p in pictures])
     # random weights give latents of any size; the codec owns the scale that makes them standard
@@ -68,7 +66,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     defaults = {"order": "parallel", "grid": 4, "num_inference_steps": 4, "guidance_scale": 1.5,
                 "k": 4}  # fmt: skip
     card = {"name": "tiny", "image_size": SIZE, "defaults": defaults}
-    denoiser = seeded(Denoiser(config), 1)
+    denoiser = seeded(Denoiser(TINY), 1)
     write_bundle(folder, codec, denoiser, default_scheduler(), embedding, card)
     write_manifest(folder, "tiny")
     return folder

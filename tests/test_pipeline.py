@@ -212,7 +212,7 @@ def test_codec_owns_the_scale(pipe):
     latents = pipe.codec.encode(images)
     assert abs(latents.mean()) < 0.1
     assert abs(latents.std() - 1) < 0.1
-    assert pipe.codec.factor == 4
+    assert pipe.codec.vae_scale_factor == 4
 
 
 def test_attention_of_the_cells_makes_that_of_the_blocks(pipe):

@@ -1,17 +1,16 @@
 import pytest
 import torch
-from conftest import seeded
+from conftest import TINY, seeded
 from diffusers import DDIMScheduler
-from test_denoiser import CONFIG
 
 from rissole.models.denoiser import Denoiser
-from rissole.pipeline import default_scheduler
-from rissole.sampling import Conditions, is_guided, paint, set_levels
+from rissole.models.scheduler import default_scheduler, set_levels
+from rissole.sampling import Plan, is_guided, paint
 
 
 @pytest.fixture(scope="module")
 def model():
-    return seeded(Denoiser(CONFIG), 4)
+    return seeded(Denoiser(TINY), 4)
 
 
 def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None):
@@ -20,11 +19,9 @@ def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None):
     near = torch.randn(1, 3, 4, 32, 32, generator=draw) if neighbors is None else neighbors
     with torch.inference_mode():
         features = model.encode_neighbors(near)
-    conditions = Conditions(features, torch.ones(1, 4, 4, 3, dtype=torch.bool), guidance_scale)
-    steps = paint(
-        model, default_scheduler(), noise, conditions, order=order, num_inference_steps=steps
-    )
-    return list(steps)[-1]
+    visible = torch.ones(1, 4, 4, 3, dtype=torch.bool)
+    plan = Plan(noise, features, visible, guidance_scale, steps, order)
+    return list(paint(model, default_scheduler(), plan))[-1]
 
 
 def test_levels_fall_from_noise_to_clean_in_small_steps_at_both_ends():

@@ -171,7 +171,7 @@ class Api:
     def _narrowed(self, here: Studio, k: Any, label: Any, encoder: Any) -> dict[str, Any]:
         """What `RissolePipeline.retrieve` takes beside a query."""
         if encoder is not None and encoder not in usable(here.pipe):
-            here.pipe.find_encoder(str(encoder))
+            here.pipe.retriever.find_encoder(str(encoder))
             raise RissoleError(self.errors["encoder"])
         k = here.pipe.defaults["k"] if k is None else plain(k)
         return {"k": k, "label": label, "encoder": encoder}
@@ -245,7 +245,7 @@ def wire(studio: Studio) -> None:
     actions = Api(studio)
     for name in NAMES:
         endpoint = getattr(actions, name)
-        if not studio.pipe.text_queries:
+        if not studio.pipe.retriever.text_encoder:
             endpoint = _without_text(endpoint)
         gr.api(on_gpu(60)(endpoint), api_name=name, **HEAVY)
         _describe(endpoint)

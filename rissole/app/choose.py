@@ -141,7 +141,7 @@ def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int]) -> list[dict]:
     score = dict(zip(hits.ids, hits.scores, strict=True))
     ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
     if hits.item is not None:
-        score = dict(zip(ids, pipe.similarity(hits.item, ids), strict=True))
+        score = dict(zip(ids, pipe.retriever.similarity(hits.item, ids), strict=True))
     return rows_of(pipe, ids, score, pinned)
 
 
@@ -205,7 +205,7 @@ def queries(page: Page) -> None:
         page.surprise = gr.Button(said["surprise"], size="sm", elem_id="rs-surprise", min_width=0)
         # no file_types: what a file is called says little, load_image judges what is in it
         page.upload = gr.UploadButton(said["upload"], size="sm", elem_id="rs-upload", min_width=0)
-    if pipe.text_queries:
+    if pipe.retriever.text_encoder:
         page.text = gr.Textbox(
             label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
         )

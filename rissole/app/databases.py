@@ -7,16 +7,15 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.pipeline import RissolePipeline, latent_fingerprint
+from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
 from rissole.retrieval.encoders import NAMES
-from rissole.storage.manifest import fingerprint, read_manifest
+from rissole.storage.manifest import fingerprint, latent_fingerprint, read_manifest
 
 QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
 KEPT = 200  # visitors' own databases, some 3 MB each at most; beyond that the oldest goes
@@ -147,22 +146,22 @@ class Sources:
 
 def seen_by(pipe: RissolePipeline, encoder: str | None) -> RissolePipeline:
     """The same model and database, where pictures are compared by another encoder."""
-    if encoder is None or encoder == pipe.encoder.name:
+    if encoder is None or encoder == pipe.retriever.encoder.name:
         return pipe
-    other = copy(pipe)
-    other.config = {**pipe.config, "encoder": pipe.find_encoder(encoder).name}
-    return other
+    return pipe.with_encoder(encoder)
 
 
 def usable(pipe: RissolePipeline) -> list[str]:
     """Names of the encoders that this database can be searched with, without a long wait."""
     database = pipe.database
-    own = database.info.get("encoder", {"name": "latent", "id": pipe.encoders["latent"].id})
+    own = database.info.get(
+        "encoder", {"name": "latent", "id": pipe.retriever.encoders["latent"].id}
+    )
 
     def fits(name: str) -> bool:
-        encoder = pipe.encoders[name]
+        encoder = pipe.retriever.encoders[name]
         if own["name"] == name:
             return own["id"] == encoder.id
         return len(database) <= QUICK or database.ready(encoder)
 
-    return [name for name in NAMES if name in pipe.encoders and fits(name)]
+    return [name for name in NAMES if name in pipe.retriever.encoders and fits(name)]

@@ -37,7 +37,7 @@ class Explaining:
         item, image, pipe = visit.query.item, visit.query.image, self.studio.of(visit).pipe
         if item is not None:
             return torch.as_tensor(pipe.database.latents([item]))
-        return None if image is None else pipe.encode(image)
+        return None if image is None else pipe.retriever.encode(image)
 
     def _uri(self, latents: Tensor | None) -> str | None:
         return None if latents is None else data_uri(latent_picture(latents), None)

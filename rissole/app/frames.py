@@ -12,7 +12,7 @@ from PIL import Image
 
 from rissole.app.guard import to_webp
 from rissole.config import Recipe
-from rissole.pipeline import BlockStep
+from rissole.outputs import BlockStep
 
 FRAMES_PER_SECOND = 15
 

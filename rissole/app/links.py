@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rissole.config import MAX_REPAINTS, ORDERS, Recipe, RissoleError
-from rissole.pipeline import BlockStep, RissolePipeline
+from rissole.outputs import BlockStep
+from rissole.pipeline import RissolePipeline
 
 MAX_LINK = 6000  # characters; browsers and servers carry at least this many
 MAX_FRAMES = 48
@@ -34,10 +35,7 @@ _NUMBERS = re.compile(r"\d{1,19}(\.\d{1,19})*", re.ASCII)
 
 def layers(recipe: Recipe) -> list[Recipe]:
     """The whole picture a recipe starts from, then every repaint upon it, `recipe` itself last."""
-    found = [recipe]
-    while found[0].init is not None:
-        found.insert(0, found[0].init)
-    return found
+    return list(recipe.layers)
 
 
 def encode(recipe: Recipe, item: int | None = None) -> str:
@@ -47,8 +45,8 @@ def encode(recipe: Recipe, item: int | None = None) -> str:
         recipe: what to pass on.
         item: the database picture that was searched with, to show it again (`query_of`).
     """
-    parts = [f"b={recipe.bundle}", f"d={recipe.database}"]
-    parts += [] if item is None else [f"q={item}"]
+    head = {"b": recipe.bundle, "d": recipe.database, "q": item}
+    parts = [f"{name}={value}" for name, value in head.items() if value is not None]
     return "&".join(parts + [f"p={_layer(layer)}" for layer in layers(recipe)])
 
 
@@ -164,7 +162,7 @@ def painting(
     parts, output = layers(recipe), None
     each = max(1, limit // len(parts))
     for place, layer in enumerate(parts):
-        for step in pipe.stream(**{**layer.to_dict(), "init": output}):
+        for step in pipe.stream(layer, init=output):
             number, total = _place(step)
             shown = step.preview if number in sampled(total, each) else None
             yield (place + number / total) / len(parts), shown

@@ -19,8 +19,9 @@ from rissole.app.state import Query, Visit
 from rissole.app.studio import LIGHT, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
-from rissole.pipeline import MAX_PICTURES, RissolePipeline
+from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import Database
+from rissole.retrieval.retriever import MAX_PICTURES
 
 SHOWN = 50  # names of skipped files
 
@@ -53,7 +54,7 @@ class Remembering:
             "classes": database.classes,
             "label": visit.label,
             "encoders": usable(here.pipe),
-            "encoder": here.pipe.encoder.name,
+            "encoder": here.pipe.retriever.encoder.name,
             "own": own and {**own, "skipped": list(visit.skipped[:SHOWN])},
             "skipped": len(visit.skipped),
             "mark": secrets.token_hex(4),  # one like the last would not be noticed
@@ -83,7 +84,7 @@ class Remembering:
             name = getattr(event, "encoder", None)
             here = self.studio.of(visit)
             if name not in usable(here.pipe):
-                here.pipe.find_encoder(str(name))
+                here.pipe.retriever.find_encoder(str(name))
                 raise RissoleError(self.errors["encoder"])
             return self._searched(replace(visit, encoder=name), k, neighbors, visit.query)
 
@@ -134,7 +135,7 @@ class Remembering:
 
     def _joined(self, here: Studio, more: Database) -> Extended:
         own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
-        return Extended(here.pipe.database, more, here.pipe.find_encoder(own), here.key)
+        return Extended(here.pipe.database, more, here.pipe.retriever.find_encoder(own), here.key)
 
     def forget(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -172,7 +173,7 @@ def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
     new, score = len(pipe.database) - 1, {}
     near = query.image if query.item is None else query.item
     if near is not None:
-        score = dict(zip([new], pipe.similarity(near, [new]), strict=True))
+        score = dict(zip([new], pipe.retriever.similarity(near, [new]), strict=True))
     return rows_of(pipe, [new], score)[0]
 
 

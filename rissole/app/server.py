@@ -165,7 +165,7 @@ def _footer(pipe: RissolePipeline, words: dict) -> str:
     own = pipe.database.folder.parent == pipe.folder and "label" in facts
     known = ("footerGallery" if own else "footerWeights") if "license" in facts else "footer"
     rights = paragraph(words[known].format(**facts))
-    if pipe.text_queries:
+    if pipe.retriever.text_encoder:
         return rights
     how = words["noText"].format(how=GET_CLIP)
     return f'{rights}<p id="rs-no-text">{how}</p>'

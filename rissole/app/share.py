@@ -138,7 +138,7 @@ class Sharing:
         ids, score, here = list(recipe.neighbors), {}, self.studio.of(visit)
         if query is not None:
             near = query.image if query.item is None else query.item
-            score = dict(zip(ids, here.pipe.similarity(near, ids), strict=True))
+            score = dict(zip(ids, here.pipe.retriever.similarity(near, ids), strict=True))
             ids.sort(key=lambda item: -score[item])
         hits = [{**row, "on": True} for row in rows_of(here.pipe, ids, score)]
         return value_of(here, query, hits, recipe.to_dict()["block_neighbors"])

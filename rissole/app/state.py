@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from rissole.config import Recipe
-from rissole.pipeline import BlockStep, GenerationOutput
+from rissole.outputs import BlockStep, GenerationOutput
 
 PICTURES_KEPT = 8  # of each visit, to go back to; some 70 KB each
 
@@ -59,7 +59,7 @@ class Picture:
     @property
     def recipe(self) -> Recipe:
         """What paints it again."""
-        return Recipe.from_dict(self.output.recipe)
+        return self.output.checked[0]
 
 
 @dataclass(frozen=True, eq=False)

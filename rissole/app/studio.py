@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import reprlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -16,7 +15,8 @@ from rissole.app.databases import Sources, seen_by, usable
 from rissole.app.state import Picture, Visit
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import load_image, save_png, square
-from rissole.pipeline import BlockStep, RissolePipeline
+from rissole.outputs import BlockStep
+from rissole.pipeline import RissolePipeline
 
 HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
 _HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
@@ -85,7 +85,7 @@ class Studio:
         """Words as a query, where the database can be searched by words without a long wait."""
         if not isinstance(text, str) or not text.strip():
             raise RissoleError(self.errors["text"])
-        if not any(self.pipe.encoders[name].reads_text for name in usable(self.pipe)):
+        if not any(self.pipe.retriever.encoders[name].reads_text for name in usable(self.pipe)):
             raise RissoleError(self.errors["encoder"])
         return text.strip()
 
@@ -118,10 +118,8 @@ class Studio:
 
     def stream(self, recipe: Recipe, before: Picture | None = None) -> Iterator[BlockStep]:
         """Paints a recipe; `before` is the picture that it repaints, where it is at hand."""
-        settings = recipe.to_dict()
-        if before is not None:  # at hand, and but for the block the same as what `init` paints
-            settings["init"] = replace(before.output, recipes=[settings["init"]])
-        return self.pipe.stream(**settings)
+        # at hand, and but for the block the same as what the recipe's `init` paints
+        return self.pipe.stream(recipe, init=None if before is None else before.output)
 
     def png(self, image: Image.Image, recipe: dict, name: str | None = None) -> str:
         """Writes a PNG with its recipe where the browser can fetch it; returns the path."""

@@ -141,7 +141,7 @@ def run(
         )
     for index, recipe in enumerate(recipes):
         began = time.perf_counter()
-        for step in pipe.stream(**recipe.to_dict()):
+        for step in pipe.stream(recipe):
             if step.output is None:
                 done = (step.index - 1 + step.step / step.total_steps) / step.num_blocks
                 yield index, done, None

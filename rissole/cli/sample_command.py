@@ -16,7 +16,7 @@ from rissole.cli import options
 from rissole.config import RissoleError
 
 if TYPE_CHECKING:
-    from rissole.pipeline import BlockStep, GenerationOutput
+    from rissole.outputs import BlockStep, GenerationOutput
 
 Out = Annotated[
     Path,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
 from rissole.data.photos import to_float
-from rissole.storage.files import save_tensors
+from rissole.models.saving import SavedNetwork
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 # torch-fidelity's name of the one network whose Frechet distance is the FID.
@@ -39,12 +37,15 @@ class FeatureConfig:
     scale: float = 1.0  # see TOTAL_VARIANCE
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(SavedNetwork):
     """A torchvision ResNet without its classifier.
 
     Args:
         config: Architecture, working resolution, seed and output scale.
     """
+
+    config_class = FeatureConfig
+    what = "feature network"
 
     def __init__(self, config: FeatureConfig | None = None):
         super().__init__()
@@ -120,30 +121,14 @@ class FeatureNetwork(nn.Module):
         batches = tqdm(images.split(batch_size), desc="features", leave=False, disable=None)
         return torch.cat([function(to_float(b.to(self.device))).float().cpu() for b in batches])
 
-    def save(self, path: str | Path) -> None:
-        """Writes half-precision weights with the config in the safetensors metadata."""
-        tensors = {
-            key: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
-            for key, t in self.state_dict().items()
-        }
-        save_tensors(tensors, path, metadata={"config": json.dumps(asdict(self.config))})
-
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> FeatureNetwork:
-        """Reads a network written by `save`, in evaluation mode.
+    def open(cls, path: str | Path, device: str | torch.device = "cpu") -> FeatureNetwork:
+        """Reads what `write` wrote, in evaluation mode.
 
         Raises:
             RissoleError: The file is not a feature network.
         """
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                config = FeatureConfig(**json.loads((file.metadata() or {})["config"]))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            network = cls(config)
-            network.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RissoleError(f"{path} is not a feature network of this project") from error
-        return network.to(device).eval()
+        return cls.read(path).to(device)
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -212,5 +197,5 @@ def load_features(
     if isinstance(features, FeatureNetwork):
         return features.to(device).eval()
     if Path(features).is_file():
-        return FeatureNetwork.load(features, device)
+        return FeatureNetwork.open(features, device)
     return LibraryFeatures(str(features), device)

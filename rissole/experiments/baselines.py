@@ -16,8 +16,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from tqdm import tqdm
 
-from rissole.models.denoiser import SavedNetwork
-from rissole.pipeline import default_scheduler
+from rissole.models.saving import SavedNetwork
+from rissole.models.scheduler import default_scheduler
 from rissole.training.bulk import Painting, batch_size, noises
 from rissole.training.method import Loss, Method
 from rissole.training.situations import Sampler

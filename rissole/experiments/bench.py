@@ -43,7 +43,7 @@ class Bench:
         train, held = split(photos)
         data = read_latents(run, photos)
         files = [run / f"{name}.safetensors" for name in ("features", "check")]
-        networks = {p.stem: FeatureNetwork.load(p, device) for p in files if p.exists()}
+        networks = {p.stem: FeatureNetwork.open(p, device) for p in files if p.exists()}
         if "features" not in networks:
             raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
         codec = Codec.load(run / "autoencoder").to(device)

@@ -27,7 +27,7 @@ from rissole.evaluation.seams import seam_jumps, seam_ratio
 from rissole.experiments import published, whole_image  # noqa: F401 - they register their methods
 from rissole.experiments.bench import UNPAINTED, Bench
 from rissole.experiments.cases import Case
-from rissole.pipeline import fast_dtype
+from rissole.loading import fast_dtype
 from rissole.storage.files import save_tensors
 from rissole.training import denoising  # noqa: F401 - it registers the block denoiser
 from rissole.training.bulk import decode_bytes

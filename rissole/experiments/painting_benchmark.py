@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from rissole.experiments.machine import peak_rss
-from rissole.pipeline import GenerationOutput, RissolePipeline
+from rissole.outputs import GenerationOutput
+from rissole.pipeline import RissolePipeline
 
 
 def measure_painting(

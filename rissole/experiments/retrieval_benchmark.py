@@ -45,7 +45,7 @@ def measure_index(
     """
     if count < 1000:
         raise RissoleError(f"a benchmark needs 1000 entries at least, not {count}")
-    dim = pipe.encoders["latent"].dim
+    dim = pipe.retriever.encoders["latent"].dim
     entry = 2 * (int(np.prod(pipe.database.latent_shape)) + 2 * dim)
     with tempfile.TemporaryDirectory(dir=folder) as temporary, peak_memory() as peak:
         work = Path(temporary)
@@ -113,7 +113,7 @@ def _entries(pipe: RissolePipeline, count: int, seed: int) -> Iterator[Tensor]:
 
 
 def _embed(pipe: RissolePipeline, latents: Tensor) -> np.ndarray:
-    return pipe.encoders["latent"](latents, latents).numpy()
+    return pipe.retriever.encoders["latent"](latents, latents).numpy()
 
 
 def _search(

@@ -13,24 +13,29 @@ is e - x_0. Position is a coordinate, so grids of 1x1, 2x2 and 4x4 blocks share 
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rissole.blocks import inner, per_cell, take_windows, window_size
 from rissole.config import RissoleError
-from rissole.storage.files import save_tensors
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # in typing from Python 3.11 on
+from rissole.models.interface import DENOISERS, USUAL, BlockDenoiser, State
+from rissole.models.layers import (
+    AlignedAttention,
+    CellNorm,
+    NeighborAttention,
+    PlainBlock,
+    ResBlock,
+    SelfAttention,
+    coordinates,
+    fourier,
+    upsample,
+)
+from rissole.models.saving import CLASS, one_line, read_config_of
 
 
 @dataclass(frozen=True)
@@ -61,29 +66,13 @@ class DenoiserConfig:
     dropout: float = 0.1
     canvas: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
         if self.latent_size % 16 or self.halo % 4:
             raise RissoleError(
                 f"latent_size must be a multiple of 16 and halo one of 4, "
                 f"not {self.latent_size} and {self.halo}"
             )
-
-
-class State(NamedTuple):
-    """What is on the canvas.
-
-    Attributes:
-        canvas: (B, C, S, S) latents; a block is noisy at its own level, clean, or absent.
-        levels: (B, g, g) noise level of each block, 0 clean to 1 pure noise.
-        present: (B, g, g) bool, False where nothing is painted or started yet.
-        context: (B,) bool, False for blocks that see neither halo nor canvas ("independent").
-    """
-
-    canvas: Tensor
-    levels: Tensor
-    present: Tensor
-    context: Tensor
 
 
 class NeighborFeatures(NamedTuple):
@@ -102,204 +91,10 @@ class NeighborFeatures(NamedTuple):
     canvas: Tensor
 
 
-def fourier(values: Tensor, channels: int, top: float = 1000.0) -> Tensor:
-    """Sine and cosine features of values in [0, 1]: (...,) to (..., channels)."""
-    rates = torch.exp(torch.linspace(0, math.log(top), channels // 2, device=values.device))
-    angles = values.float()[..., None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
-def coordinates(size: int) -> Tensor:
-    """Where a cell lies on the canvas: (10, size, size), plain and as waves."""
-    line = (torch.arange(size) + 0.5) / size * 2 - 1
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    waves = [f(math.pi * r * v) for r in (1, 2) for v in (y, x) for f in (torch.sin, torch.cos)]
-    return torch.stack([y, x, *waves])
-
-
-class CellNorm(nn.LayerNorm):
-    """Normalizes the channels of every cell on its own.
-
-    What a cell sees then depends neither on the size of its window nor on what lies beyond the
-    canvas. The precision is that of the input: autocast would return float32 and double the memory
-    traffic of everything behind it; the statistics are float32 either way.
-    """
-
-    def __init__(self, channels: int, affine: bool = True):
-        super().__init__(channels, elementwise_affine=affine)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w), channels last in memory, to the same."""
-        affine = (None if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
-        with torch.autocast(x.device.type, enabled=False):
-            cells = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, *affine, self.eps)
-        return cells.permute(0, 3, 1, 2)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Every cell four times: (N, C, h, w) to (N, C, 2 h, 2 w), channels last in memory."""
-    n, c, h, w = x.shape
-    cells = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(n, h, 2, w, 2, c)
-    return cells.reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
-
-
-class ResBlock(nn.Module):
-    """Two convolutions, modulated by an embedding (arXiv 2105.05233, figure of AdaGN).
-
-    The embedding is one vector per sample (N, E), or one per cell (N, h, w, E).
-    """
-
-    def __init__(self, c_in: int, c_out: int, embedding: int, dropout: float):
-        super().__init__()
-        self.norm1 = CellNorm(c_in)
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
-        self.modulate = nn.Linear(embedding, 2 * c_out)
-        self.norm2 = CellNorm(c_out, affine=False)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
-        self.dropout = nn.Dropout(dropout)
-        self.skip = nn.Conv2d(c_in, c_out, 1, bias=False) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(N, c_in, h, w) to (N, c_out, h, w)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        change = self.modulate(embedding)
-        change = change[:, :, None, None] if change.dim() == 2 else change.permute(0, 3, 1, 2)
-        scale, shift = change.chunk(2, dim=1)
-        h = F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
-        return self.skip(x) + self.conv2(self.dropout(h))
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, weights: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Multi-head attention; on request with its weights, averaged over the heads.
-
-    Args:
-        q: (N, heads, Q, d); k, v: (N, heads, K, d).
-        mask: bool, broadcastable to (N, heads, Q, K); True where a query may look.
-
-    Returns:
-        (N, heads, Q, d) and either None or weights (N, Q, K).
-    """
-    if not weights:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
-    logits = (q @ k.transpose(-2, -1)).float() / math.sqrt(q.shape[-1])
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
-    share = logits.softmax(-1)
-    return share.to(v.dtype) @ v, share.mean(1)
-
-
-class SelfAttention(nn.Module):
-    """Attention among the cells of a map."""
-
-    def __init__(self, channels: int, head_channels: int):
-        super().__init__()
-        self.heads = channels // head_channels
-        self.norm = CellNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, h, w)."""
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for t in self.qkv(tokens).chunk(3, dim=-1))  # fmt: skip
-        mixed, _ = attend(q, k, v, None)
-        out = self.out(mixed.transpose(1, 2).flatten(2))
-        return x + out.transpose(1, 2).reshape(x.shape)
-
-
-class NeighborAttention(nn.Module):
-    """Cross-attention from cells to the tokens of all neighbors, a set.
-
-    No index tells the neighbors apart, so that their order has no effect and any number will do. A
-    learned null token stands among them: who is shown no neighbor listens to it alone.
-    """
-
-    def __init__(self, channels: int, neighbor_channels: int, head_channels: int):
-        super().__init__()
-        self.heads = channels // head_channels
-        self.norm, self.norm_tokens = CellNorm(channels), nn.LayerNorm(neighbor_channels)
-        self.q = nn.Linear(channels, channels)
-        self.kv = nn.Linear(neighbor_channels, 2 * channels)
-        self.null = nn.Parameter(torch.randn(2 * channels) * 0.02)
-        self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)
-
-    def project(self, tokens: Tensor) -> Tensor:
-        """Keys and values (..., 2 * C) of neighbors' tokens (..., C')."""
-        return self.kv(self.norm_tokens(tokens))
-
-    def forward(
-        self, x: Tensor, tokens: Tensor, visible: Tensor, weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Adds what the cells find in the neighbors.
-
-        Args:
-            x: (N, C, h, w).
-            tokens: (N, T, K, 2 * C), keys and values of T tokens of each neighbor.
-            visible: bool (N, Q, K), Q = h * w or 1: the neighbors a cell may look at.
-
-        Returns:
-            (N, C, h, w), and on request the weight of each neighbor (N, h * w, K).
-        """
-        n, t, k, _ = tokens.shape
-        q = self._heads(self.q(self.norm(x).flatten(2).transpose(1, 2)))
-        null = self.null.to(tokens.dtype).expand(n, 1, -1)
-        kv = torch.cat([null, tokens.flatten(1, 2)], dim=1)
-        key, value = (self._heads(h) for h in kv.chunk(2, dim=-1))
-        seen = F.pad(visible.repeat(1, 1, t), (1, 0), value=True)[:, None]
-        mixed, share = attend(q, key, value, seen, weights)
-        out = self.out(mixed.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(x.shape)
-        return x + out, None if share is None else share[..., 1:].unflatten(-1, (t, k)).sum(-2)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-class AlignedAttention(nn.Module):
-    """Every cell weighs the neighbors' features at its own place: K keys and a null per cell."""
-
-    def __init__(self, channels: int, neighbor_channels: int):
-        super().__init__()
-        self.norm = CellNorm(channels)
-        self.q = nn.Linear(channels, neighbor_channels)
-        self.key = nn.Linear(neighbor_channels, neighbor_channels)
-        self.null = nn.Parameter(torch.zeros(neighbor_channels))
-        self.out = nn.Linear(neighbor_channels, channels)
-        nn.init.zeros_(self.out.weight)
-
-    def project(self, features: Tensor) -> Tensor:
-        """Keys and values (..., 2 * C') of features (..., C'); the values are the features."""
-        return torch.cat([self.key(features), features], dim=-1)
-
-    def forward(self, x: Tensor, features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds the chosen features.
-
-        Args:
-            x: (N, C, h, w).
-            features: (N, h * w, K, 2 * C'), from `project`.
-            visible: bool (N, K).
-
-        Returns:
-            (N, C, h, w) and the weight of each neighbor (N, h * w, K).
-        """
-        q = self.q(self.norm(x).flatten(2).transpose(1, 2))
-        key, value = features.chunk(2, dim=-1)
-        # one query meets K keys: products and sums beat a batch of tiny matrix products
-        logits = (q[:, :, None] * key).sum(-1).float() / math.sqrt(q.shape[-1])
-        logits = logits.masked_fill(~visible[:, None], -torch.inf)
-        share = F.pad(logits, (1, 0)).softmax(-1)  # the null's logit is 0
-        mixed = (share[..., 1:, None].to(value.dtype) * value).sum(2)
-        mixed = mixed + share[..., :1].to(value.dtype) * self.null.to(value.dtype)
-        return x + self.out(mixed).transpose(1, 2).reshape(x.shape), share[..., 1:]
-
-
 class NeighborEncoder(nn.Module):
     """Encodes each neighbor's whole latent once; blocks crop their tokens from its maps."""
+
+    where: Tensor
 
     def __init__(self, config: DenoiserConfig):
         super().__init__()
@@ -324,26 +119,13 @@ class NeighborEncoder(nn.Module):
         return tuple(f.permute(0, 3, 4, 1, 2) for f in split)
 
 
-class PlainBlock(nn.Module):
-    """A residual block without an embedding."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.layers = nn.Sequential(
-            CellNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            CellNorm(channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, h, w)."""
-        return x + self.layers(x)
-
-
 class CanvasEncoder(nn.Module):
     """A coarse view of the whole canvas, so that eyes match across blocks.
 
     Runs once per step for all blocks. Every cell is modulated by its own block's noise level.
     """
+
+    where: Tensor
 
     def __init__(self, config: DenoiserConfig, embedding: int):
         super().__init__()
@@ -471,46 +253,14 @@ class BlockNetwork(nn.Module):
         return velocity, share.unflatten(-1, (x.shape[-2] // 2, x.shape[-1] // 2))
 
 
-class SavedNetwork(nn.Module):
-    """A network that one safetensors file rebuilds: half-precision weights, config in its metadata.
-
-    A subclass names its dataclass of settings in `config_class` and keeps one as `config`.
-    """
-
-    config_class: ClassVar[type]
-
-    def save(self, folder: str | Path) -> None:
-        """Writes `model.safetensors`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.to("cpu", torch.float16).contiguous() for k, v in self.state_dict().items()}
-        config = json.dumps(asdict(self.config))
-        save_tensors(weights, folder / "model.safetensors", metadata={"config": config})
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Reads what `save` wrote, as float32.
-
-        Raises:
-            RissoleError: when the file is missing, damaged or of another shape.
-        """
-        path = Path(folder) / "model.safetensors"
-        try:
-            with safe_open(path, "pt") as file:
-                raw = json.loads(file.metadata()["config"])
-            raw = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-            model = cls(cls.config_class(**raw))
-            model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RissoleError(f"no usable denoiser in {path.parent.name}/: {reason}") from error
-        return model.eval().requires_grad_(False)
-
-
-class Denoiser(SavedNetwork):
+@DENOISERS.register
+class Denoiser(BlockDenoiser):
     """The whole network: neighbor encoder, canvas encoder and block network."""
 
+    name = USUAL
     config_class = DenoiserConfig
+    config: DenoiserConfig
+    where: Tensor
 
     def __init__(self, config: DenoiserConfig | None = None):
         super().__init__()
@@ -607,3 +357,15 @@ class Denoiser(SavedNetwork):
         keep = torch.maximum(keep, alone)[:, None]  # independent blocks see themselves only
         c = state.canvas.shape[1] + 2
         return torch.cat([x[:, :c] * keep, x[:, c:]], dim=1)
+
+
+def load_denoiser(folder: str | Path) -> BlockDenoiser:
+    """A denoiser of any registered class; its file tells which, one without a word is a `Denoiser`.
+
+    Raises:
+        RissoleError: when it is missing, damaged or of an unknown class.
+    """
+    path = Path(folder) / BlockDenoiser.file_name
+    with one_line(BlockDenoiser.what, path):
+        name = read_config_of(path).get(CLASS, USUAL)
+    return DENOISERS[name].load(folder)

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from rissole.config import RissoleError
 from rissole.data.images import load_image, square, to_tensor
 from rissole.data.sources import Item, Source
-from rissole.pipeline import RissolePipeline, latent_fingerprint
+from rissole.pipeline import RissolePipeline
 from rissole.retrieval import index as vectors
 from rissole.retrieval.database import NO_CLASS, to_webp, write_encoder
 from rissole.retrieval.encoders import QueryEncoder
@@ -41,6 +41,7 @@ from rissole.storage.files import save_tensors, write_atomic
 from rissole.storage.manifest import (
     LEFT_OUT,
     check_replaceable,
+    latent_fingerprint,
     publish,
     read_manifest,
     write_manifest,
@@ -275,8 +276,15 @@ def _latents(pipe: RissolePipeline, pixels: torch.Tensor) -> torch.Tensor:
 
 def _encoders(pipe: RissolePipeline) -> list[QueryEncoder]:
     """The pipeline's own encoder first, then those whose vectors take long to make."""
-    further = (pipe.encoders[name] for name in ("learned", "clip") if name in pipe.encoders)
-    return [pipe.encoder, *(encoder for encoder in further if encoder is not pipe.encoder)]
+    further = (
+        pipe.retriever.encoders[name]
+        for name in ("learned", "clip")
+        if name in pipe.retriever.encoders
+    )
+    return [
+        pipe.retriever.encoder,
+        *(encoder for encoder in further if encoder is not pipe.retriever.encoder),
+    ]
 
 
 # --- writing ------------------------------------------------------------------------------------

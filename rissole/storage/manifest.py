@@ -136,6 +136,11 @@ def fingerprint(manifest: Mapping[str, Any], prefix: str | tuple[str, ...] = "")
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
 
 
+def latent_fingerprint(manifest: Mapping[str, Any]) -> str:
+    """Stands for what makes the latents and vectors of a bundle's databases."""
+    return fingerprint(manifest, ("autoencoder/", "embedding/"))
+
+
 def copy_files(folder: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
     """Copies all files but the manifest and hidden ones.
 

@@ -12,8 +12,8 @@ from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
 from rissole.evaluation.network import to_bytes
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
-from rissole.pipeline import default_scheduler
-from rissole.sampling import Conditions, canvas_noise, paint
+from rissole.models.scheduler import default_scheduler
+from rissole.sampling import Plan, canvas_noise, paint
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,11 @@ def paint_many(
         with torch.inference_mode():
             features = model.encode_neighbors(shown)
         visible = torch.full((b, how.grid, how.grid, max(k, 1)), k > 0, device=weights.device)
-        steps = paint(
-            model,
-            scheduler,
-            noises(seed + start, shown[:, 0]).to(weights.device),
-            Conditions(features, visible, how.guidance_scale if k else 1.0),
-            order=how.order,
-            num_inference_steps=how.num_inference_steps,
-        )
-        for step in steps:
+        plan = Plan(
+            noises(seed + start, shown[:, 0]).to(weights.device), features, visible,
+            how.guidance_scale if k else 1.0, how.num_inference_steps, how.order,
+        )  # fmt: skip
+        for step in paint(model, scheduler, plan):
             last = step.estimate
         parts.append(last.cpu())
     return torch.cat(parts)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
+from rissole.models.saving import check_finite
 from rissole.storage.files import save_tensors, write_atomic
 
 
@@ -78,9 +79,7 @@ def save_weights(
     """
     tensors = weights.state_dict() if isinstance(weights, nn.Module) else weights
     found = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    for name, value in found.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise RissoleError(f"training went astray: {name} is not finite, {path} is not written")
+    check_finite(found)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(found, path, metadata)
 

@@ -51,6 +51,6 @@ class DecoderStage(Stage):
         path = job.run / "critic.safetensors"
         return train_decoder(
             job.photos.photos, job.run / "autoencoder", job.budget, settings=settings,
-            critic=FeatureNetwork.load(path) if path.exists() else None,
+            critic=FeatureNetwork.open(path) if path.exists() else None,
             device=job.device, seed=job.seed,
         )  # fmt: skip

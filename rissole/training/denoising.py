@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rissole.blocks import crop_windows
+from rissole.blocks import crop_windows, per_cell
 from rissole.models.denoiser import Denoiser
-from rissole.pipeline import default_scheduler
-from rissole.sampling import is_guided, set_levels
+from rissole.models.interface import BlockDenoiser
+from rissole.models.scheduler import PREDICTIONS, default_scheduler
+from rissole.sampling import network_calls
 from rissole.training.bulk import Painting, paint_many
 from rissole.training.checkpoint import write_json
 from rissole.training.denoiser_stage import DenoiserTraining
@@ -124,7 +125,7 @@ class Rissole(Method):
 
     def losses(self, model: Any, sampler: Sampler) -> dict[str, Loss]:
         """A kind for every grid."""
-        return {f"loss_{g}x{g}": partial(velocity_loss, model, sampler, g) for g in self.grids}
+        return {f"loss_{g}x{g}": partial(prediction_loss, model, sampler, g) for g in self.grids}
 
     def shares(self, settings: DenoiserTraining) -> Sequence[float]:
         """Of the grids."""
@@ -136,12 +137,9 @@ class Rissole(Method):
 
     def network_calls(self, how: Painting) -> int:
         """One for all blocks, or one for each; two where guidance looks twice."""
-        scheduler: Any = default_scheduler()
-        set_levels(scheduler, how.num_inference_steps)
-        levels = scheduler.sigmas[:-1].tolist()
-        guided = sum(how.k > 0 and is_guided(level, how.guidance_scale) for level in levels)
-        blocks = how.grid**2 if how.order == "sequential" else 1
-        return (how.num_inference_steps + guided) * blocks
+        groups = how.grid**2 if how.order == "sequential" else 1
+        scale = how.guidance_scale if how.k else 1.0
+        return network_calls(default_scheduler(), how.num_inference_steps, scale, groups)
 
 
 @METHODS.register
@@ -160,8 +158,8 @@ class NoCanvas(Rissole):
     changes = {"canvas": False}
 
 
-def velocity_loss(model: Any, sampler: Sampler, grid: int, index: Tensor) -> Tensor:
-    """The mean squared velocity error of one batch of pictures (B,)."""
+def prediction_loss(model: BlockDenoiser, sampler: Sampler, grid: int, index: Tensor) -> Tensor:
+    """The mean squared error of what the model predicts for one batch of pictures (B,)."""
     clean = sampler.latents[index].float()
     neighbors, shown = sampler.neighbors(index, sampler.settings.neighbors)
     state, noise, active = sampler.state(clean, grid)
@@ -174,6 +172,8 @@ def velocity_loss(model: Any, sampler: Sampler, grid: int, index: Tensor) -> Ten
         output, _ = model(state, features, visible, blocks)
     halo = model.config.halo
     mask = loss_mask(state, active, blocks, halo)
-    target = take(crop_windows(noise - clean, grid, halo), blocks)
+    level = per_cell(state.levels, clean.shape[-1])[:, None]
+    wanted = PREDICTIONS[model.prediction_type].target(clean, noise, 1 - level, level)
+    target = take(crop_windows(wanted, grid, halo), blocks)
     error = (output.float() - target).square().mean(2) * mask
     return error.sum() / mask.sum().clamp(min=1)

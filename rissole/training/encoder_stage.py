@@ -58,6 +58,6 @@ class EncoderStage(Stage):
         codec = Codec.load(job.run / "autoencoder")
         embedding = LatentEmbedding.fit(encode_photos(codec, split(photos)[0][:2048], job.device))
         own = LearnedEncoder.load(job.run / "encoder").to(job.device)
-        judge = FeatureNetwork.load(job.run / "features.safetensors", job.device)
+        judge = FeatureNetwork.open(job.run / "features.safetensors", job.device)
         encoders = (LatentEncoder(embedding), own)
         return neighbor_quality(photos, codec, encoders, judge, labels=labels if classes else None)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
 from rissole.evaluation.network import FeatureNetwork
+from rissole.loading import fast_dtype, write_bundle
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
-from rissole.pipeline import default_scheduler, fast_dtype, write_bundle
+from rissole.models.scheduler import default_scheduler
 from rissole.retrieval.database import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
@@ -65,7 +66,7 @@ def paint_gallery(
     data = read_latents(run, photos)
     denoiser = Denoiser.load(run / "denoiser").to(device, fast_dtype(torch.device(device)))
     codec = Codec.load(run / "autoencoder").to(device)
-    network = FeatureNetwork.load(run / "features.safetensors", device)
+    network = FeatureNetwork.open(run / "features.safetensors", device)
     queries = _queries(data, candidates, seed)
     latents = paint_many(
         denoiser,

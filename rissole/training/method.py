@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from rissole.config import RissoleError
-from rissole.models.denoiser import SavedNetwork
+from rissole.models.saving import SavedNetwork
 from rissole.registry import Registry
 from rissole.training.bulk import Painting
 from rissole.training.denoiser_stage import DenoiserTraining

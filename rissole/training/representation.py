@@ -83,7 +83,7 @@ def train_features(
 
     def keep(history: History) -> None:
         calibrate(model.network, photos)
-        model.network.save(out)
+        model.network.write(out)
         noted = {"network": model.network.name, "history": history}
         write_json(out.with_suffix(".json"), noted)
 

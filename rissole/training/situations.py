@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rissole.blocks import crop_windows, inner, per_cell
-from rissole.models.denoiser import State
+from rissole.models.interface import State
 from rissole.training.denoiser_stage import DenoiserTraining
 from rissole.training.trainer import Batches
 

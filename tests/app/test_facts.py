@@ -9,7 +9,7 @@ from rissole.app.server import _footer
 
 
 def test_latents_as_a_picture_use_the_whole_range(pipe):
-    for latents in (pipe.encode(pipe.database.image(3)), torch.randn(1, 1, 8, 8)):
+    for latents in (pipe.retriever.encode(pipe.database.image(3)), torch.randn(1, 1, 8, 8)):
         picture = latent_picture(latents)
         assert picture.size == tuple(latents.shape[2:])
         pixels = np.asarray(picture)
@@ -20,15 +20,17 @@ def test_latents_as_a_picture_use_the_whole_range(pipe):
 
 def test_encode_gives_what_the_database_holds(pipe):
     own = pipe.database.latents([3])
-    near = (pipe.encode(pipe.database.image(3)) - own).abs().mean()
+    near = (pipe.retriever.encode(pipe.database.image(3)) - own).abs().mean()
     assert near < 0.3 * own.abs().mean()
 
 
 def test_similarity_is_what_retrieve_says(pipe):
     hits = pipe.retrieve(image=pipe.database.image(5), k=4)
-    np.testing.assert_allclose(pipe.similarity(pipe.database.image(5), hits.ids), hits.scores, 1e-5)
+    np.testing.assert_allclose(
+        pipe.retriever.similarity(pipe.database.image(5), hits.ids), hits.scores, 1e-5
+    )
     hits = pipe.retrieve(item=5, k=4)
-    np.testing.assert_allclose(pipe.similarity(5, hits.ids), hits.scores, 1e-5)
+    np.testing.assert_allclose(pipe.retriever.similarity(5, hits.ids), hits.scores, 1e-5)
 
 
 def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):

@@ -113,7 +113,7 @@ def test_sampled_steps_are_spread_and_end_with_the_last():
 @pytest.mark.parametrize("order", ["sequential", "parallel"])
 def test_an_animation_shows_the_painting(pipe, order):
     values = {"neighbors": [3, 5], "order": order, "grid": 2, "num_inference_steps": 4, "seed": 1}
-    seen = list(painting(pipe, Recipe.validated(**values), limit=6))
+    seen = list(painting(pipe, pipe.recipe(**values), limit=6))
     frames = [frame for _, frame in seen if frame is not None]
     assert len(frames) == {"sequential": 6, "parallel": 4}[order]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -129,7 +129,7 @@ def test_an_animation_shows_the_painting(pipe, order):
 
 
 def test_an_animation_shows_the_repaints_as_well(pipe):
-    base = Recipe.validated(neighbors=[3], num_inference_steps=3, seed=1)
+    base = pipe.recipe(neighbors=[3], num_inference_steps=3, seed=1)
     values = {
         **base.to_dict(),
         "neighbors": [7],
@@ -137,7 +137,7 @@ def test_an_animation_shows_the_repaints_as_well(pipe):
         "blocks": [(1, 2)],
         "seed": 4,
     }
-    seen = list(painting(pipe, Recipe.validated(**values)))
+    seen = list(painting(pipe, pipe.recipe(**values)))
     frames = [np.asarray(frame) for _, frame in seen]
     assert len(frames) == 6
     assert (frames[2] == np.asarray(pipe(**base.to_dict()).images[0])).all()

@@ -21,9 +21,8 @@ from rissole.app.server import MAX_UPLOAD_MB, Throttle, build, serve
 from rissole.app.studio import Studio
 from rissole.config import MAX_REPAINTS, RissoleError
 from rissole.data.images import read_recipe
-from rissole.pipeline import latent_fingerprint
 from rissole.retrieval.database import build_database
-from rissole.storage.manifest import read_manifest, write_manifest
+from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -466,7 +465,7 @@ def test_throttle_always_sends_the_last_step_of_a_block():
 
 @pytest.mark.parametrize("understood", [True, False])
 def test_words_are_asked_for_where_they_are_understood(pipe, monkeypatch, understood):
-    monkeypatch.setattr(type(pipe), "text_queries", understood, raising=False)
+    monkeypatch.setattr(type(pipe.retriever), "text_encoder", understood)
     parts = build(Sources(pipe)).get_config_file()["components"]
     assert ("rs-text" in [part["props"].get("elem_id") for part in parts]) == understood
 

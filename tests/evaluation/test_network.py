@@ -15,8 +15,8 @@ def network(tmp_path_factory):
 
 
 def test_feature_network_survives_saving(network, tmp_path):
-    network.save(tmp_path / "features.safetensors")
-    loaded = FeatureNetwork.load(tmp_path / "features.safetensors")
+    network.write(tmp_path / "features.safetensors")
+    loaded = FeatureNetwork.open(tmp_path / "features.safetensors")
     assert loaded.config == network.config and loaded.name == network.name
     pictures = smooth_pictures(6, seed=3)
     assert torch.allclose(loaded.extract(pictures), network.extract(pictures), rtol=0.02, atol=0.05)
@@ -34,8 +34,8 @@ def test_extraction_does_not_depend_on_batches_or_type(network):
 def test_a_file_that_is_no_feature_network(tmp_path, content):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(content)
-    with pytest.raises(RissoleError, match="not a feature network"):
-        FeatureNetwork.load(path)
+    with pytest.raises(RissoleError, match="no usable feature network"):
+        FeatureNetwork.open(path)
 
 
 def test_an_unknown_architecture_is_refused():

@@ -47,7 +47,7 @@ def run(photos, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
     (folder / "latents").mkdir()
     Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0)).save(folder / "autoencoder")
-    FeatureNetwork().save(folder / "features.safetensors")
+    FeatureNetwork().write(folder / "features.safetensors")
     data = make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
     settings = DenoiserTraining(batch_size=2, windows=2, neighbors=2)
     for name, out, model in (

@@ -1,19 +1,16 @@
 import pytest
 import torch
-from conftest import seeded
+from conftest import TINY, seeded
 
 from rissole.blocks import inner
 from rissole.config import RissoleError
-from rissole.models.denoiser import Denoiser, DenoiserConfig, State
-
-CONFIG = DenoiserConfig(
-    channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
-)
+from rissole.models.denoiser import Denoiser
+from rissole.models.interface import State
 
 
 @pytest.fixture(scope="module")
 def model():
-    return seeded(Denoiser(CONFIG), 3)
+    return seeded(Denoiser(TINY), 3)
 
 
 def situation(grid=4, k=3, batch=1, level=0.5, context=True):

@@ -13,9 +13,11 @@ from rissole.app.studio import Studio
 from rissole.config import RissoleError
 from rissole.data.images import to_tensor
 from rissole.data.sources import open_source
+from rissole.loading import write_bundle
 from rissole.models.autoencoder import Codec, PixelSpace
 from rissole.models.denoiser import Denoiser, DenoiserConfig
-from rissole.pipeline import RissolePipeline, default_scheduler, write_bundle
+from rissole.models.scheduler import default_scheduler
+from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
 from rissole.retrieval.database import build_database
 from rissole.retrieval.embedding import LatentEmbedding

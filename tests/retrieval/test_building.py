@@ -81,7 +81,7 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypa
     assert turned.labels == ["dogs"]
     assert turned.scores[0] > 0.98
     # and what is stored is what the codec makes of the picture
-    latent = pets.encode(picture(0))
+    latent = pets.retriever.encode(picture(0))
     same = pets.database.latents([0])
     assert (latent - same).abs().mean() < 0.2
     monkeypatch.chdir(tmp_path / "db")

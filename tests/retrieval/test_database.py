@@ -117,9 +117,9 @@ def test_an_encoder_whose_vectors_are_there_can_be_chosen_for_any_number_of_pict
     monkeypatch.setattr("rissole.app.databases.QUICK", 5)
     opened = pipe.with_database(sealed(strange))
     assert usable(opened) == ["latent"]
-    opened.prepare("latent-corner")
+    opened.retriever.prepare("latent-corner")
     assert usable(opened) == ["latent", "latent-corner"]
     other = CornerEncoder(4, 32)
     other.id = "latent-corner-of-another-kind"
-    opened.encoders = {**opened.encoders, "latent-corner": other}
+    opened.retriever.encoders = {**opened.retriever.encoders, "latent-corner": other}
     assert usable(opened) == ["latent"]

@@ -64,7 +64,7 @@ def reading(tiny_bundle, clip_folder, cache, monkeypatch) -> RissolePipeline:
 
 
 def test_text_needs_its_encoder_and_says_how_to_get_it(pipe):
-    assert not pipe.text_queries
+    assert not pipe.retriever.text_encoder
     with pytest.raises(RissoleError, match="pip install open_clip_torch"):
         pipe.retrieve(text="a ginger cat")
     with pytest.raises(RissoleError, match="no CLIP model is loaded"):
@@ -76,8 +76,8 @@ def test_text_needs_its_encoder_and_says_how_to_get_it(pipe):
 
 
 def test_words_find_the_pictures_whose_vectors_are_nearest(reading):
-    assert reading.text_queries
-    clip = reading.encoders["clip"]
+    assert reading.retriever.text_encoder
+    clip = reading.retriever.encoders["clip"]
     hits = reading.retrieve(text="a ginger cat", k=4)
     with torch.inference_mode():
         pixels = to_tensor([reading.database.image(i) for i in range(24)])
@@ -93,7 +93,7 @@ def test_words_find_the_pictures_whose_vectors_are_nearest(reading):
 def test_vectors_are_made_once_and_kept_with_their_encoder(
     reading, cache, tiny_bundle, clip_folder
 ):
-    reading.prepare("clip")
+    reading.retriever.prepare("clip")
     first = reading.retrieve(item=3, k=4, encoder="clip")
     kept = list(cache.glob("*-clip-tiny-clip-*/index.faiss"))
     assert len(kept) == 1
@@ -105,7 +105,7 @@ def test_vectors_are_made_once_and_kept_with_their_encoder(
 
 
 def test_damaged_vectors_in_the_cache_are_made_anew(reading, cache, tiny_bundle, clip_folder):
-    reading.prepare("clip")
+    reading.retriever.prepare("clip")
     first = reading.retrieve(item=3, k=4, encoder="clip")
     (kept,) = cache.glob("*-clip-tiny-clip-*/index.faiss")
     assert re.fullmatch(r"[\w.-]+", kept.parent.name)  # a name on any file system
@@ -141,7 +141,7 @@ def test_database_made_with_a_clip_model_carries_its_vectors_and_refuses_another
     weights = load_file(other / "open_clip_model.safetensors")
     weights["logit_scale"] += 1
     save_file(weights, other / "open_clip_model.safetensors")
-    reading.encoders["clip"] = ClipEncoder.load(str(other))
+    reading.retriever.encoders["clip"] = ClipEncoder.load(str(other))
     with pytest.raises(RissoleError, match="indexed with the encoder clip-tiny-clip-.*index the"):
         reading.with_database(tmp_path / "db").retrieve(text="a ginger cat")
 
@@ -201,7 +201,7 @@ def test_quality_of_neighbors_is_told_from_chance(pipe):
         [torch.from_numpy(np.array(picture(i % 40))).permute(2, 0, 1) for i in range(60)]
     )  # the last 20 are there twice, so that some held-out photos have a twin
     judge = FeatureNetwork(FeatureConfig(resolution=32))
-    encoders = [pipe.encoders["latent"], pipe.encoders["latent-corner"]]
+    encoders = [pipe.retriever.encoders["latent"], pipe.retriever.encoders["latent-corner"]]
     found = neighbor_quality(photos, pipe.codec, encoders, judge, k=3)
     assert set(found) == {"chance", "latent", "latent-corner"}
     assert found["latent"]["blocks"] < found["chance"]["blocks"]
@@ -224,11 +224,11 @@ def test_bundle_with_a_learned_encoder_uses_it_and_refuses_others_vectors(
     (folder / "config.json").write_text(json.dumps({**config, "encoder": "learned"}))
     write_manifest(folder, "with-encoder")
     learned = RissolePipeline.from_pretrained(folder)
-    assert learned.encoder.name == "learned"
+    assert learned.retriever.encoder.name == "learned"
     hits = learned.retrieve(item=0, k=3)
     with torch.inference_mode():
         pixels = to_tensor([learned.database.image(i) for i in range(24)])
-        vectors = learned.encoder(pixels)
+        vectors = learned.retriever.encoder(pixels)
     assert hits.ids == (vectors @ vectors[0])[1:].topk(3).indices.add(1).tolist()
     # vectors of other weights under the same name
     info_path = folder / "database" / "database.json"
@@ -250,5 +250,5 @@ def test_pixel_space_is_saved_as_a_config_alone(tmp_path):
     latents = loaded.encode(images)
     assert latents.std().item() == pytest.approx(1, abs=0.05)
     assert torch.allclose(loaded.decode(latents), images, atol=1e-5)
-    assert (loaded.factor, loaded.latent_channels) == (1, 3)
+    assert (loaded.vae_scale_factor, loaded.latent_channels) == (1, 3)
     assert sum(p.numel() for p in loaded.parameters()) == 0

@@ -55,7 +55,7 @@ def test_ctrl_c_keeps_a_feature_network_and_it_is_trained_on(tmp_path):
     out, settings = tmp_path / "features.safetensors", FeatureTraining(batch_size=8)
     with pytest.raises(KeyboardInterrupt):
         train_features(smooth_pictures(16), out, Interrupted(), settings=settings, device="cpu")
-    kept = FeatureNetwork.load(out)
+    kept = FeatureNetwork.open(out)
     more = trained_network(out, steps=1)
     moved = (weights(more) - weights(kept)).abs().max()
     assert 0 < moved < 1e-4 < (weights(kept) - weights(FeatureNetwork())).abs().max()

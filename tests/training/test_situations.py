@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import picture
 
-from rissole.models.denoiser import State
+from rissole.models.interface import State
 from rissole.training.autoencoder_stage import CodecTraining
 from rissole.training.denoiser_stage import DenoiserTraining
 from rissole.training.neighborhoods import make_latents

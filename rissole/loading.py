@@ -1,0 +1,191 @@
+"""The parts of a bundle, from and to its folder, and where they compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from rissole.config import RissoleError
+from rissole.models.autoencoder import Codec
+from rissole.models.denoiser import load_denoiser
+from rissole.models.interface import BlockDenoiser
+from rissole.models.scheduler import Scheduler, load_scheduler, prediction_of
+from rissole.retrieval.database import IN_BUNDLE, Database, open_database
+from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.encoders import ClipEncoder, LearnedEncoder, QueryEncoder
+from rissole.storage.hub import commit_of
+from rissole.storage.manifest import (
+    LEFT_OUT,
+    copy_files,
+    fingerprint,
+    harmless,
+    latent_fingerprint,
+    read_manifest,
+    resolve,
+    staged,
+    verify,
+    write_manifest,
+)
+
+WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
+
+
+class Parts(NamedTuple):
+    """The trained parts of a bundle, in the order in which a pipeline takes them."""
+
+    codec: Codec
+    denoiser: BlockDenoiser
+    scheduler: Scheduler
+    embedding: LatentEmbedding
+
+
+def open_bundle(
+    name: str | Path, revision: str | None = None, update: bool = False
+) -> tuple[Path, str]:
+    """Finds a bundle and checks every file: its folder, and the fingerprint of its weights.
+
+    Args:
+        name: a bundled name, a local folder or a Hub repository.
+        revision: branch, tag or commit on the Hub.
+        update: ask the Hub for a newer commit, even when a whole copy is in the cache.
+
+    Raises:
+        RissoleError: when it is not there, or damaged.
+    """
+    folder = resolve(name, revision, update=update)
+    fetched = commit_of(folder) is not None  # the Hub adds files of its own
+    tolerate = harmless if fetched else lambda path: False
+    return folder, fingerprint(verify(folder, tolerate, remember=True), WEIGHTS)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a bundle: its name, the size of pictures, and what is shipped.
+
+    Raises:
+        RissoleError: when it is missing or lacks something.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        config["name"], config["image_size"], config["defaults"]["k"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RissoleError(f"the bundle's config.json is missing or incomplete: {error}") from error
+    return config
+
+
+def read_parts(folder: Path) -> Parts:
+    """What `write_bundle` wrote, on the CPU and in float32.
+
+    Raises:
+        RissoleError: names the part that is missing, damaged or of a class that cannot serve.
+    """
+    return Parts(
+        Codec.load(folder / "autoencoder"),
+        load_denoiser(folder / "denoiser"),
+        load_scheduler(folder / "scheduler"),
+        LatentEmbedding.load(folder / "embedding"),
+    )
+
+
+def write_bundle(
+    folder: Path,
+    codec: Codec,
+    denoiser: BlockDenoiser,
+    scheduler: Scheduler,
+    embedding: LatentEmbedding,
+    config: dict[str, Any],
+    card: str | None = None,
+) -> None:
+    """Writes everything of a bundle but its database and manifest."""
+    codec.save(folder / "autoencoder")
+    denoiser.save(folder / "denoiser")
+    scheduler.save_pretrained(folder / "scheduler")
+    embedding.save(folder / "embedding")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "README.md").write_text(card or f"# {config['name']}\n")
+
+
+def save_bundle(
+    folder: str | Path, source: Path | Parts, database: Path, config: dict[str, Any]
+) -> None:
+    """Writes a complete bundle with its manifest, whole or not at all.
+
+    Args:
+        folder: where to.
+        source: a bundle whose files are copied, or what is written anew.
+        database: folder of the database that goes with it.
+        config: what `read_config` reads.
+    """
+    with staged(folder) as stage:
+        if isinstance(source, Path):
+            copy_files(source, stage, skip=("database/",))
+        else:
+            write_bundle(stage, *source, config)
+        copy_files(database, stage / "database", skip=(LEFT_OUT,))
+        write_manifest(stage, config["name"])
+
+
+def bundle_encoders(folder: Path, clip: str | None = None) -> list[QueryEncoder]:
+    """Query encoders beside those that compare latents: the bundle's own, and CLIP.
+
+    Args:
+        clip: a CLIP model, see `ClipEncoder.load`.
+    """
+    found: list[QueryEncoder] = []
+    if (folder / "encoder").is_dir():
+        found.append(LearnedEncoder.load(folder / "encoder"))
+    if clip is not None:
+        found.append(ClipEncoder.load(clip))
+    return found
+
+
+def open_bundle_database(folder: Path | None, other: str | Path | None = None) -> Database:
+    """The database of a verified bundle, or another one that was made for it.
+
+    Args:
+        folder: of the bundle.
+        other: folder, or `owner/name` of a data set on the Hub.
+
+    Raises:
+        RissoleError: when it is damaged or was made with another autoencoder.
+    """
+    if folder is None:
+        raise RissoleError("a pipeline without a folder cannot check a database's encoder")
+    manifest = read_manifest(folder)
+    if other is None:
+        return Database(folder / "database", fingerprint(manifest, IN_BUNDLE))
+    return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
+
+
+def check_fit(denoiser: BlockDenoiser, scheduler: Scheduler, database: Database) -> None:
+    """Raises RissoleError unless a scheduler and a database are ones for a denoiser."""
+    wanted, answered = prediction_of(scheduler).name, denoiser.prediction_type
+    if wanted != answered:
+        raise RissoleError(f"the scheduler wants {wanted}, the denoiser predicts {answered}")
+    if database.latent_shape != denoiser.latent_shape:
+        raise RissoleError("the database was made for another model: its latents differ in shape")
+
+
+def device_of(name: str | torch.device | None) -> torch.device:
+    """A device by its name; None is the fastest there is.
+
+    Raises:
+        RissoleError: when it cannot be used here.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise RissoleError(f"device {str(name)!r} cannot be used here") from error
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor computes in it, float32 elsewhere."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:  # torch names this check with an underscore, and not in every release
+        fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if fast and device.type in ("cpu", "cuda") else torch.float32

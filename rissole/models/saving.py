@@ -1,0 +1,148 @@
+"""One way to save and load whatever is learned: tensors with a config, in one safetensors file.
+
+The config is JSON in the file's metadata, under one key only: with several, their order in the
+file, and so its hash, would be random. What is read is taken on trust in nothing: the config must
+fit its dataclass, names and shapes of the tensors must be exactly those of the network, and every
+number must be finite.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from rissole.config import RissoleError
+from rissole.storage.files import save_tensors
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11 on
+
+CLASS = "_class_name"  # key of a config that names the class, where there is a choice
+
+
+def save_with_config(tensors: Mapping[str, Tensor], path: Path, config: Mapping[str, Any]) -> None:
+    """Writes tensors with their config, whole or not at all; the folder is made.
+
+    Raises:
+        RissoleError: when a number is not finite, or the file cannot be written.
+    """
+    check_finite(tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(tensors, path, metadata={"config": json.dumps(dict(config))})
+
+
+def read_config_of(path: Path) -> dict[str, Any]:
+    """The config of a file that `save_with_config` wrote; lists become tuples.
+
+    Raises:
+        OSError, SafetensorError, KeyError, TypeError, ValueError: see `one_line`.
+    """
+    with safe_open(path, "pt") as file:
+        raw = json.loads(file.metadata()["config"])
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+
+
+def read_with_config(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, float32 where they are not whole numbers, and config of a file.
+
+    Raises:
+        OSError, SafetensorError, KeyError, TypeError, ValueError: see `one_line`.
+    """
+    config = read_config_of(path)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    check_finite(tensors)
+    return tensors, config
+
+
+@contextmanager
+def one_line(what: str, path: Path) -> Iterator[None]:
+    """Turns whatever a damaged, strange or missing file leads to into one line.
+
+    Args:
+        what: what was expected there.
+        path: the file.
+
+    Raises:
+        RissoleError: in place of the errors of reading and of building.
+    """
+    try:
+        yield
+    except (
+        *(OSError, SafetensorError, AttributeError, KeyError),
+        *(TypeError, ValueError, RuntimeError),
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason}") from error
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuses tensors with a number that is not finite; names the first."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise RissoleError(f"{name} holds numbers that are not finite")
+
+
+class SavedNetwork(nn.Module):
+    """A network that one safetensors file rebuilds: half-precision weights and the config.
+
+    A subclass names its dataclass of settings in `config_class` and keeps one as `config`.
+
+    Attributes:
+        config_class: dataclass of the settings, the only argument of the constructor.
+        file_name: of the file in its folder.
+        what: what it is, for messages.
+    """
+
+    config_class: ClassVar[type]
+    file_name: ClassVar[str] = "model.safetensors"
+    what: ClassVar[str] = "network"
+    config: Any
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the network into a folder."""
+        self.write(Path(folder) / self.file_name)
+
+    def write(self, path: str | Path) -> None:
+        """Writes the network as a file of any name.
+
+        Raises:
+            RissoleError: when a weight is not finite in half precision, or writing fails.
+        """
+        half = {
+            name: t.to("cpu", torch.float16 if t.is_floating_point() else t.dtype).contiguous()
+            for name, t in self.state_dict().items()
+        }
+        save_with_config(half, Path(path), self.stored_config())
+
+    def stored_config(self) -> dict[str, Any]:
+        """What is written of the config."""
+        return asdict(self.config)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Reads what `save` wrote, as float32 and in evaluation mode.
+
+        Raises:
+            RissoleError: when the file is missing, damaged or of another shape.
+        """
+        return cls.read(Path(folder) / cls.file_name)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Reads what `write` wrote; see `load`."""
+        with one_line(cls.what, Path(path)):
+            tensors, config = read_with_config(Path(path))
+            config.pop(CLASS, None)
+            network = cls(cls.config_class(**config))
+            network.load_state_dict(tensors)
+        return network.eval().requires_grad_(False)

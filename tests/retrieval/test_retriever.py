@@ -1,0 +1,33 @@
+"""The retriever alone: with another database or encoder nothing is copied."""
+
+import pytest
+from conftest import picture
+
+from rissole.config import RissoleError
+
+
+def test_another_encoder_or_database_leaves_the_first_as_it_was(pipe, databases):
+    corner = pipe.with_encoder("latent-corner")
+    assert (corner.retriever.encoder.name, pipe.retriever.encoder.name) == (
+        "latent-corner",
+        "latent",
+    )
+    assert corner.denoiser is pipe.denoiser and corner.database is pipe.database
+    asked = pipe.retrieve(item=3, k=5, encoder="latent-corner")
+    assert corner.retrieve(item=3, k=5).ids == asked.ids
+    moods = corner.with_database(databases / "moods")
+    assert moods.retriever.encoder.name == "latent-corner"
+    assert len(moods.database) == 10 and len(pipe.database) == 24
+
+
+def test_pictures_are_gathered_and_what_is_none_is_left_out(pipe):
+    own = pipe.with_pictures([picture(40), b"no picture", picture(41)])
+    assert len(own.database) == 2
+    assert own.retrieve(image=picture(41), k=1).ids == [1]
+    with pytest.raises(RissoleError, match="give 1 to 256 pictures: "):
+        pipe.with_pictures([b"no picture"])
+
+
+def test_an_encoder_that_is_not_there_is_named(pipe):
+    with pytest.raises(RissoleError, match="latent"):
+        pipe.with_encoder("none")
