@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rissole.evaluation.network import FeatureNetwork
-from rissole.training.features_stage import FeatureTraining
+from rissole.training.hyperparameters import FeatureTraining
 from rissole.training.representation import train_features
 from rissole.training.trainer import Budget
 

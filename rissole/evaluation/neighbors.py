@@ -40,35 +40,26 @@ def neighbor_quality(
     """
     device = next(codec.parameters()).device
     base, queries = split(photos)
-    parts = [
-        [codec.encode(to_float(few).to(device)).cpu() for few in part.split(32)]
+    latents = [
+        torch.cat([codec.encode(to_float(few).to(device)).cpu() for few in part.split(32)])
         for part in (base, queries)
     ]
-    latents = [torch.cat(part) for part in parts]
-    features = [judge.extract(part) for part in (base, queries)]
-    distances = torch.cdist(features[1], features[0])
-    found = {
-        "chance": torch.randint(
-            len(base), (len(queries), k), generator=torch.Generator().manual_seed(0)
-        )
-    }
+    distances = torch.cdist(judge.extract(queries), judge.extract(base))
+    draw = torch.Generator().manual_seed(0)
+    found = {"chance": torch.randint(len(base), (len(queries), k), generator=draw)}
     for encoder in encoders:
-        own, other = (
-            _vectors(encoder, p, z) for p, z in zip((queries, base), latents[::-1], strict=True)
-        )
+        own, other = _vectors(encoder, queries, latents[1]), _vectors(encoder, base, latents[0])
         found[encoder.name] = (own @ other.T).topk(k).indices
-    result = {
-        name: {
+    result = {}
+    for name, ids in found.items():
+        result[name] = {
             "features": (distances.gather(1, ids).mean() / distances.mean()).item(),
             "blocks": _misfit(latents[1], latents[0], ids),
         }
-        for name, ids in found.items()
-    }
-    if labels is not None:
-        known, asked = split(labels)
-        for name, ids in found.items():
-            same = (known[ids] == asked[:, None]).float().mean().item()
-            result[name]["same_class"] = same
+        if labels is not None:
+            known, asked = split(labels)
+            same = known[ids] == asked[:, None]
+            result[name]["same_class"] = same.float().mean().item()
     return result
 
 

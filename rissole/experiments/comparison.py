@@ -21,9 +21,9 @@ from torch import Tensor
 
 from rissole.evaluation.classes import LinearClassifier
 from rissole.evaluation.copies import copies
-from rissole.evaluation.distances import Gaussian, feature_metrics, frechet_distance, interval
+from rissole.evaluation.distances import Gaussian, feature_metrics, frechet_distance
 from rissole.evaluation.probe import probe_coherence
-from rissole.evaluation.seams import seam_jumps, seam_ratio
+from rissole.evaluation.seams import seam_metrics
 from rissole.experiments import published, whole_image  # noqa: F401 - they register their methods
 from rissole.experiments.bench import UNPAINTED, Bench
 from rissole.experiments.cases import Case
@@ -96,9 +96,7 @@ def measure(
             shown = reference[name]["classifier"].predict(features)
             own["class_agreement"] = (shown == wanted).double().mean().item()
         row[name] = own
-    at, beside = seam_jumps(images)
-    row["seam_ratio"] = seam_ratio(images)
-    row["seam_ratio_ci95"] = interval(lambda i: float(at[i].sum() / beside[i].sum()), len(at))
+    row |= seam_metrics(images)
     row["probe"] = probe_coherence(bench.probe, images, bench.held, bench.train)
     near = copies(images, bench.train, bench.held, bench.networks["features"])
     row["copies"] = {space: near[space]["share"] for space in near}

@@ -1,13 +1,23 @@
-"""What this machine spends: memory of this process."""
+"""What this machine spends: time, and memory of this process."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def timed(call: Callable[[], Result]) -> tuple[float, Result]:
+    """How long a call takes, in seconds, and what it returns."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
 
 
 def _status(field: str) -> int | None:

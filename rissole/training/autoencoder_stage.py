@@ -8,25 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.training.stage import STAGES, Job, Positive, Share, Stage
-
-
-@dataclass(frozen=True)
-class CodecTraining:
-    """What training an autoencoder, or its decoder alone, can be told.
-
-    Attributes:
-        batch_size: photos per step.
-        peak_rate: highest learning rate of AdamW.
-        chroma: weight of color differences against those of brightness.
-        latent_noise: standard deviation of noise on the latents the decoder sees; what paints
-            latents is never exact.
-    """
-
-    batch_size: Positive = 32
-    peak_rate: Share = 6e-4
-    chroma: Share = 1.5
-    latent_noise: Share = 0.02
+from rissole.training.hyperparameters import CodecTraining
+from rissole.training.stage import STAGES, Job, Stage
 
 
 @dataclass(frozen=True)

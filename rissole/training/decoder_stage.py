@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rissole.training.autoencoder_stage import CodecTraining
-from rissole.training.stage import STAGES, Job, Share, Stage, state_file
-
-
-@dataclass(frozen=True)
-class DecoderTraining(CodecTraining):
-    """Settings of the stage, besides those of every autoencoder.
-
-    Attributes:
-        gradients, features, discriminator: weights of terms of the loss; feature matching has ten
-            times the discriminator's weight.
-    """
-
-    peak_rate: Share = 2e-4
-    gradients: Share = 0.1
-    features: Share = 0.1
-    discriminator: Share = 0.01
+from rissole.training.hyperparameters import DecoderTraining
+from rissole.training.stage import STAGES, Job, Stage, state_file
 
 
 @STAGES.register

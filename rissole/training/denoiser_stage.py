@@ -14,36 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.training.stage import STAGES, Job, Positive, Share, Stage
-
-
-@dataclass(frozen=True)
-class DenoiserTraining:
-    """Settings of training.
-
-    Attributes:
-        batch_size: pictures per step.
-        peak_rate: highest learning rate of AdamW.
-        grids: share of steps on grids of 4x4, 2x2 and 1x1 blocks.
-        situations: share of pictures painted in parallel, sequentially, as repaints, mixed and
-            independently.
-        windows: blocks evaluated per picture on the 4x4 grid; the others' loss is left out.
-        neighbors: most neighbors shown in training.
-        drop: share of pictures without neighbors, which makes guidance possible.
-    """
-
-    batch_size: Positive = 128
-    peak_rate: Share = 1e-3
-    grids: tuple[Share, Share, Share] = (0.8, 0.05, 0.15)
-    situations: tuple[Share, Share, Share, Share, Share] = (0.76, 0.1, 0.06, 0.02, 0.06)
-    windows: Positive = 4
-    neighbors: Positive = 3
-    drop: Share = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("grids", "situations"):
-            if not any(getattr(self, name)):
-                raise RissoleError(f"{name} must hold numbers above 0")
+from rissole.training.hyperparameters import DenoiserTraining, Share
+from rissole.training.stage import STAGES, Job, Stage
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,13 @@ from rissole.models.scheduler import PREDICTIONS, default_scheduler
 from rissole.sampling import network_calls
 from rissole.training.bulk import Painting, paint_many
 from rissole.training.checkpoint import write_json
-from rissole.training.denoiser_stage import DenoiserTraining
+from rissole.training.hyperparameters import DenoiserTraining
+from rissole.training.learner import Average, Trained
 from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
 from rissole.training.stage import state_file
-from rissole.training.trainer import (
-    Average,
-    Budget,
-    History,
-    Trained,
-    Trainer,
-    generator_for,
-    rank,
-    seeded,
-)
+from rissole.training.together import rank
+from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
 
 
 def train_denoiser(
@@ -56,8 +49,7 @@ def train_denoiser(
         method: what to train; the block denoiser by default.
         model: changes to the network's settings.
         settings: of the stage.
-        schedule: the part of the learning-rate schedule this budget covers; a run in two sessions
-            is (0, 0.5), then (0.5, 1).
+        schedule: the part of the learning-rate schedule this budget covers.
         device: where to train.
         seed: of weights, batches and noise.
 
@@ -76,9 +68,8 @@ def train_denoiser(
         write_json(out / "minutes.json", {"minutes": trainer.minutes})
 
     losses = [partial(_learn, loss) for loss in method.losses(network, sampler).values()]
-    history = trainer.fit(
-        losses, sampler.batches, budget, keep, shares=method.shares(settings), title=out.name
-    )
+    shares = method.shares(settings)
+    history = trainer.fit(losses, sampler.batches, budget, keep, shares=shares, title=out.name)
     result = validate(method, network, data, settings, device)
     if rank() == 0:
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})

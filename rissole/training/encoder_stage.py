@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from rissole.training.stage import STAGES, Job, Positive, Share, Stage
-
-
-@dataclass(frozen=True)
-class EncoderTraining:
-    """Settings of the stage.
-
-    Attributes:
-        batch_size: photos per step, each seen in two views.
-        peak_rate: highest learning rate of AdamW.
-        width: of the projector that VICReg's loss is computed behind; it is not shipped.
-    """
-
-    batch_size: Positive = 256
-    peak_rate: Share = 1e-3
-    width: Positive = 1024
+from rissole.training.hyperparameters import EncoderTraining
+from rissole.training.stage import STAGES, Job, Stage
 
 
 @STAGES.register

@@ -6,27 +6,11 @@ by `features`. They differ in their seed alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rissole.training.stage import STAGES, Job, Positive, Stage
-
-
-@dataclass(frozen=True)
-class FeatureTraining:
-    """Settings of a feature network.
-
-    Attributes:
-        batch_size: photos per step, each seen in two views; half of them once more, damaged.
-        arch: resnet18, resnet34 or resnet50.
-        resolution: to which the network scales all images, that of the photos by default. Twice
-            that is better for photos of 32 pixels, of which the last stage would see one cell.
-    """
-
-    batch_size: Positive = 512
-    arch: str = "resnet18"
-    resolution: Positive | None = None
+from rissole.training.hyperparameters import FeatureTraining
+from rissole.training.stage import STAGES, Job, Stage
 
 
 @STAGES.register

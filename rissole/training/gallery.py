@@ -23,7 +23,7 @@ from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
 from rissole.storage.manifest import staged, write_manifest
 from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
-from rissole.training.gallery_stage import GallerySettings
+from rissole.training.hyperparameters import GallerySettings
 from rissole.training.neighborhoods import read_latents
 from rissole.training.selection import select
 

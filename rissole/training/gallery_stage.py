@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rissole.training.stage import STAGES, Job, Positive, Share, Stage
-
-
-@dataclass(frozen=True)
-class GallerySettings:
-    """Settings of the stage.
-
-    Attributes:
-        count: pictures to keep, of `candidates` painted.
-        order, grid, num_inference_steps, guidance_scale: as everywhere.
-        near_share: share of held-out photos that lie nearer to a training photo than a picture may.
-        label: what the pictures are, for people.
-    """
-
-    count: Positive = 1024
-    candidates: Positive = 4096
-    order: str = "parallel"
-    grid: Positive = 4
-    num_inference_steps: Positive = 40
-    guidance_scale: Share = 1.0
-    near_share: Share = 0.01
-    label: str = "synthesized pictures"
+from rissole.training.hyperparameters import GallerySettings
+from rissole.training.stage import STAGES, Job, Stage
 
 
 @STAGES.register

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rissole.training.stage import STAGES, Job, Share, Stage
+from rissole.training.hyperparameters import Share
+from rissole.training.stage import STAGES, Job, Stage
 
 
 @dataclass(frozen=True)

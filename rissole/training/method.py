@@ -23,7 +23,7 @@ from rissole.config import RissoleError
 from rissole.models.saving import SavedNetwork
 from rissole.registry import Registry
 from rissole.training.bulk import Painting
-from rissole.training.denoiser_stage import DenoiserTraining
+from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.settings import checked
 from rissole.training.situations import Sampler
 

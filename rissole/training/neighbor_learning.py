@@ -20,9 +20,10 @@ from rissole.data.photos import split, to_float
 from rissole.evaluation.augmentation import blurred
 from rissole.retrieval.encoders import LearnedConfig, LearnedEncoder
 from rissole.training.checkpoint import write_json
-from rissole.training.encoder_stage import EncoderTraining
+from rissole.training.hyperparameters import EncoderTraining
+from rissole.training.learner import Trained
 from rissole.training.stage import state_file
-from rissole.training.trainer import Batches, Budget, History, Trained, Trainer, generator_for
+from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for
 from rissole.training.vicreg import vicreg
 
 

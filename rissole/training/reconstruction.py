@@ -17,18 +17,11 @@ from torch import Tensor, nn
 
 from rissole.data.photos import portion, split, to_float
 from rissole.models.autoencoder import Codec, tiny_autoencoder
-from rissole.training.autoencoder_stage import CodecTraining
 from rissole.training.checkpoint import write_json
+from rissole.training.hyperparameters import CodecTraining
+from rissole.training.learner import Average, Trained
 from rissole.training.stage import state_file
-from rissole.training.trainer import (
-    Average,
-    Batches,
-    Budget,
-    History,
-    Trained,
-    Trainer,
-    generator_for,
-)
+from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for
 
 # rows: luma, blue and red difference (ITU-R BT.601), in units of RGB
 YCBCR = ((0.299, 0.587, 0.114), (-0.169, -0.331, 0.5), (0.5, -0.419, -0.081))

@@ -36,9 +36,10 @@ from rissole.evaluation.network import (
     initialize,
 )
 from rissole.training.checkpoint import write_json
-from rissole.training.features_stage import FeatureTraining
+from rissole.training.hyperparameters import FeatureTraining
+from rissole.training.learner import Trained
 from rissole.training.stage import state_file
-from rissole.training.trainer import Batches, Budget, History, Trained, Trainer, generator_for
+from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for
 from rissole.training.vicreg import vicreg
 from rissole.training.views import DAMAGES, random_damage, random_view
 

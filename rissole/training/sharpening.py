@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec
-from rissole.training.decoder_stage import DecoderTraining
+from rissole.training.hyperparameters import DecoderTraining
+from rissole.training.learner import Trained
 from rissole.training.reconstruction import FidelityLoss, codec_training, fit_codec, half
 from rissole.training.stage import state_file
-from rissole.training.trainer import Budget, Trained
+from rissole.training.trainer import Budget
 
 
 def train_decoder(

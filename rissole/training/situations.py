@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rissole.blocks import crop_windows, inner, per_cell
 from rissole.models.interface import State
-from rissole.training.denoiser_stage import DenoiserTraining
+from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.trainer import Batches
 
 # number 0 to 4 in `Sampler.state`

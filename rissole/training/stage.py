@@ -7,7 +7,7 @@ registers itself the same way:
 
     @dataclass(frozen=True)
     class ToySettings:
-        batch_size: Positive = 4
+        times: int = 2
 
     @STAGES.register
     class Toy(Stage):
@@ -16,8 +16,9 @@ registers itself the same way:
         settings = ToySettings
 
         def run(self, job, settings):
-            write_json(self.target(job.run, settings), len(job.photos.photos))
-            return {"photos": len(job.photos.photos)}
+            count = settings.times * len(job.photos.photos)
+            self.target(job.run, settings).write_text(str(count))
+            return {"photos": count}
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rissole.config import RissoleError
 from rissole.registry import Registry
@@ -38,9 +37,6 @@ from rissole.registry import Registry
 if TYPE_CHECKING:
     from rissole.data.photos import Labelled
     from rissole.training.trainer import Budget
-
-Positive = Annotated[int, Field(ge=1)]  # of settings: a whole number from 1
-Share = Annotated[float, Field(ge=0)]  # a number from 0
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from rissole.experiments.costs import add_costs
 from rissole.experiments.tables import write_report
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.training.bulk import Painting
-from rissole.training.denoiser_stage import DenoiserTraining
 from rissole.training.denoising import train_denoiser
+from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.method import METHODS
 from rissole.training.neighborhoods import make_latents
 from rissole.training.trainer import Budget

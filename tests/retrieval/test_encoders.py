@@ -19,7 +19,7 @@ from rissole.retrieval.building import build_index
 from rissole.retrieval.encoders import ClipEncoder, CornerEncoder, LearnedConfig, LearnedEncoder
 from rissole.storage.manifest import verify, write_manifest
 from rissole.training.checkpoint import read_state
-from rissole.training.encoder_stage import EncoderTraining
+from rissole.training.hyperparameters import EncoderTraining
 from rissole.training.neighbor_learning import train_encoder
 from rissole.training.trainer import Budget
 

@@ -9,10 +9,9 @@ import torch
 from conftest import picture
 
 from rissole.models.denoiser import Denoiser, DenoiserConfig
-from rissole.training.autoencoder_stage import CodecTraining
 from rissole.training.checkpoint import read_state
-from rissole.training.denoiser_stage import DenoiserTraining
 from rissole.training.denoising import train_denoiser
+from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
 from rissole.training.neighborhoods import make_latents, read_latents
 from rissole.training.reconstruction import train_autoencoder
 from rissole.training.trainer import Budget

@@ -10,9 +10,8 @@ from conftest import picture
 
 from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec
-from rissole.training.autoencoder_stage import CodecTraining
 from rissole.training.checkpoint import read_state
-from rissole.training.decoder_stage import DecoderTraining
+from rissole.training.hyperparameters import CodecTraining, DecoderTraining
 from rissole.training.neighborhoods import make_latents
 from rissole.training.reconstruction import train_autoencoder
 from rissole.training.sharpening import train_decoder

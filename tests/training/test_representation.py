@@ -11,7 +11,7 @@ from rissole.evaluation.network import (
     TOTAL_VARIANCE,
     FeatureNetwork,
 )
-from rissole.training.features_stage import FeatureTraining
+from rissole.training.hyperparameters import FeatureTraining
 from rissole.training.representation import train_features
 from rissole.training.trainer import Budget
 from rissole.training.vicreg import vicreg

@@ -8,8 +8,7 @@ import torch
 from conftest import picture
 
 from rissole.models.interface import State
-from rissole.training.autoencoder_stage import CodecTraining
-from rissole.training.denoiser_stage import DenoiserTraining
+from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
 from rissole.training.neighborhoods import make_latents
 from rissole.training.reconstruction import train_autoencoder
 from rissole.training.situations import Sampler, loss_mask

@@ -14,15 +14,8 @@ from torch import nn
 import rissole
 from rissole.config import RissoleError
 from rissole.training.checkpoint import read_state
-from rissole.training.trainer import (
-    Average,
-    Batches,
-    Budget,
-    Trained,
-    Trainer,
-    learning_rate,
-    seeded,
-)
+from rissole.training.learner import Average, Trained, learning_rate
+from rissole.training.trainer import Batches, Budget, Trainer, seeded
 
 TOGETHER = """
 import sys, torch
@@ -30,7 +23,9 @@ from pathlib import Path
 meeting = f"file://{Path('meeting').absolute()}"
 torch.distributed.init_process_group("gloo", meeting, rank=int(sys.argv[1]), world_size=2)
 from rissole.training.checkpoint import write_json
-from rissole.training.trainer import Budget, Gradients, rank
+from rissole.training.learner import Gradients
+from rissole.training.together import rank
+from rissole.training.trainer import Budget
 layer = torch.nn.Linear(3, 2)
 gradients = Gradients([layer])
 layer.weight.grad.fill_(rank())
