@@ -64,7 +64,7 @@ def evaluate(
         images: generated images: a tensor, or a folder of pictures.
         reference: training photos: a tensor, a folder, or a parquet file or folder of such.
         features: network for distances: itself, a file, or a name in `EXTRACTORS`.
-        held_out: photos not trained on; split off `reference` as training does by default.
+        held_out: photos not trained on; by default split off `reference` as in training.
         size: side in pixels to which folders are read.
         grid: blocks per side, for seams, probe and copies.
         parts: what to measure, of `PARTS`.
@@ -73,18 +73,17 @@ def evaluate(
         device: where networks run.
 
     Returns:
-        Nested, ready for JSON: `features`, `seams`, `probe`, `copies` (training photos by their
-        numbers); `photos` holds the same figures for the held-out photos, the floor.
+        Figures of each part; in `photos` the same ones of the held-out photos, the floor.
 
     Raises:
         RissoleError: Unknown part, unreadable source, too few images.
     """
     check_parts(parts)
-    made, training, held = sets = _sets(images, reference, held_out, size)
+    made, training, held = _sets(images, reference, held_out, size)
     network: Any = load_features(features, device) if {"features", "copies"} & set(parts) else None
     photos: dict[str, Any] = {"n": len(held)}
-    result: dict[str, Any] = dict(zip(("n", "n_training", "n_held_out"), map(len, sets)))
-    result["photos"] = photos
+    counts = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
+    result: dict[str, Any] = {**counts, "photos": photos}
     if "features" in parts:
         result["features"], floor = _feature_figures(made, training, held, network, seed)
         photos |= floor
