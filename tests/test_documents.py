@@ -20,6 +20,8 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 
+STORED = {"rissole/app/web/shared/shelf.js": "favourites"}  # browsers keep things under this name
+
 
 def command_lines() -> list[str]:
     """Every command of ours in the documents' blocks, those of `accelerate launch` as well."""
@@ -51,9 +53,11 @@ def test_spelling_is_american():
     if listed.returncode:
         pytest.skip("no git checkout to list the project's files")
     wrong = []
-    for path in (ROOT / name for name in listed.stdout.splitlines()):
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
         if path.is_file() and path != Path(__file__):
-            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+            text = path.read_text(encoding="utf-8").replace(STORED.get(name, "\0"), "")
+            lines = enumerate(text.splitlines(), 1)
             found = ((number, BRITISH.search(line)) for number, line in lines)
-            wrong += [f"{path.relative_to(ROOT)}:{n}: {match[0]}" for n, match in found if match]
+            wrong += [f"{name}:{n}: {match[0]}" for n, match in found if match]
     assert not wrong, "\n".join(wrong)
