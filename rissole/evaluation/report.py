@@ -81,9 +81,8 @@ def evaluate(
     check_parts(parts)
     made, training, held = _sets(images, reference, held_out, size)
     network: Any = load_features(features, device) if {"features", "copies"} & set(parts) else None
-    photos: dict[str, Any] = {"n": len(held)}
-    counts = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
-    result: dict[str, Any] = {**counts, "photos": photos}
+    result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
+    photos = result["photos"] = {"n": len(held)}
     if "features" in parts:
         result["features"], floor = _feature_figures(made, training, held, network, seed)
         photos |= floor
