@@ -82,7 +82,7 @@ def evaluate(
     made, training, held = _sets(images, reference, held_out, size)
     network: Any = load_features(features, device) if {"features", "copies"} & set(parts) else None
     result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
-    photos = result["photos"] = {"n": len(held)}
+    photos: dict[str, Any] = {"n": len(held)}
     if "features" in parts:
         result["features"], floor = _feature_figures(made, training, held, network, seed)
         photos |= floor
@@ -94,7 +94,7 @@ def evaluate(
         result["probe"] = probe_coherence(probe, made, held, training, seed)
     if "copies" in parts:
         result["copies"] = copies(made, training, held, network, grid)
-    return result
+    return {**result, "photos": photos}
 
 
 def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Tensor:
