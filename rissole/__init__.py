@@ -1,5 +1,12 @@
 """RISSOLE: compact diffusion models that paint a picture block by block, guided by retrieval."""
 
+from typing import TYPE_CHECKING
+
+from rissole.config import RissoleError
+
+if TYPE_CHECKING:
+    from rissole.pipeline import RissolePipeline
+
 __version__ = "0.2.0"
 __all__ = ["RissoleError", "RissolePipeline"]
 
@@ -10,8 +17,4 @@ def __getattr__(name: str) -> object:
         from rissole.pipeline import RissolePipeline
 
         return RissolePipeline
-    if name == "RissoleError":
-        from rissole.config import RissoleError
-
-        return RissoleError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,16 +19,15 @@ from rissole.retrieval.encoders import ClipEncoder, LearnedEncoder, QueryEncoder
 from rissole.storage.hub import commit_of
 from rissole.storage.manifest import (
     LEFT_OUT,
-    copy_files,
     fingerprint,
     harmless,
     latent_fingerprint,
     read_manifest,
-    resolve,
-    staged,
     verify,
     write_manifest,
 )
+from rissole.storage.resolve import resolve
+from rissole.storage.staging import copy_files, staged
 
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
 

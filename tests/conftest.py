@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from small_bundle import make_bundle
 from visiting import Visit
 
 from rissole.data.images import to_tensor
@@ -23,6 +26,11 @@ from rissole.retrieval.embedding import LatentEmbedding
 from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 SIZE = 128
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
 TINY = DenoiserConfig(
     channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
 )
@@ -76,6 +84,46 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pipe(tiny_bundle: Path) -> RissolePipeline:
     """The tiny pipeline."""
     return RissolePipeline.from_pretrained(tiny_bundle)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete open_clip model with random weights, as it would lie on the Hub."""
+    open_clip = pytest.importorskip("open_clip")
+    folder = tmp_path_factory.mktemp("clip") / "tiny-clip"
+    folder.mkdir()
+    half = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": half}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    model = open_clip.CLIP(
+        TINY_CLIP["embed_dim"],
+        open_clip.CLIPVisionCfg(**TINY_CLIP["vision_cfg"]),
+        open_clip.CLIPTextCfg(**TINY_CLIP["text_cfg"]),
+    )
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where vectors are kept, shared by the tests of a module."""
+    return tmp_path_factory.mktemp("rissole-cache")
+
+
+@pytest.fixture
+def reading(tiny_bundle, clip_folder, cache, monkeypatch) -> RissolePipeline:
+    """The tiny pipeline with a text encoder."""
+    monkeypatch.setenv("RISSOLE_CACHE", str(cache))
+    return RissolePipeline.from_pretrained(tiny_bundle, clip=str(clip_folder))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a manifest and no model in it, called tiny."""
+    return make_bundle(tmp_path / "tiny")
 
 
 @pytest.fixture(scope="session")

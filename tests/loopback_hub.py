@@ -1,6 +1,8 @@
 """A Hub on this computer: the answers of the real one that downloads and uploads need.
 
-It serves every repository from a folder, and misbehaves on request.
+It serves every repository from a folder, and misbehaves on request. The real client talks to it in
+processes of its own: it reads its settings when it is imported, and keeps errors and retries to
+itself.
 """
 
 from __future__ import annotations
@@ -9,12 +11,16 @@ import base64
 import hashlib
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 
@@ -239,3 +245,61 @@ def running(root: Path) -> Iterator[LoopbackHub]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+CLIENT = (
+    "import json, sys\n"
+    "from rissole.storage.resolve import resolve\n"
+    "from rissole.config import RissoleError\n"
+    "for line in sys.stdin:\n"
+    "    try: print(resolve(**json.loads(line)), flush=True)\n"
+    "    except RissoleError as error: print('refused:', error, flush=True)\n"
+)
+
+
+def environment(cache: Path, endpoint: str, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "HF_HUB_CACHE": str(cache),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "hf_loopback",
+        "NO_PROXY": "*",
+        **more,
+    }
+
+
+class Client:
+    """A process that resolves names for as long as its `with` block lasts."""
+
+    def __init__(self, cache: Path, endpoint: str, **more: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CLIENT],
+            cwd=ROOT,
+            env=environment(cache, endpoint, **more),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
+
+    def resolve(self, name: str, **options) -> str:
+        self.process.stdin.write(json.dumps({"name_or_path": name, **options}) + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+
+def run(cache: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "rissole", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(cache, endpoint),
+        capture_output=True,
+        text=True,
+    )

@@ -10,7 +10,8 @@ import torch
 from rissole import RissolePipeline
 from rissole.data.images import to_tensor
 from rissole.evaluation.seams import seam_ratio
-from rissole.storage.manifest import resolve, verify
+from rissole.storage.manifest import verify
+from rissole.storage.resolve import resolve
 
 SEEDS = range(8)
 STEPS = 8

@@ -37,8 +37,10 @@ def push(
     dry_run: DryRun = False,
 ) -> None:
     """Check a bundle or a database and upload it to the Hugging Face Hub; or the app as a Space."""
-    from rissole.storage import hub
-    from rissole.storage.manifest import check_repo_id, resolve
+    from rissole.storage.hub import check_repo_id
+    from rissole.storage.push import push as push_bundle
+    from rissole.storage.resolve import resolve
+    from rissole.storage.space import push_space
 
     check_repo_id(repo)
     if database is not None:
@@ -53,15 +55,15 @@ def push(
     if dry_run:
         typer.echo(f"nothing uploaded: without --dry-run this would go to {repo}")
     elif space:
-        typer.echo(hub.push_space(source if remote else folder, repo, private, database))
+        typer.echo(push_space(source if remote else folder, repo, private, database))
     else:
-        typer.echo(hub.push(folder, repo, private))
+        typer.echo(push_bundle(folder, repo, private))
 
 
 def list_files(folder: Path) -> None:
     """Verifies a bundle and prints what of it would be sent."""
-    from rissole.storage.hub import sendable
     from rissole.storage.manifest import verify
+    from rissole.storage.push import sendable
 
     files = sendable(verify(folder))
     for path, entry in sorted(files.items()):

@@ -95,8 +95,8 @@ class Codec(nn.Module):
         super().__init__()
         self.model: Any = model.to(memory_format=torch.channels_last)  # 2.5 times as fast on a CPU
         # some classes have no shift, and some store None
-        self.scale = float(model.config.get("scaling_factor") or 1.0)
-        self.shift = float(model.config.get("shift_factor") or 0.0)
+        self.scale = float(self.model.config.get("scaling_factor") or 1.0)
+        self.shift = float(self.model.config.get("shift_factor") or 0.0)
 
     @classmethod
     def load(cls, folder: str | Path) -> Codec:
@@ -106,10 +106,15 @@ class Codec(nn.Module):
             RissoleError: when the folder holds no autoencoder of a known class.
         """
         try:
-            name = json.loads((Path(folder) / "config.json").read_text())["_class_name"]
+            name = str(json.loads((Path(folder) / "config.json").read_text())["_class_name"])
+            if name not in AUTOENCODERS:
+                raise ValueError(f"class {name!r:.60} is none of {', '.join(AUTOENCODERS)}")
             model = AUTOENCODERS[name].from_pretrained(folder, use_safetensors=True)
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise RissoleError(f"no usable autoencoder in {Path(folder).name}/: {error}") from error
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RissoleError(
+                f"no usable autoencoder in {Path(folder).name}/: {reason}"
+            ) from error
         return cls(model.eval().requires_grad_(False))
 
     def save(self, folder: str | Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -277,7 +277,7 @@ class Denoiser(BlockDenoiser):
     def encode_neighbors(self, latents: Tensor) -> NeighborFeatures:
         """Encodes neighbors (B, K, C, S, S), once per picture."""
         fine, coarse = self.neighbors(latents)
-        listeners = self.canvas.listeners if self.canvas else [self.block.listen]
+        listeners: Any = self.canvas.listeners if self.canvas else [self.block.listen]
         canvas = torch.stack([one.project(coarse).flatten(1, 2) for one in listeners], dim=1)
         aligned, tokens = self.block.aligned.project(fine), self.block.listen.project(coarse)
         return NeighborFeatures(aligned, tokens, canvas)

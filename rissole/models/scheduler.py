@@ -98,6 +98,13 @@ PREDICTIONS.register(
         clean=lambda answer, noisy, level: level.signal * noisy - level.noise * answer,
     )
 )
+PREDICTIONS.register(
+    Prediction(
+        "sample",
+        target=lambda clean, e, signal, noise: clean,
+        clean=lambda answer, noisy, level: answer,
+    )
+)
 
 
 def default_scheduler() -> Scheduler:
@@ -150,6 +157,8 @@ def check_scheduler(scheduler: Scheduler) -> None:
             raise ValueError("it takes more than one evaluation a step, or noise of another size")
         for time in first.timesteps:
             one, other = (s.step(answer, time, noisy).prev_sample for s in (first, again))
+            if not one.isfinite().all():
+                raise ValueError("it divides by zero")
             if not torch.equal(one, other):
                 raise ValueError("it draws noise of its own, a recipe would not paint twice alike")
     except Exception as error:  # whatever a class of another kind stumbles over
@@ -174,7 +183,7 @@ def set_levels(scheduler: Scheduler, steps: int, device: torch.device | str | No
     forms. Other schedulers keep their own spacing.
     """
     scheduler.set_timesteps(steps, device=device)
-    if not getattr(scheduler.config, "use_flow_sigmas", False):
+    if not scheduler.config.get("use_flow_sigmas", False):
         return
     line = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     levels = line - 0.4 * torch.sin(2 * math.pi * line) / (2 * math.pi)
@@ -185,7 +194,8 @@ def set_levels(scheduler: Scheduler, steps: int, device: torch.device | str | No
 
 def levels_of(scheduler: Scheduler) -> list[Level]:
     """The level before each step of a started scheduler."""
-    if prediction_of(scheduler) is FLOW:
+    # schedulers of nothing but flow matching know no other path
+    if scheduler.config.get("use_flow_sigmas", not hasattr(scheduler, "alphas_cumprod")):
         times = [float(sigma) for sigma in scheduler.sigmas[: len(scheduler.timesteps)]]
         return [Level(time, 1 - time, time) for time in times]
     kept = [float(scheduler.alphas_cumprod[int(time)]) for time in scheduler.timesteps]

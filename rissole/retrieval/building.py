@@ -38,14 +38,8 @@ from rissole.retrieval import index as vectors
 from rissole.retrieval.database import NO_CLASS, to_webp, write_encoder
 from rissole.retrieval.encoders import QueryEncoder
 from rissole.storage.files import save_tensors, write_atomic
-from rissole.storage.manifest import (
-    LEFT_OUT,
-    check_replaceable,
-    latent_fingerprint,
-    publish,
-    read_manifest,
-    write_manifest,
-)
+from rissole.storage.manifest import LEFT_OUT, latent_fingerprint, read_manifest, write_manifest
+from rissole.storage.staging import check_replaceable, publish
 
 BATCH = 16  # pictures dealt with together
 COMMIT_SECONDS = 2.0  # how much work a kill may cost

@@ -36,7 +36,8 @@ from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
 from rissole.retrieval.index import VectorIndex
 from rissole.storage.files import cache_folder, save_tensors
-from rissole.storage.manifest import MANIFEST, fingerprint, staged, verify, write_manifest
+from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
+from rissole.storage.staging import staged
 
 WEBP_QUALITY = 88
 NO_CLASS = -1

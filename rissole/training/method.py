@@ -63,7 +63,10 @@ class Method(ABC):
         channels, size = latents.shape[1:3]
         config = replace(self.config(model), latent_channels=channels, latent_size=size)
         try:
-            return self.network(config)
+            network = self.network(config)
+            if not all(weights.numel() for weights in network.parameters()):
+                raise ValueError("a layer would have no weights")
+            return network
         except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RissoleError(f"no network has these settings: {reason}") from error

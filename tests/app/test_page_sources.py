@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 from conftest import picture
-from test_encoders import cache, clip_folder, reading  # noqa: F401
 from visiting import PHONE, Visit, canvas, save
 
 from rissole.app.assets import texts
@@ -271,7 +270,7 @@ def test_visitors_databases_are_forgotten(pipe, monkeypatch):
 # ---- words ---------------------------------------------------------------------------------------
 
 
-def test_words_are_understood_where_their_encoder_is(browser, reading):  # noqa: F811
+def test_words_are_understood_where_their_encoder_is(browser, reading):
     from rissole.app.server import serve
 
     app, url, _ = serve(reading, "127.0.0.1", prevent_thread_lock=True)
@@ -290,7 +289,7 @@ def test_words_are_understood_where_their_encoder_is(browser, reading):  # noqa:
         app.get_blocks().close()
 
 
-def test_words_are_refused_where_their_vectors_would_take_long(reading, tmp_path, monkeypatch):  # noqa: F811
+def test_words_are_refused_where_their_vectors_would_take_long(reading, tmp_path, monkeypatch):
     monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path))
     studio = Studio(Sources(reading), texts())
     assert studio.query_words(" a cat ") == "a cat"

@@ -11,7 +11,6 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from test_encoders import cache, clip_folder, reading  # noqa: F401
 from visiting import pixels
 
 from rissole.app.api import Api
@@ -251,7 +250,7 @@ def test_a_visitors_own_photos_are_for_their_page_only(pipe):
         api.regenerate_block(0, 0, own(neighbors=[0], num_inference_steps=1).recipe)
 
 
-def test_words_are_an_argument_where_they_are_understood(client, reading):  # noqa: F811
+def test_words_are_an_argument_where_they_are_understood(client, reading):
     for name in ("/retrieve", "/generate"):
         shown = client.view_api(return_format="dict")["named_endpoints"][name]["parameters"]
         names = [part["parameter_name"] for part in shown]

@@ -31,6 +31,8 @@ SERVING = [
     UniPCMultistepScheduler(**FLOW),
     DDIMScheduler(clip_sample=False),
     DDIMScheduler(clip_sample=False, prediction_type="v_prediction"),
+    DDIMScheduler(clip_sample=False, prediction_type="sample"),
+    UniPCMultistepScheduler(prediction_type="sample", use_flow_sigmas=True),
     DPMSolverMultistepScheduler(),
 ]
 
@@ -70,7 +72,8 @@ def test_the_right_answer_leads_from_noise_to_the_picture(scheduler):
         diffusers.HeunDiscreteScheduler(),
         diffusers.EulerDiscreteScheduler(),
         DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
-        DDIMScheduler(prediction_type="sample"),
+        DDIMScheduler(prediction_type="odd"),
+        DPMSolverMultistepScheduler(prediction_type="epsilon", use_flow_sigmas=True),
     ],
     ids=lambda one: type(one).__name__,
 )

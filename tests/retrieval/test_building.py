@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from conftest import picture
-from loopback_hub import running
+from loopback_hub import ROOT, environment, running
 from PIL import Image
-from test_hub import environment
 
 from rissole.config import RissoleError
 from rissole.data.sources import open_source
@@ -21,8 +20,7 @@ from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
 from rissole.retrieval.database import list_databases
 from rissole.storage import manifest as bundle
-
-ROOT = Path(bundle.__file__).parents[2]
+from rissole.storage.resolve import resolve
 
 
 def jpeg(image: Image.Image, quality: int = 90, **options) -> bytes:
@@ -135,7 +133,7 @@ def test_what_is_no_source_is_one_line(tmp_path):
 KILLED = """
 import os, pathlib, resource, signal, sys
 from rissole import cli
-from rissole.storage import manifest as bundle
+from rissole.storage import staging
 from rissole.retrieval import building as indexing
 from rissole.retrieval import index as vectors
 
@@ -149,7 +147,7 @@ def killed_at(owner, name, call):
         return original(*args, **kwargs)
     setattr(owner, name, wrapper)
 
-def between_the_renames(stage, target, original=bundle._publish):
+def between_the_renames(stage, target, original=staging._exchange):
     killed_at(pathlib.Path, "replace", 2)
     original(stage, target)
 
@@ -161,8 +159,8 @@ for place in sys.stdin:
             "noting": lambda: killed_at(indexing, "write_atomic", 2),
             "index": lambda: killed_at(vectors, "build", 1),
             "manifest": lambda: killed_at(indexing, "write_manifest", 1),
-            "flushing": lambda: killed_at(bundle, "_flush", 1),
-            "renames": lambda: setattr(bundle, "_publish", between_the_renames),
+            "flushing": lambda: killed_at(staging, "_flush", 1),
+            "renames": lambda: setattr(staging, "_exchange", between_the_renames),
             "full": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
             "never": lambda: None,
         }
@@ -198,7 +196,7 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
 
     for place in ("adding", "full", "noting", "index", "manifest", "flushing", "renames"):
         run(place)
-        found = bundle.resolve(target, kind="dataset")
+        found = resolve(target, kind="dataset")
         assert bundle.verify(found) == before, place
     seen = run("never")
     child.communicate()

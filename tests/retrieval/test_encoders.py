@@ -23,45 +23,6 @@ from rissole.training.hyperparameters import EncoderTraining
 from rissole.training.neighbor_learning import train_encoder
 from rissole.training.trainer import Budget
 
-TINY_CLIP = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory):
-    """A complete open_clip model with random weights, as it would lie on the Hub."""
-    open_clip = pytest.importorskip("open_clip")
-    folder = tmp_path_factory.mktemp("clip") / "tiny-clip"
-    folder.mkdir()
-    half = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
-    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": half}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    model = open_clip.CLIP(
-        TINY_CLIP["embed_dim"],
-        open_clip.CLIPVisionCfg(**TINY_CLIP["vision_cfg"]),
-        open_clip.CLIPTextCfg(**TINY_CLIP["text_cfg"]),
-    )
-    save_file(
-        {k: v.contiguous() for k, v in model.state_dict().items()},
-        folder / "open_clip_model.safetensors",
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("rissole-cache")
-
-
-@pytest.fixture
-def reading(tiny_bundle, clip_folder, cache, monkeypatch) -> RissolePipeline:
-    """The tiny pipeline with a text encoder."""
-    monkeypatch.setenv("RISSOLE_CACHE", str(cache))
-    return RissolePipeline.from_pretrained(tiny_bundle, clip=str(clip_folder))
-
 
 def test_text_needs_its_encoder_and_says_how_to_get_it(pipe):
     assert not pipe.retriever.text_encoder

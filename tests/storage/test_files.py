@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import picture
-from test_hub import ROOT
+from loopback_hub import ROOT
 
 from rissole.data.sources import open_source
 from rissole.pipeline import RissolePipeline

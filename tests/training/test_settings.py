@@ -64,7 +64,9 @@ def test_settings_that_no_network_has(model, words):
         Rissole().config(model)
 
 
-def test_a_network_that_cannot_be_built_is_one_line():
-    with pytest.raises(RissoleError, match="no network has these settings") as refusal:
-        Rissole().build(torch.zeros(1, 4, 32, 32), {"channels": [0, 0]})
+@pytest.mark.parametrize("method", [Rissole(), Published()])
+@pytest.mark.parametrize("channels", [[0, 0], [8]])
+def test_a_network_that_cannot_be_built_is_one_line(method, channels):
+    with pytest.raises(RissoleError, match="no network has these settings|channels") as refusal:
+        method.build(torch.zeros(1, 4, 32, 32), {"channels": channels})
     assert "\n" not in str(refusal.value)

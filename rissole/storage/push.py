@@ -1,0 +1,89 @@
+"""Sends a bundle or a database to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rissole.storage.card import complete_card
+from rissole.storage.hub import Repo, check_repo_id, one_line
+from rissole.storage.manifest import LEFT_OUT, MANIFEST, fingerprint, verify, write_manifest
+
+
+def push(folder: str | Path, repo_id: str, private: bool = False, message: str = "") -> str:
+    """Verifies a bundle or database and uploads it: as a model, or as a data set.
+
+    Only what `sendable` names is sent, with a model card that lacks nothing; what an earlier
+    version sent beside it is removed. Needs a token (`hf auth login` or `HF_TOKEN`).
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        RissoleError: if a file is damaged, the name is not `owner/name`, or the Hub refuses.
+    """
+    check_repo_id(repo_id)
+    folder = Path(folder)
+    manifest = verify(folder)
+    repo = Repo(repo_id, "dataset" if (folder / "database.json").is_file() else "model")
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary)
+        copy_sendable(folder, manifest, copy)
+        complete_card(copy, manifest, repo_id)
+        manifest = list_anew(copy, manifest)
+        message = message or f"Upload {manifest['name']} {fingerprint(manifest)}"
+        return upload(repo, copy, [MANIFEST, *manifest["files"]], private, message)
+
+
+def sendable(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The files of a manifest that may leave this machine: all but names of left-out files."""
+    files = manifest["files"].items()
+    return {path: entry for path, entry in files if PurePosixPath(path).name != LEFT_OUT}
+
+
+def copy_sendable(folder: Path, manifest: dict[str, Any], copy: Path) -> None:
+    """Puts the files that may be sent into a folder, linked where the file system can."""
+    for path in sendable(manifest):
+        source, target = (folder / path).resolve(), copy / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, target)
+
+
+def list_anew(copy: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Writes the manifest of a copy, which keeps all else that the first one says."""
+    extra = {k: v for k, v in manifest.items() if k not in ("format", "name", "files")}
+    return write_manifest(copy, manifest["name"], **extra)
+
+
+def upload(
+    repo: Repo, folder: Path, patterns: list[str] | None, private: bool, message: str
+) -> str:
+    """Makes the repository if need be and uploads a folder in one commit; returns its address.
+
+    Args:
+        repo: where to.
+        folder: what is sent.
+        patterns: only files that match; None for all.
+        private: make a private repository, where it is new.
+        message: of the commit.
+    """
+    from huggingface_hub import HfApi
+
+    api, sdk = HfApi(), "gradio" if repo.kind == "space" else None
+    with one_line(repo, sending=True):
+        api.create_repo(**repo.options, private=private, exist_ok=True, space_sdk=sdk)
+        return str(
+            api.upload_folder(
+                **repo.options,
+                folder_path=folder,
+                allow_patterns=patterns,
+                delete_patterns=[LEFT_OUT, f"*/{LEFT_OUT}"],  # fnmatch: a star spans folders
+                commit_message=message,
+            )
+        )

@@ -1,0 +1,164 @@
+"""Folders that are built whole or not at all, and published by a rename.
+
+A killed build leaves a hidden stage behind, which the next one clears; a replacement cut short
+between its two renames leaves the old folder aside, where `resolve` still finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from rissole.config import RissoleError
+from rissole.storage.manifest import MANIFEST, listing
+
+
+@contextlib.contextmanager
+def staged(target: str | Path) -> Iterator[Path]:
+    """Build a folder whole or not at all.
+
+    Yields an empty folder beside `target`. When the block ends well, its files are flushed to
+    disk and it takes the place of `target`; when it fails or is killed, `target` stays as it was.
+    An existing `target` is replaced only if it is empty or carries a manifest itself.
+
+    Raises:
+        RissoleError: if `target` holds something else or cannot be written.
+    """
+    target = Path(target).resolve()  # where a link points to, the link itself stays
+    # the mark: number and birth of this process, and something that no other thread has
+    mark = f"{os.getpid()}-{psutil.Process().create_time():.0f}-{secrets.token_hex(4)}"
+    stage = target.with_name(f".{target.name}.stage-{mark}")
+    with _writing(target):
+        stage.mkdir()
+    try:
+        yield stage
+        publish(stage, target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def publish(stage: Path, target: str | Path) -> None:
+    """Flush a finished folder to disk and let it take the place of `target`.
+
+    Whoever opens `target` meanwhile finds the old folder or the new one, through `resolve` even
+    after a kill between the two renames.
+
+    Raises:
+        RissoleError: if `target` holds something else, or the file system does not let it.
+    """
+    target = Path(target).resolve()
+    with _writing(target):
+        _flush(stage)
+        _exchange(stage, target)
+
+
+def check_replaceable(target: str | Path) -> None:
+    """Raise RissoleError unless `target` is missing, empty, or carries a manifest itself."""
+    target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise RissoleError(f"{target} is a file, not a folder")
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise RissoleError(f"{target} is not empty and no bundle: not overwritten")
+
+
+def copy_files(folder: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
+    """Copy all files but the manifest and hidden ones.
+
+    The copies are new files, with the permissions that those have.
+
+    Args:
+        folder: a bundle or database.
+        target: folder to write into.
+        skip: what the paths of those begin with that are left out.
+    """
+    for path in listing(folder):
+        if not path.startswith(skip):
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, target / path)
+
+
+def aside(target: Path) -> Path:
+    """Where the old folder lies between the two renames that replace it."""
+    return target.with_name(f".{target.name}.replaced")
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Everything that is written for `target`: checked and cleared before, one line on failure."""
+    try:
+        check_replaceable(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_stale(target)
+        yield
+    except OSError as error:
+        raise RissoleError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _clear_stale(target: Path) -> None:
+    """Remove what killed builds of `target` left, and undo a half-finished replacement."""
+    old = aside(target)
+    if old.exists() and not target.exists():
+        old.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+    for stage in target.parent.glob(f".{glob.escape(target.name)}.stage-*"):
+        if _abandoned(stage.name.rpartition(".stage-")[2]):
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _abandoned(mark: str) -> bool:
+    """Whether the process that made a mark is gone.
+
+    In a container, another one often has its number by now.
+    """
+    number, *more = mark.split("-")
+    try:
+        born = psutil.Process(int(number)).create_time()
+        return bool(more) and abs(born - int(more[0])) > 10  # clocks are set
+    except (ValueError, psutil.NoSuchProcess):
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+def _exchange(stage: Path, target: Path) -> None:
+    """Two renames: a folder cannot be renamed over one that is not empty."""
+    old = aside(target)
+    if target.exists():
+        target.replace(old)
+    try:
+        stage.replace(target)
+    except OSError:
+        if old.exists():
+            old.replace(target)
+        raise
+    _flush_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Force all files below `folder`, and the folders' own entries, to disk."""
+    mode = "r+b" if os.name == "nt" else "rb"  # Windows flushes only what it may write
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open(mode) as file:
+                os.fsync(file.fileno())
+        else:
+            _flush_folder(path)
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    # Folders cannot be opened on Windows; there the rename itself has to do.
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

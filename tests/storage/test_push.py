@@ -1,0 +1,125 @@
+"""Sending to a Hub on loopback, with the real client in processes of their own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import picture
+from loopback_hub import COMMIT, Client, run, running
+
+from rissole.data.sources import open_source
+from rissole.pipeline import RissolePipeline
+from rissole.retrieval.building import build_index
+from rissole.retrieval.database import DATA
+from rissole.storage import manifest as bundle
+from rissole.storage.push import sendable
+from rissole.storage.space import stage_bundle
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def client(hub, cache):
+    with Client(cache, hub.url) as process:
+        yield process
+
+
+def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, tiny_bundle):
+    done = run(cache, hub.url, "push", tiny_bundle, "someone/pushed")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith(f"/commit/{COMMIT}")
+    found = Path(client.resolve("someone/pushed"))
+    sent, kept = bundle.verify(found), bundle.verify(tiny_bundle)
+    weights = ("autoencoder/", "denoiser/", "database/")
+    assert bundle.fingerprint(sent, weights) == bundle.fingerprint(kept, weights)
+    card = (found / "README.md").read_text()
+    for words in ("license: ", "library_name: rissole", "pipeline_tag: ", "tags:", "## Use",
+                  'from_pretrained("someone/pushed")', "| `denoiser/` |", "# tiny"):  # fmt: skip
+        assert words in card
+    assert "from_pretrained" not in (tiny_bundle / "README.md").read_text()  # ours is untouched
+    out = cache / "picture.png"
+    done = run(cache, hub.url, "sample", "--bundle", "someone/pushed", "--steps", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert f"someone/pushed at commit {COMMIT}" in done.stderr
+    assert out.is_file()
+
+
+def test_names_of_left_out_photos_stay_on_this_machine(hub, client, cache, pipe, tmp_path):
+    for folder, seed in (("kept", 0), ("kept", 1), ("shots", 1)):
+        (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
+        picture(seed).save(tmp_path / "in" / folder / f"at-home-{seed}.png")
+    (tmp_path / "in" / "shots" / "at-work.jpg").write_bytes(b"no picture")
+    out = tmp_path / "photos"
+    build_index(pipe, open_source(tmp_path / "in"), out, label="faces")
+    before = bundle.verify(out)
+    assert "at-work" in (out / bundle.LEFT_OUT).read_text()
+    served = hub.root / "dataset" / "someone" / "faces"
+    for path in (bundle.LEFT_OUT, f"database/{bundle.LEFT_OUT}"):  # as earlier versions sent it
+        (served / path).parent.mkdir(parents=True, exist_ok=True)
+        (served / path).write_text("at-work")
+    done = run(cache, hub.url, "push", out, "someone/faces")
+    assert done.returncode == 0, done.stderr
+    assert bundle.LEFT_OUT not in done.stdout
+    sent = {p.relative_to(served).as_posix(): p.read_bytes() for p in served.rglob("*.*")}
+    assert set(sent) == {"README.md", *before["files"], bundle.MANIFEST} - {bundle.LEFT_OUT}
+    for local in (b"at-home", b"at-work", bytes(tmp_path)):
+        assert not [path for path, data in sent.items() if local in data]
+    assert bundle.verify(out) == before
+    found = client.resolve("someone/faces", kind="dataset")
+    assert pipe.with_database(found).database.fingerprint == bundle.fingerprint(before, DATA)
+
+
+def test_a_bundle_with_such_names_goes_without_them(pipe, tiny_bundle, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(tiny_bundle, old)
+    (old / "database" / bundle.LEFT_OUT).write_text('[{"skipped": "at-work.jpg"}]')
+    manifest = bundle.write_manifest(old, "old")
+    (tmp_path / "space").mkdir()
+    name = stage_bundle(tmp_path / "space", old)
+    staged = tmp_path / "space" / "checkpoints" / name
+    assert set(bundle.verify(staged)["files"]) == set(sendable(manifest))
+    assert not list((tmp_path / "space").rglob(bundle.LEFT_OUT))
+    kept = RissolePipeline.from_pretrained(old)
+    kept.save_pretrained(tmp_path / "new")
+    assert not list((tmp_path / "new").rglob(bundle.LEFT_OUT))
+    # recipes painted with the one can be painted with the others
+    for folder in (staged, tmp_path / "new"):
+        again = RissolePipeline.from_pretrained(folder)
+        assert again.database.fingerprint == kept.database.fingerprint
+    assert kept.database.fingerprint == pipe.database.fingerprint
+
+
+def test_pushed_space_has_the_app_and_finds_its_bundle(hub, cache):
+    done = run(cache, hub.url, "push", "cats-128", "someone/painter", "--space", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "nothing uploaded" in done.stdout
+    assert ("space", "someone/painter") not in hub.repos
+    done = run(cache, hub.url, "push", "someone/cats", "someone/painter", "--space")
+    assert done.returncode == 0, done.stderr
+    space = hub.repos["space", "someone/painter"]
+    assert {path.name for path in space.iterdir()} >= {
+        "app.py", "requirements.txt", "README.md", "LICENSE", "rissole", "assets"
+    }  # fmt: skip
+    assert not (space / "checkpoints").exists()
+    assert not list(space.rglob("__pycache__"))
+    card = (space / "README.md").read_text()
+    assert "sdk: gradio" in card
+    assert "- someone/cats" in card
+    assert hub.variables["RISSOLE_BUNDLE"] == "someone/cats"
+
+
+def test_push_without_a_right_to_is_one_line(hub, cache, tiny_bundle):
+    hub.fail("/api/repos/create", "403")
+    done = run(cache, hub.url, "push", tiny_bundle, "someone/elses")
+    hub.faults.clear()
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: the Hugging Face Hub refused")
