@@ -21,7 +21,8 @@ from rissole.models.scheduler import default_scheduler
 from rissole.retrieval.database import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
-from rissole.storage.manifest import staged, write_manifest
+from rissole.storage.manifest import write_manifest
+from rissole.storage.staging import staged
 from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
 from rissole.training.hyperparameters import GallerySettings
 from rissole.training.neighborhoods import read_latents
