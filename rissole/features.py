@@ -35,7 +35,14 @@ from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
 from rissole.files import save_tensors
-from rissole.training.loop import Budget, Progress, load_weights, save_weights, session_seed
+from rissole.training.loop import (
+    Budget,
+    Progress,
+    check_finite,
+    load_weights,
+    save_weights,
+    session_seed,
+)
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 DAMAGES = ("intact", "warped", "foreign pieces", "moved pieces", "blurred", "noisy")
@@ -226,6 +233,7 @@ def train_features(
             if on_step and step % 20 == 0:
                 on_step(step, {name: float(value) for name, value in losses.items()})
     finally:  # Ctrl-C keeps what was learned
+        check_finite(model)
         network = _calibrated(model.network, photos)
         if out is not None:
             network.save(out)

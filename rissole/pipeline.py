@@ -32,7 +32,7 @@ from rissole.bundle import (
     verify,
     write_manifest,
 )
-from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
+from rissole.config import MAX_SEED, Recipe, RissoleError, quoted, whole_number
 from rissole.denoiser import Denoiser
 from rissole.embedding import LatentEmbedding
 from rissole.encoders import (
@@ -417,7 +417,7 @@ class RissolePipeline:
             raise RissoleError(f"no CLIP model is loaded: {GET_CLIP}")
         if name in NAMES:
             raise RissoleError(f"this bundle has no encoder {name!r}")
-        raise RissoleError(f"encoder must be one of {', '.join(NAMES)}, not {name!r:.60}")
+        raise RissoleError(f"encoder must be one of {', '.join(NAMES)}, not {quoted(name)}")
 
     def prepare(self, encoder: str) -> None:
         """Makes the database's vectors for an encoder now rather than at the first query.
@@ -443,7 +443,7 @@ class RissolePipeline:
             return int(torch.randint(len(self.database), (), generator=draw))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
-            raise RissoleError(f"the database has no picture of class {label!r:.60}")
+            raise RissoleError(f"the database has no picture of class {quoted(label)}")
         return int(members[int(torch.randint(len(members), (), generator=draw))])
 
     def _index(self, encoder: QueryEncoder) -> VectorIndex:

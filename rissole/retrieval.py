@@ -31,7 +31,7 @@ from tqdm import tqdm
 from rissole import vectors
 from rissole.autoencoder import Codec
 from rissole.bundle import MANIFEST, fingerprint, staged, verify, write_manifest
-from rissole.config import MAX_NEIGHBORS, RissoleError, whole_number
+from rissole.config import MAX_NEIGHBORS, RissoleError, quoted, whole_number
 from rissole.embedding import LatentEmbedding
 from rissole.encoders import LatentEncoder, QueryEncoder
 from rissole.files import cache_folder, save_tensors
@@ -157,7 +157,7 @@ class Database:
         names = self.classes
         if label not in names:
             known = ", ".join(names[:20]) or "none"
-            raise RissoleError(f"the database has no class {label!r:.60} (it has: {known})")
+            raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
         return self._classes == names.index(label)
 
     def check(self, ids: Iterable[int]) -> None:
@@ -165,7 +165,7 @@ class Database:
         for i in ids:
             if not 0 <= i < len(self):
                 raise RissoleError(
-                    f"picture {i} is not in the database, which holds 0 to {len(self) - 1}"
+                    f"picture {quoted(i)} is not in the database, which holds 0 to {len(self) - 1}"
                 )
 
     def webp(self, item: int) -> bytes:

@@ -28,6 +28,7 @@ from rissole.training.loop import (
     Budget,
     Gradients,
     Progress,
+    check_finite,
     fast_matmul,
     infinite_batches,
     learning_rate,
@@ -289,11 +290,13 @@ def _train(
                 ema.step(own)
             progress_bar.report(step, **values)
     finally:  # Ctrl-C keeps what was learned
+        check_finite(model, *others.values(), ema.shadow_params)
         save_weights(out / "raw.safetensors", model)
         for name, module in others.items():
             save_weights(out / f"{name}.safetensors", module)
         ema.copy_to(own)
         result = _finish(model, train, held, fit_scale)
+        check_finite([torch.tensor([result["latent_scale"], result["latent_shift"]])])
         Codec(model).save(out)
         write_json(out / "training.json", {**result, "history": progress_bar.history})
     return result

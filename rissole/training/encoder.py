@@ -22,6 +22,7 @@ from rissole.features import FeatureNetwork, blurred, vicreg
 from rissole.training.loop import (
     Budget,
     Progress,
+    check_finite,
     fast_matmul,
     infinite_batches,
     learning_rate,
@@ -81,6 +82,7 @@ def train_encoder(
             losses = _step(encoder, projector, train[next(batches)], optimizer, generator)
             bar.report(step, **losses)
     finally:  # Ctrl-C keeps what was learned
+        check_finite(encoder, projector)
         save_weights(out / "raw.safetensors", encoder)
         save_weights(out / "projector.safetensors", projector)
         result = _finish(encoder.eval(), train, held, generator)

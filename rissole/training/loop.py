@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import sys
@@ -18,11 +19,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rissole.config import RissoleError
 from rissole.denoiser import SavedNetwork
 from rissole.files import save_tensors, write_atomic
 from rissole.training.graphs import Replay
 
 EMA_EVERY = 4  # steps between updates of the average, which touches all weights
+DIVERGED = (
+    "training diverged: {what} not finite (NaN or infinity), so nothing was written; "
+    "a lower peak_rate may help"
+)
 
 
 def processes() -> int:
@@ -113,6 +119,7 @@ class Progress:
     def __init__(self, budget: Budget, title: str, every: int = 25):
         self.budget, self.title, self.every = budget, title, every
         self.history: list[dict[str, float]] = []
+        self.diverged = False
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields the budget's `(step, progress)`."""
@@ -128,26 +135,56 @@ class Progress:
             spent = True
         finally:
             bar.close()
-            if not spent and rank() == 0:  # who pressed Ctrl-C shall wait, not press it again
+            # who pressed Ctrl-C shall wait, not press it again
+            if not (spent or self.diverged or rank()):
                 print("keeping what was learned", file=sys.stderr)
 
     def report(self, step: int, **values: Tensor | float) -> None:
-        """Adds a step's losses; prints their means now and then: reading them waits."""
+        """Adds a step's losses; prints their means now and then: reading them waits.
+
+        Raises:
+            RissoleError: when such a mean is NaN or infinite: no later step would mend that.
+        """
         self.count += 1
         for name, value in values.items():
             value = value.detach() if isinstance(value, Tensor) else value
             self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count >= self.every:
             means = {k: float(v) / self.count for k, v in self.sums.items()}
+            self._check(step, means)
             self.history.append({"step": step, **means})
             self.bar.set_postfix_str(
                 f"step {step} " + " ".join(f"{k} {v:.4g}" for k, v in means.items())
             )
             self.sums, self.count = {}, 0
 
+    def _check(self, step: int, means: dict[str, float]) -> None:
+        odd = [name for name, value in means.items() if not math.isfinite(value)]
+        if odd:
+            self.diverged = True
+            raise RissoleError(DIVERGED.format(what=f"{odd[0]} by step {step} is"))
+
+
+def check_finite(*parts: nn.Module | Iterable[Tensor]) -> None:
+    """Refuses weights that hold NaN or infinity, or would in the half precision they are kept in.
+
+    Call it before the first of several files is written, so that they stay those of one moment.
+
+    Raises:
+        RissoleError: one line for whoever started the training.
+    """
+    for part in parts:
+        tensors = part.state_dict().values() if isinstance(part, nn.Module) else part
+        if not all(t.half().isfinite().all() for t in tensors if t.is_floating_point()):
+            raise RissoleError(DIVERGED.format(what="the weights are"))
+
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Writes a module's weights atomically as safetensors."""
+    """Writes a module's weights atomically as safetensors.
+
+    Raises:
+        RissoleError: if they are not finite; what was there before stays.
+    """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(state, path)
@@ -230,6 +267,9 @@ def fit(
 
     Returns:
         The history of the losses.
+
+    Raises:
+        RissoleError: when the weights are not finite; `out` is as it was.
     """
     fast_matmul()
     seed = session_seed(seed, out / "raw.safetensors")
@@ -254,14 +294,15 @@ def fit(
                 ema.step(model.parameters())
             bar.report(step, **values)
     finally:  # Ctrl-C keeps what was learned
+        check_finite(model, ema.shadow_params)
         if rank() == 0:
             save_weights(out / "raw.safetensors", model)
-            torch.save(optimizer.state_dict(), out / "optimizer.pt")
+            _save_optimizer(out / "optimizer.pt", optimizer)
         ema.copy_to(model.parameters())
         if rank() == 0:
             save_weights(out / "ema.safetensors", model)
             model.save(out)
-            (out / "ema_step.txt").write_text(str(ema.optimization_step))
+            write_atomic(out / "ema_step.txt", str(ema.optimization_step).encode())
             _note_time(out / "minutes.json", (time.monotonic() - start) / 60 * processes())
     return bar.history
 
@@ -296,6 +337,12 @@ def _optimizer(out: Path, model: nn.Module, rate: float) -> torch.optim.AdamW:
     if (out / "optimizer.pt").exists():
         optimizer.load_state_dict(torch.load(out / "optimizer.pt", weights_only=True))
     return optimizer
+
+
+def _save_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    buffer = io.BytesIO()
+    torch.save(optimizer.state_dict(), buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def _average(out: Path, model: nn.Module) -> EMAModel:

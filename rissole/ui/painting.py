@@ -12,7 +12,7 @@ import gradio as gr
 from rissole.config import GRIDS, ORDERS, Recipe, RissoleError
 from rissole.share import encode
 from rissole.ui.choose import blocks_of, hits_of
-from rissole.ui.errors import clear_errors, one_line
+from rissole.ui.errors import clear_errors, one_line, toast
 from rissole.ui.frames import Meter, Throttle, data_uri, frame
 from rissole.ui.page import Page
 from rissole.ui.parts import component, heading
@@ -111,7 +111,7 @@ class Painting:
         except Exception as error:
             line = one_line(error, self.errors)
             yield {"state": "error", "error": line}, *[gr.skip()] * (width - 1)
-            raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
+            raise toast(line, self.errors) from None
 
     def wanted(
         self,
