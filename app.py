@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from rissole.config import RissoleError
-from rissole.web.address import listening
+from rissole.web.address import listening, no_proxies
 from rissole.zerogpu import prepare
 
 
@@ -67,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare()
         # after the arguments: --help and a typing error should not wait for torch
         from rissole import RissolePipeline
-        from rissole.ui import serve
+
+        with no_proxies():  # the page's library makes its client, for whatever proxy, right away
+            from rissole.ui import serve
 
         pipe = RissolePipeline.from_pretrained(
             options.bundle, options.revision, database=options.database, clip=options.clip
