@@ -161,39 +161,38 @@ def test_only_files_of_this_server_are_served(address, strange):
             assert (status, said) == (404, LINE), kind
 
 
-def ends(process: subprocess.Popen) -> int:
-    try:
-        return process.wait(60)
-    finally:
-        process.kill()
+@pytest.fixture
+def apps() -> Iterator[list[subprocess.Popen]]:
+    """Apps in processes of their own, started by the test; none outlives it."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for app in started:
+        app.kill()
+        app.wait()
 
 
-def started(tmp_path: Path, bundle: Path, **environment: str) -> tuple[subprocess.Popen, str]:
-    """An app of its own, and its address once it listens."""
-    here = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path / "files"), **environment}
+def start(apps: list, bundle: Path, files: Path, **environment: str) -> str:
+    """Starts an app that makes its folder in `files`; returns its address once it listens."""
+    here = {**os.environ, "GRADIO_TEMP_DIR": str(files), **environment}
     command = [sys.executable, "-u", "app.py", "--bundle", str(bundle)]
     app = subprocess.Popen(command, cwd=ROOT, env=here, stdout=subprocess.PIPE, text=True)
-    for line in app.stdout:
-        if found := re.search(r"http://\S+", line):
-            return app, f"{found[0]}/"
-    raise AssertionError(f"ended with {ends(app)}")
+    apps.append(app)
+    found = next(filter(None, (re.search(r"http://\S+", line) for line in app.stdout)))
+    return f"{found[0]}/"
 
 
-def test_two_apps_share_no_folder_and_leave_none(tiny_bundle, tmp_path):
+def test_two_apps_share_no_folder_and_leave_none(apps, tiny_bundle, tmp_path):
     # a proxy for the world is in nobody's way, even one that could not be used at all
     proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "nonsense://127.0.0.1:9"}
-    running = [started(tmp_path, tiny_bundle, **more) for more in ({}, proxies)]
-    try:
-        for _, address in running:
-            assert httpx.get(address).status_code == 200
-        folders = list((tmp_path / "files").iterdir())
-        assert len(folders) == 2
-        assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
-    finally:
-        for app, _ in running:
-            app.send_signal(signal.SIGTERM)
-        codes = [ends(app) for app, _ in running]
-    assert codes == [128 + signal.SIGTERM] * 2
+    for more in ({}, proxies):
+        address = start(apps, tiny_bundle, tmp_path / "files", **more)
+        assert httpx.get(address).status_code == 200
+    folders = list((tmp_path / "files").iterdir())
+    assert len(folders) == 2
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+    for app in apps:
+        app.send_signal(signal.SIGTERM)
+    assert [app.wait(60) for app in apps] == [128 + signal.SIGTERM] * 2
     assert list((tmp_path / "files").iterdir()) == []
 
 

@@ -85,7 +85,7 @@ def test_nothing_that_is_not_finite_replaces_what_is(kind, odd, tmp_path):
     }.get(kind, lambda: made.save(tmp_path))
     save()
     before = contents(tmp_path)
-    next(made.parameters()).data.view(-1)[0] = odd
+    next(made.parameters()).data.fill_(odd)
     with pytest.raises(RissoleError, match="not finite"):
         save()
     assert contents(tmp_path) == before
@@ -93,10 +93,10 @@ def test_nothing_that_is_not_finite_replaces_what_is(kind, odd, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_soon(capsys):
     bar = Progress(Budget(steps=10_000), "run", every=5)
-    with pytest.raises(RissoleError, match=r"diverged: loss by step 6 is not finite"):
+    with pytest.raises(RissoleError, match=r"diverged: loss by step 9 is not finite"):
         for step, _ in bar:
             bar.report(step, loss=math.nan if step == 6 else 1.0)
-            assert step < 20
+            assert step < 10
     assert "keeping" not in capsys.readouterr().err
 
 

@@ -112,6 +112,8 @@ def serve(
     waits = not options.pop("prevent_thread_lock", False)
     options = {**launch_options(sources, Names(host, names)), **options}
     demo, host = build(sources), f"[{host}]" if ":" in host else host
+    # asked for when the library was imported, and written to when it starts
+    gr.routes.DEFAULT_TEMP_DIR = str(private_folder())
     try:
         with no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(
