@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
+from rissole.app.address import listening, no_proxies
 from rissole.app.zerogpu import prepare
 from rissole.config import RissoleError
 
@@ -43,6 +45,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=known("RISSOLE_REVISION") or None,
         help="branch, tag or commit of a bundle on the Hub [$RISSOLE_REVISION, else main]",
     )
+    add(
+        "--names",
+        default=known("RISSOLE_NAMES") or "",
+        help="names by which visitors may call this server beside its own, as a proxy before it "
+        "has them, separated by commas; * for any [$RISSOLE_NAMES, else none]",
+    )
     add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
     add("--port", type=int, help="port to listen on [the first free one from 7860]")
     return parser.parse_args(arguments)
@@ -51,12 +59,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Loads the bundle and serves the page until interrupted; returns the exit code."""
     options = parse(arguments)
-    print(f"Loading {options.bundle} ...", flush=True)
-    prepare()
+    # what is asked to end, not killed, tidies up behind itself
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        listening(options.host, options.port)  # no use to load anything for a wrong address
+        print(f"Loading {options.bundle} ...", flush=True)
+        prepare()
         # after the arguments: --help and a typing error should not wait for torch
         from rissole import RissolePipeline
-        from rissole.app.server import serve
+
+        with no_proxies():  # the page's library makes its client, for whatever proxy, right away
+            from rissole.app.server import serve
 
         pipe = RissolePipeline.from_pretrained(
             options.bundle, options.revision, database=options.database, clip=options.clip
@@ -67,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("Reading the database's pictures with CLIP, once ...", flush=True)
             pipe.retriever.prepare("clip")
         more = [options.databases] if options.databases else []
-        serve(pipe, options.host, options.port, more, quiet=False)
+        names = options.names.split(",")
+        serve(pipe, options.host, options.port, more, names, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,24 +2,24 @@
 
 import functools
 import inspect
-import reprlib
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 from gradio.data_classes import FileData
 
 from rissole.app.databases import Entry, usable
-from rissole.app.errors import clear_errors
+from rissole.app.errors import answer, clear_errors
+from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
 from rissole.app.studio import HEAVY, Studio, plain
 from rissole.app.zerogpu import on_gpu
-from rissole.config import Recipe, RissoleError
+from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import read_recipe
 from rissole.retrieval.database import Hits
 
-NAMES = ("retrieve", "generate", "regenerate_block")
 LISTED = 20  # databases in a message
 
 
@@ -55,7 +55,7 @@ class Api:
         Returns:
             neighbours: {"item": query item or null, "ids": [...], "scores": cosines, best first}
         """
-        with clear_errors(self.errors):
+        with clear_errors(self.errors, answer):
             here = self._where(database)
             narrowed = self._narrowed(here, k, label, encoder)
             hits = self._api_hits(here, image, item, text, seed, narrowed)
@@ -102,7 +102,7 @@ class Api:
             picture: PNG file with the recipe inside
             recipe: everything that determines the picture
         """
-        with clear_errors(self.errors):
+        with clear_errors(self.errors, answer):
             here = self._where(database)
             if neighbors is None:
                 narrowed = self._narrowed(here, k, label, encoder)
@@ -146,7 +146,7 @@ class Api:
             picture: PNG file with the new recipe inside
             recipe: everything that determines the new picture
         """
-        with clear_errors(self.errors):
+        with clear_errors(self.errors, answer):
             given = self._api_picture(recipe, image)
             block, last = (plain(row), plain(col)), Recipe.from_dict(given)
             # one that is not there is refused by the pipeline, which names both
@@ -184,7 +184,7 @@ class Api:
             return found[0]
         known = ", ".join(found or [entry.label for entry in entries[:LISTED]])
         said = self.errors["namesakes" if found else "database"]
-        raise RissoleError(said.format(value=reprlib.repr(name), known=known))
+        raise RissoleError(said.format(value=quoted(name), known=known))
 
     def _names(self, entry: Entry) -> tuple[str, str, str]:
         menu = self.studio.words["memory"]["choice"]  # the page shows how many there are, too
@@ -205,11 +205,9 @@ class Api:
             raise RissoleError(self.errors["recipe"])
         return recipe
 
-    def _api_path(self, image: Any) -> str:
+    def _api_path(self, image: Any) -> Path:
         path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
-        if not isinstance(path, str):
-            raise RissoleError(self.errors["upload"])
-        return path
+        return self.studio.uploaded(path)
 
     def _api_hits(
         self, here: Studio, image: Any, item: Any, text: Any, seed: Any, narrowed: dict[str, Any]
@@ -243,7 +241,7 @@ class Api:
 def wire(studio: Studio) -> None:
     """Gives the endpoints their names."""
     actions = Api(studio)
-    for name in NAMES:
+    for name in ENDPOINTS:
         endpoint = getattr(actions, name)
         if not studio.pipe.retriever.text_encoder:
             endpoint = _without_text(endpoint)
@@ -273,7 +271,7 @@ def _let_fewer_arguments_in(demo: gr.Blocks) -> None:
     check = demo.validate_inputs
 
     def filled(endpoint: Any, given: list) -> None:
-        if endpoint.api_name in NAMES:
+        if endpoint.api_name in ENDPOINTS:
             given += [part.value for part in endpoint.inputs[len(given) :]]
         check(endpoint, given)
 

@@ -50,9 +50,7 @@ class Choosing:
     ) -> tuple[Visit, dict]:
         """An uploaded picture as the query."""
         with clear_errors(self.errors):
-            if not isinstance(path, str):
-                raise RissoleError(self.errors["upload"])
-            query = Query(image=self.studio.query_picture(path))
+            query = Query(image=self.studio.query_picture(self.studio.uploaded(path)))
             return self.found(visit, query, k, neighbors)
 
     def describe(

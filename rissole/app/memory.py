@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,6 +16,7 @@ from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit
 from rissole.app.studio import LIGHT, Studio
+from rissole.app.uploads import uploaded
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
@@ -92,7 +92,7 @@ class Remembering:
         """A visitor's own photos in place of the gallery, until the page is closed."""
         with clear_errors(self.errors):
             paths = _listed(getattr(event, "files", None))
-            files = [file for file in map(_uploaded, paths) if file is not None]
+            files = [file for file in map(uploaded, paths) if file is not None]
             told = _listed(getattr(event, "skipped", None))
             told += [self.errors["lost"]] * (len(paths) - len(files))
             if not files:
@@ -117,13 +117,12 @@ class Remembering:
             (visit, value of the memory, value of the neighbours)
         """
         with clear_errors(self.errors):
-            if not isinstance(path, str):
-                raise RissoleError(self.errors["upload"])
+            file = self.studio.uploaded(path)
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(full.format(most=MAX_NEIGHBORS))
-            more = self.encoded([path], self.studio.words["query"]["image"])
+            more = self.encoded([file], self.studio.words["query"]["image"])
             joined = here.pipe.with_database(self._joined(here, more))
             visit = replace(visit, source=self.studio.sources.keep(joined, request.session_hash))
             hits = [*hits, {**_new_row(joined, visit.query), "on": True, "pin": True}]
@@ -188,15 +187,6 @@ def original(sources: Sources, key: str) -> str:
 
 def _listed(value: Any) -> list:
     return list(value[: 2 * MAX_PICTURES]) if isinstance(value, list) else []
-
-
-def _uploaded(path: Any) -> Path | None:
-    """A file that was uploaded; the path comes from the browser, it could be any."""
-    folder = Path(gr.utils.get_upload_folder()).resolve()
-    found = Path(path).resolve() if isinstance(path, str) and "\0" not in path else None
-    if found is None or not found.is_relative_to(folder) or not found.is_file():
-        return None
-    return found
 
 
 def section(page: Page) -> None:

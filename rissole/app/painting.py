@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from rissole.app.choose import blocks_of, hits_of
-from rissole.app.errors import clear_errors, one_line
+from rissole.app.errors import clear_errors, one_line, toast
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
 from rissole.app.page import Page
@@ -110,7 +110,7 @@ class Painting:
         except Exception as error:
             line = one_line(error, self.errors)
             yield {"state": "error", "error": line}, *[gr.skip()] * (width - 1)
-            raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
+            raise toast(line, self.errors) from None
 
     def wanted(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import html
-import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,20 @@ from rissole.app import (
     share,
 )
 from rissole.app.about import card_facts
+from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
+from rissole.app.errors import toast
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
+from rissole.app.headers import SafeHeaders
 from rissole.app.modules import modules
 from rissole.app.page import Page
 from rissole.app.parts import heading, paragraph
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
+from rissole.app.uploads import files_in, private_folder, uploaded
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.encoders import GET_CLIP
@@ -57,6 +60,7 @@ def build(sources: Sources) -> gr.Blocks:
 
     Serve it with `serve`, which also adds what the page needs around it.
     """
+    private_folder()  # before the components ask where it is
     studio = Studio(sources, texts())
     words = studio.words["page"]
     options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
@@ -85,7 +89,7 @@ def build(sources: Sources) -> gr.Blocks:
             part.wire(page)
         api.wire(studio)
         _stay_local(demo, studio.errors)
-    return demo.queue(max_size=QUEUE_SIZE)
+    return demo.queue(max_size=QUEUE_SIZE, api_open=False)
 
 
 def serve(
@@ -93,15 +97,18 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     databases: Iterable[str | Path] = (),
+    names: Iterable[str] = (),
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
 
     Args:
         pipe: the pipeline to serve.
-        host: address to listen on; this computer only if left out.
-        port: port to listen on; the first free one from 7860 if left out.
+        host: address to listen on; `$GRADIO_SERVER_NAME`, else this computer only if left out.
+        port: port to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860 if
+            left out.
         databases: folders of further databases for visitors to choose from.
+        names: names by which visitors may call the server beside its own, see `address.Names`.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -111,41 +118,44 @@ def serve(
     Raises:
         RissoleError: if host or port cannot be listened on.
     """
-    _check_address(host, port)
+    host, port = listening(host, port)
     sources = Sources(pipe, databases)
-    options = {**launch_options(sources), **options}
-    return build(sources).launch(server_name=host, server_port=port or None, **options)
-
-
-def _check_address(host: str | None, port: int | None) -> None:
-    # the server itself would try a hundred ports before it gave up on a host that is not ours
-    host, port = host or "127.0.0.1", port or 0
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    waits = not options.pop("prevent_thread_lock", False)
+    options = {**launch_options(sources, Names(host, names)), **options}
+    demo, host = build(sources), f"[{host}]" if ":" in host else host
+    # asked for when the library was imported, and written to when it starts
+    gr.routes.DEFAULT_TEMP_DIR = str(private_folder())
     try:
-        socket.create_server((host, port), family=family).close()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or "a port is from 0 to 65535"
-        line = texts()["errors"]["address"].format(host=host, port=port, reason=reason)
-        raise RissoleError(line) from None
+        with no_proxies():  # the library asks its own server whether it is there
+            served = demo.launch(
+                server_name=host, server_port=port, prevent_thread_lock=True, **options
+            )
+    except OSError as error:  # all the ports that it tries are taken
+        raise RissoleError(str(error).partition(". ")[0]) from error
+    if waits:
+        demo.block_thread()
+    return served
 
 
-def launch_options(sources: Sources) -> dict[str, Any]:
+def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
     errors = texts()["errors"]
     guard = Middleware(
         Guard,
         limit=(MAX_UPLOAD_MB + 1) * 2**20,  # room for the form around the file
-        large=errors["large"].format(limit=MAX_UPLOAD_MB),
-        remote=errors["remote"],
+        names=names,
+        words={**errors, "large": errors["large"].format(limit=MAX_UPLOAD_MB)},
     )
     routes = [*thumbnail_routes(sources.opened), *modules().routes()]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
+    headers = Middleware(SafeHeaders, scripts=[])
     return {
         "theme": theme(),
         "head": f"<style>{styles}</style>{modules().head()}",
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [guard], "routes": routes},
+        "app_kwargs": {"middleware": [headers, guard], "routes": routes},
         "allowed_paths": [],
+        "num_workers": 0,  # their ports would have no guard
         "max_file_size": MAX_UPLOAD_MB * 2**20,
         "state_session_capacity": 100,
         "ssr_mode": False,
@@ -183,6 +193,16 @@ def _footer(pipe: RissolePipeline, words: dict) -> str:
 
 
 def _stay_local(demo: gr.Blocks, errors: dict) -> None:
+    check = demo.validate_inputs
+
+    def only_uploads(listener: Any, given: list) -> None:
+        for path in files_in(given):
+            if uploaded(path) is None:
+                remote = is_http_url_like(path) if isinstance(path, str) else False
+                raise toast(errors["remote" if remote else "upload"], errors)
+        check(listener, given)
+
+    demo.validate_inputs = only_uploads
     # the library downloads any public address that is sent in place of an uploaded file
     for block in demo.blocks.values():
         fetch = block.async_move_resource_to_block_cache
@@ -191,5 +211,5 @@ def _stay_local(demo: gr.Blocks, errors: dict) -> None:
 
 async def _local_only(errors: dict, fetch: Callable, address: Any) -> str | None:
     if is_http_url_like(address):
-        raise gr.Error(errors["remote"], title=errors["title"], print_exception=False)
+        raise toast(errors["remote"], errors)
     return await fetch(address)

@@ -62,14 +62,13 @@ class Sharing:
     def restore(self, visit: Visit, path: str | None) -> Iterator[tuple]:
         """A PNG file with a recipe: its settings and its picture; yields as `recall` does."""
         with clear_errors(self.errors):  # before the canvas is touched
-            if not isinstance(path, str):
-                raise RissoleError(self.errors["upload"])
-            raw = read_recipe(path)
+            file = self.studio.uploaded(path)
+            raw = read_recipe(file)
             if raw is None:
                 raise RissoleError(self.errors["recipe"])
             recipe = Recipe.from_dict(raw)
             there = self._checked(visit, recipe, None)
-        query = Query(image=self.studio.query_picture(path), painted=True)
+        query = Query(image=self.studio.query_picture(file), painted=True)
         frames = self._put_back(recipe, there, visit, query)
         yield from self.painting.safely(frames, 4 + SETTINGS)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-import reprlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import gradio as gr
 from gradio import processing_utils
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
 from rissole.app.state import Picture, Visit
-from rissole.config import Recipe, RissoleError
+from rissole.app.uploads import private_folder, uploaded
+from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import load_image, save_png, square
 from rissole.outputs import BlockStep
 from rissole.pipeline import RissolePipeline
@@ -74,10 +74,21 @@ class Studio:
         """Checks the number of a gallery picture that came from the browser."""
         value = plain(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise RissoleError(self.errors["item"].format(value=reprlib.repr(value)))
+            raise RissoleError(self.errors["item"].format(value=quoted(value)))
         return value
 
-    def query_picture(self, path: str) -> Image.Image:
+    def uploaded(self, path: Any) -> Path:
+        """The file of a path that came from the browser or from a program.
+
+        Raises:
+            RissoleError: for anything but a file that was sent to this server.
+        """
+        found = uploaded(path)
+        if found is None:
+            raise RissoleError(self.errors["upload"])
+        return found
+
+    def query_picture(self, path: Path) -> Image.Image:
         """An uploaded file as a query."""
         return square(load_image(path), self.pipe.image_size)
 
@@ -127,9 +138,8 @@ class Studio:
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        # in the library's own cache, so that its `delete_cache` clears it away
-        folder = gr.utils.get_upload_folder()
-        return processing_utils.save_bytes_to_cache(data, name, folder)
+        # where the library's `delete_cache` clears it away
+        return processing_utils.save_bytes_to_cache(data, name, str(private_folder()))
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
 
-from rissole.config import RissoleError
+from rissole.config import QUOTED, RissoleError
 from rissole.storage.files import write_atomic
 
 MAX_PIXELS = 40_000_000
@@ -211,7 +211,7 @@ def _limit() -> str:
     return f"at most {MAX_PIXELS // 1_000_000} million pixels are accepted"
 
 
-def _short(text: str, length: int = 80) -> str:
+def _short(text: str, length: int = QUOTED) -> str:
     """One printable line for a message, however odd the file name is."""
     printable = "".join(character if character.isprintable() else "?" for character in text)
     return printable if len(printable) <= length else printable[: length - 3] + "..."

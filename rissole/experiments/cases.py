@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
+from rissole.training.bulk import Painting
 
 GUIDANCE = (1.0, 1.3, 1.6, 2.0, 3.0)  # these two: what the ablations try
 STEPS = (5, 8, 12, 16, 20, 30, 50)
-UNPAINTED = ("photos", "reconstructions", "nearest neighbor")  # in place of a model
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Case:
 
     Attributes:
         name: shown in the table.
-        model: folder in the run, or "photos", "reconstructions" or "nearest neighbor".
+        model: folder in the run, or what stands in place of one, of `bench.UNPAINTED`.
         order, grid, num_inference_steps, guidance_scale: as everywhere.
         k: neighbors shown; 0 paints without.
         neighbors: "nearest", or in their place "random" pictures, or random ones of the query's
@@ -32,6 +32,13 @@ class Case:
     guidance_scale: float = GUIDANCE_SCALE
     k: int = 8
     neighbors: str = "nearest"
+
+    @property
+    def painting(self) -> Painting:
+        """How its pictures are painted."""
+        return Painting(
+            self.order, self.grid, self.num_inference_steps, self.guidance_scale, self.k
+        )
 
 
 def methods(steps: int, guidance: float) -> list[Case]:

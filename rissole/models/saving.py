@@ -34,7 +34,7 @@ def save_with_config(tensors: Mapping[str, Tensor], path: Path, config: Mapping[
     Raises:
         RissoleError: when a number is not finite, or the file cannot be written.
     """
-    _check_finite(tensors)
+    check_finite(tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(tensors, path, metadata={"config": json.dumps(dict(config))})
 
@@ -60,7 +60,7 @@ def read_with_config(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    _check_finite(tensors)
+    check_finite(tensors)
     return tensors, config
 
 
@@ -85,7 +85,8 @@ def one_line(what: str, path: Path) -> Iterator[None]:
         raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason}") from error
 
 
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuses tensors with a number that is not finite; names the first."""
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise RissoleError(f"{name} holds numbers that are not finite")

@@ -414,7 +414,7 @@ def test_a_file_of_another_server_is_not_fetched(address):
     picture = {"path": "http://127.0.0.1:9/cat.png", "meta": {"_type": "gradio.FileData"}}
     assert "not fetched" in call(address, "retrieve", [picture, None, 3, None])
     for route in ("gradio_api/file=http://127.0.0.1:9/", "file=HTTPS://127.0.0.1:9/"):
-        assert httpx.get(address + route).status_code == 403
+        assert httpx.get(address + route).status_code == 404
 
 
 def test_a_file_of_this_server_is_not_read(address):

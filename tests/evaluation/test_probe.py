@@ -4,9 +4,7 @@ import pytest
 import torch
 from synthetic import generator, smooth_pictures
 
-from rissole.evaluation.network import (
-    to_float,
-)
+from rissole.data.photos import to_float
 from rissole.evaluation.probe import (
     CoherenceProbe,
     auc,
