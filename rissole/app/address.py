@@ -9,8 +9,8 @@ import socket
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
+from rissole.app.assets import texts
 from rissole.config import RissoleError, quoted
-from rissole.web import texts
 
 LOOPBACK = "127.0.0.1"
 ANY = "*"

@@ -61,7 +61,7 @@ class Comparing:
 
         def frames() -> Iterator[dict]:
             recipe = self.painting.wanted(visit, neighbors, order, grid, steps, guidance, seed)
-            x, y = (self._axis(getattr(event, name, None)) for name in ("x", "y"))
+            x, y = (_axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
             yield from self.frames(visit, table, self._labels(x), self._labels(y), "cross")
 
@@ -69,10 +69,6 @@ class Comparing:
 
     def _safely(self, messages: Iterator[dict]) -> Iterator[dict]:
         yield from (message for message, *_ in self.painting.safely(zip(messages), 1))
-
-    def _axis(self, given: Any) -> Axis:
-        given = given if isinstance(given, dict) else {}
-        return Axis.parse(given.get("setting"), str(given.get("values") or "")[:200])
 
     def _labels(self, axis: Axis) -> list[str]:
         name = self.words["settings"][axis.setting]
@@ -82,7 +78,7 @@ class Comparing:
     def _pool(self, visit: Visit, neighbors: Any) -> list[int]:
         """Neighbors to count from: those that are on, then what else the query finds."""
         hits = hits_of(neighbors)
-        on = [hit.get("id") for hit in hits if hit.get("on")]
+        on: list[Any] = [hit.get("id") for hit in hits if hit.get("on")]
         off = {hit.get("id") for hit in hits if not hit.get("on")}
         query, pipe = visit.query.arguments(), self.studio.of(visit).pipe
         more = pipe.retrieve(**query, k=MAX_NEIGHBORS, label=visit.label).ids if query else []
@@ -101,9 +97,9 @@ class Comparing:
         for recipe in recipes:
             here.pipe.check(recipe)
         results: list[Result] = []
-        message = {"run": secrets.token_hex(8), "state": "running", "error": None, "kind": kind}
-        message |= {"columns": list(columns), "rows": list(rows), "count": len(recipes)}
-        message |= {"at": 0, "done": 0.0, "cells": [], "mine": here.own}
+        message: dict[str, Any] = {"run": secrets.token_hex(8), "state": "running", "error": None}
+        message |= {"kind": kind, "columns": list(columns), "rows": list(rows)}
+        message |= {"count": len(recipes), "at": 0, "done": 0.0, "cells": [], "mine": here.own}
         yield message
         throttle = Throttle(5)
         with contextlib.closing(run(here.pipe, recipes)) as stages:
@@ -133,9 +129,8 @@ class Comparing:
         notes = [*map(self._note, results), *[""] * missing]
         title = self.words["sheetTitle"].format(seed=results[0].recipe.seed)
         wide = range(0, len(images), len(columns))
-        pictures, captions = (
-            [part[n : n + len(columns)] for n in wide] for part in (images, notes)
-        )
+        pictures = [images[n : n + len(columns)] for n in wide]
+        captions = [notes[n : n + len(columns)] for n in wide]
         image = labeled_grid(pictures, columns, rows, captions, title)
         name = f"rissole-{results[0].recipe.seed}-compare.png"
         return self.studio.png(image, results[0].recipe.to_dict(), name)
@@ -145,6 +140,12 @@ class Comparing:
         if result.seam_ratio is None:
             return self.words["noteWhole"].format(**known)
         return self.words["note"].format(**known, seam=f"{result.seam_ratio:.2f}")
+
+
+def _axis(given: Any) -> Axis:
+    """What the browser sent for one axis; it may be anything."""
+    given = given if isinstance(given, dict) else {}
+    return Axis.parse(given.get("setting"), str(given.get("values") or "")[:200])
 
 
 def section(page: Page) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from rissole.app.page import Page
@@ -18,10 +20,10 @@ def section(page: Page) -> None:
     grids = [(said["grids"][str(size)], size) for size in GRIDS]
     steps, guidance = shipped["num_inference_steps"], shipped["guidance_scale"]
 
-    def named(name: str) -> dict[str, str]:
+    def named(name: str) -> dict[str, Any]:
         return {"label": said[name], "elem_id": f"rs-{name}"}
 
-    def told(name: str) -> dict[str, str]:
+    def told(name: str) -> dict[str, Any]:
         return {**named(name), "info": said[f"{name}Info"]}
 
     with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):

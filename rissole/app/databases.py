@@ -82,7 +82,7 @@ class Sources:
             pipe = self._shared.get(key) or (self._own[key][1] if key in self._own else None)
         return None if pipe is None else pipe.database
 
-    def named(self, fingerprint: str, own: Iterable[str | None] = ()) -> str | None:
+    def named(self, fingerprint: str | None, own: Iterable[str | None] = ()) -> str | None:
         """Key of the database with a fingerprint: anybody may choose it, or it is among `own`."""
         for key in filter(None, own):
             pipe = self.find(key)
@@ -102,7 +102,7 @@ class Sources:
     def drop(self, key: str | None) -> None:
         """Forgets one database of a visitor."""
         with self._lock:
-            self._own.pop(key, None)
+            self._own.pop(key or "", None)
 
     def forget(self, session: str | None) -> None:
         """Forgets all that a visitor brought."""
@@ -132,10 +132,12 @@ class Sources:
         return found
 
     def _open(self, entry: Entry) -> RissolePipeline:
-        own = self.start.folder is not None and entry.path == self.start.folder / "database"
+        path = entry.path
+        if path is None:
+            return self.start
+        own = self.start.folder is not None and path == self.start.folder / "database"
         # a bundle's own was verified together with the bundle
-        opened = Database(entry.path, entry.key) if own else entry.path
-        pipe = self.start.with_database(opened)
+        pipe = self.start.with_database(Database(path, entry.key) if own else path)
         with self._lock:
             return self._shared.setdefault(entry.key, pipe)
 

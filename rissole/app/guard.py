@@ -64,7 +64,7 @@ def thumbnail_routes(find: Callable[[str], Database | None]) -> list[Route]:
 
 def classes_of(database: Database) -> bytes:
     """The class of every picture as 16-bit numbers."""
-    number = {name: n for n, name in enumerate(database.classes)}
+    number: dict[str | None, int] = {name: n for n, name in enumerate(database.classes)}
     labels = database.labels(range(len(database)))
     return np.array([number.get(label, -1) for label in labels], "<i2").tobytes()
 

@@ -30,7 +30,7 @@ class Remembering:
     """The event handlers of the database, its classes, the encoders and a visitor's photos.
 
     Those that change what is searched in return (visit, value of the memory, value of the
-    neighbours, update of k, message to the canvas).
+    neighbors, update of k, message to the canvas).
     """
 
     def __init__(self, studio: Studio):
@@ -111,10 +111,10 @@ class Remembering:
     def add(
         self, visit: Visit, neighbors: dict | None, path: str | None, request: gr.Request
     ) -> tuple:
-        """One uploaded picture behind those of the database, and among the neighbours.
+        """One uploaded picture behind those of the database, and among the neighbors.
 
         Returns:
-            (visit, value of the memory, value of the neighbours)
+            (visit, value of the memory, value of the neighbors)
         """
         with clear_errors(self.errors):
             file = self.studio.uploaded(path)
@@ -154,8 +154,8 @@ class Remembering:
         encoder = visit.encoder if visit.encoder in usable(pipe) else None
         return replace(visit, query=Query(), pictures=(), label=None, encoder=encoder)
 
-    def limit(self, visit: Visit, k: int) -> dict:
-        """Update of the slider: no more neighbours than there are pictures beside the query."""
+    def limit(self, visit: Visit, k: Any) -> dict:
+        """Update of the slider: no more neighbors than there are pictures beside the query."""
         most = most_neighbors(self.studio.of(visit).pipe)
         fits = isinstance(k, int | float) and k <= most
         return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
@@ -169,11 +169,9 @@ class Remembering:
 
 def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
     """What the page shows of the last picture of a database."""
-    new, score = len(pipe.database) - 1, {}
-    near = query.image if query.item is None else query.item
-    if near is not None:
-        score = dict(zip([new], pipe.retriever.similarity(near, [new]), strict=True))
-    return rows_of(pipe, [new], score)[0]
+    new, near = len(pipe.database) - 1, query.near
+    known = {} if near is None else {new: pipe.retriever.similarity(near, [new])[0]}
+    return rows_of(pipe, [new], known)[0]
 
 
 def original(sources: Sources, key: str) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -133,12 +133,12 @@ class Painting:
         return ids
 
     def _own(self, neighbors: dict | None, grid: Any) -> dict[tuple[int, int], Any]:
-        """The neighbours of single blocks that lie in a grid; what they hold is checked later."""
+        """The neighbors of single blocks that lie in a grid; what they hold is checked later."""
         cells = {f"{row},{col}": (row, col) for row in range(grid) for col in range(grid)}
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+    def _frames(self, recipe: Recipe, visit: Visit) -> Generator[tuple, None, None]:
         """Paints a recipe; yields (canvas message, file to download, visit)."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None

@@ -8,14 +8,11 @@ it small messages (`frames`), and its script draws them. Each section of the pag
 
 from __future__ import annotations
 
-import functools
-import html
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio_client.utils import is_http_url_like
 from starlette.middleware import Middleware
 
 from rissole.app import (
@@ -29,24 +26,23 @@ from rissole.app import (
     presets,
     share,
 )
-from rissole.app.about import card_facts
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
-from rissole.app.errors import toast
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
+from rissole.app.margins import footer, header
 from rissole.app.modules import modules
 from rissole.app.page import Page
-from rissole.app.parts import heading, paragraph
+from rissole.app.parts import heading
+from rissole.app.patches import keep_in, stay_local
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
-from rissole.app.uploads import files_in, private_folder, uploaded
+from rissole.app.uploads import private_folder
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
-from rissole.retrieval.encoders import GET_CLIP
 
 __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
@@ -66,7 +62,7 @@ def build(sources: Sources) -> gr.Blocks:
     options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
     with gr.Blocks(**options) as demo:
         page = Page(studio, demo, gr.State(Visit()))
-        gr.HTML(_header(studio), elem_id="rs-header")
+        gr.HTML(header(studio), elem_id="rs-header")
         presets.section(page)
         with gr.Row(elem_id="rs-page", equal_height=False):
             with gr.Column(elem_id="rs-choose", min_width=0):
@@ -84,11 +80,11 @@ def build(sources: Sources) -> gr.Blocks:
             share.section(page)
             compare.section(page)
             explain.section(page)
-        gr.HTML(_footer(studio.pipe, words), elem_id="rs-footer")
+        gr.HTML(footer(studio.pipe, words), elem_id="rs-footer")
         for part in (presets, memory, choose, painting, share, compare, explain):
             part.wire(page)
         api.wire(studio)
-        _stay_local(demo, studio.errors)
+        stay_local(demo, studio.errors)
     return demo.queue(max_size=QUEUE_SIZE, api_open=False)
 
 
@@ -123,8 +119,7 @@ def serve(
     waits = not options.pop("prevent_thread_lock", False)
     options = {**launch_options(sources, Names(host, names)), **options}
     demo, host = build(sources), f"[{host}]" if ":" in host else host
-    # asked for when the library was imported, and written to when it starts
-    gr.routes.DEFAULT_TEMP_DIR = str(private_folder())
+    keep_in(private_folder())
     try:
         with no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(
@@ -163,53 +158,3 @@ def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
         "share": False,
         "quiet": True,
     }
-
-
-def _header(studio: Studio) -> str:
-    words = studio.words["page"]
-    keys = f'<button type="button" data-keys aria-keyshortcuts="?">{words["keys"]}</button>'
-    offline = f'<p id="rs-offline" role="alert" hidden>{words["offline"]}</p>'
-    lead = f"<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul><li>{studio.size}</li></ul>"
-    return lead + offline + _key_list(studio.words["keys"])
-
-
-def _key_list(said: dict) -> str:
-    rows = "".join(f"<dt><kbd>{key}</kbd></dt><dd>{does}</dd>" for key, does in said["list"])
-    close = f'<button type="button" data-keys>{said["close"]}</button>'
-    title = f'<h2 id="rs-keylist-title">{said["title"]}</h2>'
-    body = f"<div>{title}<dl>{rows}</dl>{close}</div>"
-    return f'<dialog id="rs-keylist" aria-labelledby="rs-keylist-title">{body}</dialog>'
-
-
-def _footer(pipe: RissolePipeline, words: dict) -> str:
-    facts = {name: html.escape(text) for name, text in card_facts(pipe).items()}
-    own = pipe.database.folder.parent == pipe.folder and "label" in facts
-    known = ("footerGallery" if own else "footerWeights") if "license" in facts else "footer"
-    rights = paragraph(words[known].format(**facts))
-    if pipe.retriever.text_encoder:
-        return rights
-    how = words["noText"].format(how=GET_CLIP)
-    return f'{rights}<p id="rs-no-text">{how}</p>'
-
-
-def _stay_local(demo: gr.Blocks, errors: dict) -> None:
-    check = demo.validate_inputs
-
-    def only_uploads(listener: Any, given: list) -> None:
-        for path in files_in(given):
-            if uploaded(path) is None:
-                remote = is_http_url_like(path) if isinstance(path, str) else False
-                raise toast(errors["remote" if remote else "upload"], errors)
-        check(listener, given)
-
-    demo.validate_inputs = only_uploads
-    # the library downloads any public address that is sent in place of an uploaded file
-    for block in demo.blocks.values():
-        fetch = block.async_move_resource_to_block_cache
-        block.async_move_resource_to_block_cache = functools.partial(_local_only, errors, fetch)
-
-
-async def _local_only(errors: dict, fetch: Callable, address: Any) -> str | None:
-    if is_http_url_like(address):
-        raise toast(errors["remote"], errors)
-    return await fetch(address)

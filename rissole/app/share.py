@@ -1,4 +1,4 @@
-"""Keeping and sharing: history, favourites, links, films, contact sheets, pictures put back."""
+"""Keeping and sharing: history, favorites, links, films, contact sheets, pictures put back."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Sharing:
     def _checked(self, visit: Visit, recipe: Recipe, item: int | None) -> Visit:
         """The visit, moved to the database of a recipe that can be painted there."""
         there, here, sources = visit, visit.source or self.studio.key, self.studio.sources
-        found = here  # a recipe that names no database is one for any
+        found: str | None = here  # a recipe that names no database is one for any
         if recipe.database is not None:
             found = sources.named(recipe.database, (visit.source, visit.photos))
         if found not in (None, here):
@@ -106,7 +106,7 @@ class Sharing:
             return
         for message, path, changed in self._chain(recipe, visit):
             yield message, path, changed, *same
-        if query is None:  # what the neighbours are near to, as far as can be told
+        if query is None:  # what the neighbors are near to, as far as can be told
             query = Query(image=changed.pictures[-1].output.images[0], painted=True)
             found = gr.skip(), gr.skip(), self.near(recipe, visit, query), *same[3:]
             yield gr.skip(), gr.skip(), replace(changed, query=query), *found
@@ -138,9 +138,10 @@ class Sharing:
         )
 
     def _neighbors(self, recipe: Recipe, visit: Visit, query: Query | None) -> dict:
-        ids, score, here = list(recipe.neighbors), {}, self.studio.of(visit)
-        if query is not None:
-            near = query.image if query.item is None else query.item
+        ids, here = list(recipe.neighbors), self.studio.of(visit)
+        score: dict[int, float] = {}
+        near = None if query is None else query.near
+        if near is not None:
             score = dict(zip(ids, here.pipe.retriever.similarity(near, ids), strict=True))
             ids.sort(key=lambda item: -score[item])
         hits = [{**row, "on": True} for row in rows_of(here.pipe, ids, score)]

@@ -34,6 +34,11 @@ class Query:
     text: str | None = None
     painted: bool = False
 
+    @property
+    def near(self) -> Image.Image | int | None:
+        """What pictures can be compared with."""
+        return self.image if self.item is None else self.item
+
     def arguments(self) -> dict[str, Any]:
         """As `RissolePipeline.retrieve` takes it."""
         given = {"item": self.item, "image": self.image, "text": self.text}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from rissole.app.state import Picture, Visit
 from rissole.app.uploads import private_folder, uploaded
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import load_image, save_png, square
-from rissole.outputs import BlockStep
+from rissole.outputs import BlockStep, GenerationOutput
 from rissole.pipeline import RissolePipeline
 
-HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
-_HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
-LIGHT = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}  # never behind a painting
-QUIET = {**HEAVY, **_HIDDEN}
+HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 2}
+_HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# never behind a painting
+LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}
+QUIET: dict[str, Any] = {**HEAVY, **_HIDDEN}
 # many pictures in a row: one such run at a time, and nobody's painting waits for it
-LONG = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
+LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
 
 
 class Studio:
@@ -125,7 +127,9 @@ class Studio:
             init=init,
         )
 
-    def stream(self, recipe: Recipe, before: Picture | None = None) -> Iterator[BlockStep]:
+    def stream(
+        self, recipe: Recipe, before: Picture | None = None
+    ) -> Generator[BlockStep, None, None]:
         """Paints a recipe; `before` is the picture that it repaints, where it is at hand."""
         # at hand, and but for the block the same as what the recipe's `init` paints
         return self.pipe.stream(recipe, init=None if before is None else before.output)
@@ -140,6 +144,14 @@ class Studio:
         """Writes a file where the browser can fetch it; returns the path."""
         # where the library's `delete_cache` clears it away
         return processing_utils.save_bytes_to_cache(data, name, str(private_folder()))
+
+
+def last_of(steps: Iterable[BlockStep]) -> GenerationOutput:
+    """What a painting made, once it is finished."""
+    output = deque(steps, maxlen=1)[0].output
+    if output is None:
+        raise RuntimeError("the painting has ended before it was finished")
+    return output
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ one and measures each.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,7 +123,7 @@ def cross(recipe: Recipe, x: Axis, y: Axis, candidates: Sequence[int] = ()) -> l
 
 def run(
     pipe: RissolePipeline, recipes: Sequence[Recipe]
-) -> Iterator[tuple[int, float, Result | None]]:
+) -> Generator[tuple[int, float, Result | None], None, None]:
     """Paints recipes one after another; close the iterator to stop.
 
     Yields:
@@ -144,9 +144,10 @@ def run(
             if step.output is None:
                 done = (step.index - 1 + step.step / step.total_steps) / step.num_blocks
                 yield index, done, None
-        image, seconds = step.output.images[0], time.perf_counter() - began
-        calls = step.output.network_calls
-        yield index, 1.0, Result(recipe, image, seconds, calls, seams(image, recipe.grid))
+                continue
+            image, seconds = step.output.images[0], time.perf_counter() - began
+            calls = step.output.network_calls
+            yield index, 1.0, Result(recipe, image, seconds, calls, seams(image, recipe.grid))
 
 
 def spelled(value: Any) -> str:

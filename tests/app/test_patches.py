@@ -7,6 +7,7 @@ the patch out.
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gradio as gr
@@ -116,7 +117,9 @@ def test_an_address_in_place_of_a_file_is_fetched(monkeypatch):
 
     monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
     block = gr.Image()
-    asyncio.run(block.async_move_resource_to_block_cache("https://example.invalid/cat.png"))
+    move = block.async_move_resource_to_block_cache("https://example.invalid/cat.png")
+    with ThreadPoolExecutor(1) as threads:  # the browser's own loop runs in this one
+        threads.submit(asyncio.run, move).result()
     assert asked == ["https://example.invalid/cat.png"]
 
 
