@@ -24,18 +24,15 @@ def listening(host: str | None, port: int | None) -> tuple[str, int | None]:
     """
     named, numbered = os.environ.get("GRADIO_SERVER_NAME"), os.environ.get("GRADIO_SERVER_PORT")
     if numbered is not None:
-        _check_port(numbered)
+        if not numbered.strip().isdecimal() or not int(numbered) <= 65535:
+            value = quoted(numbered)
+            line = f"GRADIO_SERVER_PORT must be a number from 0 to 65535, not {value}"
+            raise RissoleError(line)
     host = (host or named or LOOPBACK).strip("[]")
     _check(host, port or 0)
     if named:  # the library tries its ports there, whatever it was told
         _check(named.strip("[]"), 0)
     return host, port or None  # None lets the library look for a free one
-
-
-def _check_port(text: str) -> None:
-    if not text.strip().isdecimal() or not int(text) <= 65535:
-        value = quoted(text)
-        raise RissoleError(f"GRADIO_SERVER_PORT must be a number from 0 to 65535, not {value}")
 
 
 def _check(host: str, port: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from gradio.data_classes import FileData
 from gradio.events import api as expose
 
-from rissole.app.databases import Entry, usable
+from rissole.app.databases import usable
 from rissole.app.errors import answer, clear_errors
 from rissole.app.patches import describe, let_fewer_arguments_in
 from rissole.app.routes import ENDPOINTS
@@ -169,28 +169,17 @@ class Api:
         if any(value is not None for value in search):
             raise RissoleError(self.errors["search"])
 
-    def _narrowed(self, here: Studio, k: Any, label: Any, encoder: Any) -> dict[str, Any]:
-        """What `RissolePipeline.retrieve` takes beside a query."""
-        if encoder is not None and encoder not in usable(here.pipe):
-            here.pipe.retriever.find_encoder(str(encoder))
-            raise RissoleError(self.errors["encoder"])
-        k = here.pipe.defaults["k"] if k is None else plain(k)
-        return {"k": k, "label": label, "encoder": encoder}
-
     def _key(self, name: Any) -> str:
         """The key of a database that anybody may choose."""
         entries = self.studio.sources.entries()
-        found = [entry.key for entry in entries if name in self._names(entry)]
+        menu = self.studio.words["memory"]["choice"]  # the page shows how many there are, too
+        shown = {e.key: menu.format(label=e.label, count=f"{e.count:,}") for e in entries}
+        found = [e.key for e in entries if name in (e.key, e.label, shown[e.key])]
         if len(found) == 1:
             return found[0]
         known = ", ".join(found or [entry.label for entry in entries[:LISTED]])
         said = self.errors["namesakes" if found else "database"]
         raise RissoleError(said.format(value=quoted(name), known=known))
-
-    def _names(self, entry: Entry) -> tuple[str, str, str]:
-        menu = self.studio.words["memory"]["choice"]  # the page shows how many there are, too
-        shown = menu.format(label=entry.label, count=f"{entry.count:,}")
-        return entry.key, entry.label, shown
 
     def _api_painted(self, here: Studio, recipe: Recipe) -> tuple[FileData, dict]:
         output = last_of(here.stream(recipe))
@@ -213,7 +202,12 @@ class Api:
         self, here: Studio, image: Any, item: Any, text: Any, seed: Any, *search: Any
     ) -> Hits:
         """What a query finds; `search` is (k, label, encoder)."""
-        narrowed = self._narrowed(here, *search)
+        k, label, encoder = search
+        if encoder is not None and encoder not in usable(here.pipe):
+            here.pipe.retriever.find_encoder(str(encoder))
+            raise RissoleError(self.errors["encoder"])
+        k = here.pipe.defaults["k"] if k is None else plain(k)
+        narrowed = {"k": k, "label": label, "encoder": encoder}
         if sum(query is not None for query in (image, item, text)) > 1:
             raise RissoleError(self.errors["queries"])
         if item is not None:

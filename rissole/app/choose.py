@@ -105,7 +105,10 @@ class Choosing:
         hits = search(here.pipe, query, plain(k), visit.label)
         if not query.arguments():
             query = Query(item=hits.item)
-        rows = _rows(here.pipe, hits, _pinned(here.pipe, neighbors))
+        known = range(len(here.pipe.database))
+        asked = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
+        pinned = [i for i in dict.fromkeys(asked) if type(i) is int and i in known]
+        rows = _rows(here.pipe, hits, pinned)
         rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
         if not any(row["on"] for row in rows):
             rows = [{**row, "on": True} for row in rows]
@@ -127,12 +130,6 @@ def search(pipe: RissolePipeline, query: Query, k: Any, label: str | None) -> Hi
         return hits
     alone = pipe.retrieve(image=hits.query, k=k, label=label)
     return replace(alone, item=hits.item)
-
-
-def _pinned(pipe: RissolePipeline, neighbors: dict | None) -> list[int]:
-    known = range(len(pipe.database))
-    pinned = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
-    return [i for i in dict.fromkeys(pinned) if type(i) is int and i in known]
 
 
 def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int]) -> list[dict]:

@@ -11,11 +11,11 @@ import gradio as gr
 
 from rissole.app.choose import hits_of
 from rissole.app.frames import Throttle, data_uri
+from rissole.app.labeled_sheets import labeled_grid
 from rissole.app.links import encode
 from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
-from rissole.app.sheets import labeled_grid
 from rissole.app.state import Visit
 from rissole.app.studio import LONG, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants

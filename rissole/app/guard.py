@@ -107,7 +107,8 @@ class Guard:
             return PlainTextResponse(self.words["host"].format(name=name), 421)
         if method != "GET" and self._from_elsewhere(headers):
             return PlainTextResponse(self.words["foreign"], 403)
-        if not listed(method, path) or not _is_ours(path):
+        foreign = path.startswith(FILE) and uploaded(path.removeprefix(FILE)) is None
+        if foreign or not listed(method, path):
             return PlainTextResponse(self.words["route"], 404)
         if _declared_length(headers) > self.limit:
             return PlainTextResponse(self.words["large"], 413)
@@ -149,10 +150,6 @@ def path_of(scope: Scope) -> str:
     path, above = scope["path"], scope.get("root_path", "").rstrip("/")
     below = path.removeprefix(above) if above else path
     return below if below.startswith("/") else path if below else "/"
-
-
-def _is_ours(path: str) -> bool:
-    return not path.startswith(FILE) or uploaded(path.removeprefix(FILE)) is not None
 
 
 def _declared_length(headers: Headers) -> int:

@@ -123,7 +123,10 @@ class Remembering:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(full.format(most=MAX_NEIGHBORS))
             more = self.encoded([file], self.studio.words["query"]["image"])
-            joined = here.pipe.with_database(self._joined(here, more))
+            own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
+            encoder = here.pipe.retriever.find_encoder(own)
+            both = Extended(here.pipe.database, more, encoder, here.key)
+            joined = here.pipe.with_database(both)
             visit = replace(visit, source=self.studio.sources.keep(joined, request.session_hash))
             hits = [*hits, {**_new_row(joined, visit.query), "on": True, "pin": True}]
             value = value_of(self.studio.of(visit), visit.query, hits, blocks_of(neighbors))
@@ -131,10 +134,6 @@ class Remembering:
 
     def _encoded(self, files: list, label: str) -> Database:
         return self.studio.sources.start.with_pictures(files, label).database
-
-    def _joined(self, here: Studio, more: Database) -> Extended:
-        own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
-        return Extended(here.pipe.database, more, here.pipe.retriever.find_encoder(own), here.key)
 
     def forget(self, request: gr.Request) -> None:
         """The page was closed."""

@@ -6,7 +6,6 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -16,12 +15,12 @@ from rissole.app.choose import rows_of, value_of
 from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
+from rissole.app.labeled_sheets import block_sheet
 from rissole.app.links import decode, query_of
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
-from rissole.app.sheets import block_sheet
 from rissole.app.state import Picture, Query, Visit
 from rissole.app.studio import LONG, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
@@ -101,7 +100,14 @@ class Sharing:
         begun = {"begun": None if fresh else secrets.token_hex(4)}
         canvas = {"state": "idle", "mark": secrets.token_hex(4)} if moved and fresh else gr.skip()
         settings = self._settings(recipe, visit, query, fresh)
-        yield canvas, gr.skip(), visit, begun, self._memory(visit, moved), *settings
+        yield (
+            canvas,
+            gr.skip(),
+            visit,
+            begun,
+            self.remembering.show(visit) if moved else gr.skip(),
+            *settings,
+        )
         if fresh:
             return
         for message, path, changed in self._chain(recipe, visit):
@@ -119,9 +125,6 @@ class Sharing:
                     going_on = {} if layer is recipe else {"state": "running"}
                     yield {**message, **going_on}, path, changed
             visit = changed
-
-    def _memory(self, visit: Visit, moved: bool) -> Any:
-        return self.remembering.show(visit) if moved else gr.skip()
 
     def _settings(self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool) -> tuple:
         """Values for neighbors, k, order, grid, steps, guidance, seed and new_seed."""

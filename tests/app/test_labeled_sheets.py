@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from rissole.app.sheets import block_sheet, labeled_grid
+from rissole.app.labeled_sheets import block_sheet, labeled_grid
 
 
 def test_a_labeled_grid_holds_every_picture():
