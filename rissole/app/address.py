@@ -23,11 +23,9 @@ def listening(host: str | None, port: int | None) -> tuple[str, int | None]:
         RissoleError: when they cannot be listened on; one line that names them.
     """
     named, numbered = os.environ.get("GRADIO_SERVER_NAME"), os.environ.get("GRADIO_SERVER_PORT")
-    if numbered is not None:
-        if not numbered.strip().isdecimal() or not int(numbered) <= 65535:
-            value = quoted(numbered)
-            line = f"GRADIO_SERVER_PORT must be a number from 0 to 65535, not {value}"
-            raise RissoleError(line)
+    if numbered is not None and not (numbered.strip().isdecimal() and int(numbered) <= 65535):
+        value = quoted(numbered)
+        raise RissoleError(f"GRADIO_SERVER_PORT must be a number from 0 to 65535, not {value}")
     host = (host or named or LOOPBACK).strip("[]")
     _check(host, port or 0)
     if named:  # the library tries its ports there, whatever it was told
