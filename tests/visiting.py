@@ -53,7 +53,7 @@ class Visit:
 
     def _console(self, message) -> None:
         if message.type == "error":
-            self.troubles.append(f"console: {message.text}")
+            self.troubles.append(f"console: {message.text} {message.location['url']}")
 
     def _request(self, request) -> None:
         if not request.url.startswith((self.address, "data:", "blob:")):

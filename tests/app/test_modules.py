@@ -81,4 +81,6 @@ def test_the_page_works_in_a_folder_of_another_site(browser, below):
     visit = Visit(browser, below)
     visit.paint(steps=1)
     visit.leave()
-    assert visit.troubles == []
+    # the icon at the root is for the other site to have
+    root = below.removesuffix("a/cats/")
+    assert [one for one in visit.troubles if not one.endswith(f" {root}favicon.ico")] == []
