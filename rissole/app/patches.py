@@ -22,7 +22,7 @@ from rissole.app.uploads import files_in, uploaded
 def keep_in(folder: Path) -> None:
     """Lets Gradio write to a folder of ours.
 
-    It asks where to write when it is imported, and would write there when it starts.
+    It asks where to write when it is imported, and writes there when a page is laid out.
     """
     gr.routes.DEFAULT_TEMP_DIR = str(folder)  # type: ignore[attr-defined]
 

@@ -56,7 +56,7 @@ def build(sources: Sources) -> gr.Blocks:
 
     Serve it with `serve`, which also adds what the page needs around it.
     """
-    private_folder()  # before the components ask where it is
+    keep_in(private_folder())  # before the components ask where it is
     studio = Studio(sources, texts())
     words = studio.words["page"]
     options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
@@ -119,7 +119,6 @@ def serve(
     waits = not options.pop("prevent_thread_lock", False)
     options = {**launch_options(sources, Names(host, names)), **options}
     demo, host = build(sources), f"[{host}]" if ":" in host else host
-    keep_in(private_folder())
     try:
         with no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(

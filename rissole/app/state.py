@@ -141,5 +141,5 @@ def beneath(recipe: Recipe, blocks: Sequence[Block]) -> Recipe:
     What was in a block has no effect on what is painted there, so that trying the same blocks
     again and again makes no longer recipe.
     """
-    again = set(recipe.blocks) <= set(blocks)
+    again = all(block in blocks for block in recipe.blocks)  # these are not checked yet
     return recipe.init if recipe.init is not None and again else recipe

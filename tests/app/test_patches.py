@@ -133,3 +133,12 @@ def test_a_call_without_its_last_arguments_is_refused():
 def test_the_documentation_of_an_endpoint_says_nothing_of_its_arguments():
     shown = with_endpoint().get_api_info()["named_endpoints"]["/count"]["parameters"]
     assert "how many" not in str(shown)
+
+
+def test_the_folder_that_is_set_after_the_import_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "set"))
+    monkeypatch.setattr("gradio.routes.DEFAULT_TEMP_DIR", str(tmp_path / "imported"))
+    with gr.Blocks(analytics_enabled=False) as demo:
+        gr.Number()
+    gr.routes.App.create_app(demo)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["imported"]
