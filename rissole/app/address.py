@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from rissole.config import RissoleError, quoted
-from rissole.web import texts
+from rissole.app.assets import texts
 
 LOOPBACK = "127.0.0.1"
 ANY = "*"

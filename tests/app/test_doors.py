@@ -21,7 +21,7 @@ from rissole.app.server import serve
 from rissole.config import RissoleError
 from rissole.data.images import save_png
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LINE = "There is nothing at this address."
 UPLOAD = "Choose one picture file"
 
