@@ -228,7 +228,7 @@ class RissolePipeline:
             k: 1 to 16.
             seed: draws the random item.
             label: only pictures of this class.
-            encoder: what they are compared by, in place of `self.encoder`.
+            encoder: what they are compared by, in place of `self.retriever.encoder`.
 
         Raises:
             RissoleError: one line that says what is wrong with the query.
@@ -265,11 +265,7 @@ class RissolePipeline:
         return GenerationOutput.joined(outputs)
 
     def stream(
-        self,
-        hits: Hits | Recipe | None = None,
-        *,
-        init: Init = None,
-        **settings: Any,
+        self, hits: Hits | Recipe | None = None, *, init: Init = None, **settings: Any
     ) -> Iterator[BlockStep]:
         """Paints one picture and yields a `BlockStep` after every denoising step.
 
@@ -305,11 +301,7 @@ class RissolePipeline:
         return self._origin.own(recipe, init)
 
     def check(self, recipe: Recipe) -> None:
-        """Whether this pipeline can paint a recipe, and all that it is painted upon.
-
-        Raises:
-            RissoleError: when it was made with other weights or with another database.
-        """
+        """Raises RissoleError for a recipe of other weights or of another database."""
         self._origin.own(recipe)
 
     def _paint(self, recipe: Recipe, init: Any) -> Iterator[BlockStep]:

@@ -234,3 +234,14 @@ def test_what_repainted_blocks_held_before_has_no_effect(pipe, order):
     on_first = pipe(**settings, seed=3, init=first, blocks=[(1, 1), (1, 2)])
     assert (once.latents != first.latents).any()
     assert (on_once.latents == on_first.latents).all()
+
+
+def test_to_moves_the_networks_and_sets_the_precision(tiny_bundle):
+    pipe = RissolePipeline.from_pretrained(tiny_bundle, device="cpu", torch_dtype=torch.float32)
+    assert pipe.to("cpu") is pipe
+    assert (pipe.device.type, pipe.torch_dtype) == ("cpu", torch.float32)
+    assert pipe.to(torch_dtype=torch.bfloat16).torch_dtype == torch.bfloat16
+    assert next(pipe.codec.parameters()).dtype == torch.float32
+    assert pipe(neighbors=[1], num_inference_steps=1, seed=0).images
+    with pytest.raises(RissoleError, match="device 'none' cannot be used here"):
+        pipe.to("none")
