@@ -77,7 +77,7 @@ class Recipe:
         init = raw["init"]
         if bool(blocks) != (init is not None):
             raise RissoleError("blocks and init belong together: give both or neither")
-        _check_repaints(init)
+        check_repaints(init)
         if init is not None and not isinstance(init, Recipe):
             init = cls.from_dict(init)
         return cls(
@@ -176,8 +176,8 @@ def _ids(value: Any, name: str) -> tuple[int, ...]:
     return unique
 
 
-def _check_repaints(init: Any) -> None:
-    # before anything recurses into it: what was sent may be nested without end
+def check_repaints(init: Any) -> None:
+    """Raises RissoleError for what is nested too deep, before anything recurses into it."""
     for _ in range(MAX_REPAINTS):
         if init is None:
             return

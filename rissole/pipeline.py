@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -266,7 +266,7 @@ class RissolePipeline:
 
     def stream(
         self, hits: Hits | Recipe | None = None, *, init: Init = None, **settings: Any
-    ) -> Iterator[BlockStep]:
+    ) -> Generator[BlockStep, None, None]:
         """Paints one picture and yields a `BlockStep` after every denoising step.
 
         Args:
@@ -297,14 +297,14 @@ class RissolePipeline:
         Raises:
             RissoleError: names what is out of range, or not of this bundle and database.
         """
-        recipe = checked_recipe(hits, defaults=self.defaults, init=init, **settings)
+        recipe = checked_recipe(hits, {**settings, "init": init}, self.defaults)
         return self._origin.own(recipe, init)
 
     def check(self, recipe: Recipe) -> None:
         """Raises RissoleError for a recipe of other weights or of another database."""
         self._origin.own(recipe)
 
-    def _paint(self, recipe: Recipe, init: Any) -> Iterator[BlockStep]:
+    def _paint(self, recipe: Recipe, init: Any) -> Generator[BlockStep, None, None]:
         """Paints a recipe that was checked, upon `init` if that is an output."""
         if recipe.init is not None and not isinstance(init, GenerationOutput):
             init = self(recipe.init)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rissole.config import Recipe, RissoleError
+from rissole.config import Recipe, RissoleError, check_repaints
 from rissole.outputs import GenerationOutput
 from rissole.retrieval.database import Database, Hits
 
@@ -54,38 +54,36 @@ class Origin(NamedTuple):
 
 
 def checked_recipe(
-    hits: Hits | Recipe | None,
-    *,
-    defaults: Mapping[str, Any],
-    init: Init = None,
-    generator: torch.Generator | None = None,
-    seed: int | None = None,
-    **settings: Any,
+    hits: Hits | Recipe | None, settings: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Recipe:
     """Checks what was asked for; see `RissolePipeline.recipe`.
 
     Args:
-        defaults: settings for those left out, or None.
+        settings: as there, `init` among them; None is as good as left out.
+        defaults: a bundle's, for settings that are left out, also of an `init` that is a mapping.
 
     Raises:
         RissoleError: one line that names what is wrong.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {str(name): value for name, value in settings.items() if value is not None}
+    init = given.pop("init", None)
     if isinstance(hits, Recipe):
-        upon = isinstance(init, GenerationOutput) and hits.init is None
-        if given or upon or generator is not None or seed is not None:
+        upon_nothing = isinstance(init, GenerationOutput) and hits.init is None
+        if given or upon_nothing or isinstance(init, Recipe | Mapping):
             raise RissoleError("a recipe is complete: nothing can be set beside it")
         return hits
     if (hits is None) == ("neighbors" not in given):
         raise RissoleError("give either hits or neighbors")
-    if not isinstance(init, GenerationOutput | Recipe | Mapping | None):
+    if isinstance(init, Mapping):
+        check_repaints(init)
+        init = checked_recipe(None, init, defaults)
+    elif isinstance(init, GenerationOutput):
+        init = init.checked[0]
+    elif not isinstance(init, Recipe | None):
         raise RissoleError("init must be an earlier output or its recipe")
-    return Recipe.validated(
-        **{name: defaults[name] for name in SHIPPED} | given,
-        **({} if hits is None else {"neighbors": hits.ids}),
-        seed=draw_seed(generator, seed),
-        init=init.checked[0] if isinstance(init, GenerationOutput) else init,
-    )
+    given |= {} if hits is None else {"neighbors": hits.ids}
+    given["seed"] = draw_seed(given.pop("generator", None), given.get("seed"))
+    return Recipe.validated(**{name: defaults[name] for name in SHIPPED} | given, init=init)
 
 
 def draw_seed(generator: torch.Generator | None, seed: int | None) -> int:

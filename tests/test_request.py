@@ -43,9 +43,26 @@ def test_what_a_recipe_is_painted_upon_must_be_of_here_too_unless_it_is_at_hand(
 def test_nothing_can_be_set_beside_a_recipe(pipe):
     recipe = pipe.recipe(neighbors=[1], seed=0)
     output = pipe(recipe)
-    for beside in ({"seed": 1}, {"order": "sequential"}, {"init": output}):
+    for beside in ({"seed": 1}, {"order": "sequential"}, {"init": output}, {"init": recipe}):
         with pytest.raises(RissoleError, match="complete"):
             pipe.recipe(recipe, **beside)
+
+
+def test_the_recipe_of_what_is_repainted_is_completed_in_the_same_way(pipe):
+    upon = {"neighbors": [2], "seed": 1, "blocks": [(0, 0)]}
+    recipe = pipe.recipe(**upon, init={"neighbors": [1], "seed": 0})
+    assert recipe.init == pipe.recipe(neighbors=[1], seed=0)
+
+
+@pytest.mark.parametrize("strange", [{"defaults": {}}, {"hits": 1}, {"settings": {}}, {3: 4}])
+def test_what_is_repainted_may_be_sent_by_anybody(pipe, strange):
+    upon = {"neighbors": [2], "seed": 1, "blocks": [(0, 0)]}
+    with pytest.raises(RissoleError, match="unknown setting"):
+        pipe.recipe(**upon, init={"neighbors": [1], **strange})
+    endless = {"neighbors": [1], "blocks": [(0, 0)]}
+    endless["init"] = endless
+    with pytest.raises(RissoleError, match="repainted 16 times"):
+        pipe.recipe(**upon, init=endless)
 
 
 def test_an_unknown_setting_is_named(pipe):
