@@ -102,7 +102,7 @@ class Remembering:
             finally:
                 for file in files:  # read once; nothing of them stays on the disk
                     file.unlink(missing_ok=True)
-            skipped = (*(str(name)[:200] for name in told), *database.info["skipped"])
+            skipped = (*(str(name)[:200] for name in told), *database.skipped)
             sources = self.studio.sources
             sources.drop(visit.photos)
             key = sources.keep(sources.start.with_database(database), request.session_hash)
@@ -134,7 +134,7 @@ class Remembering:
         return self.studio.sources.start.with_pictures(files, label).database
 
     def _joined(self, here: Studio, more: Database) -> Extended:
-        own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
+        own = here.pipe.database.facts.encoder_name
         return Extended(here.pipe.database, more, here.pipe.retriever.find_encoder(own), here.key)
 
     def forget(self, request: gr.Request) -> None:

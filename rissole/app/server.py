@@ -32,7 +32,7 @@ from rissole.app.studio import Studio
 from rissole.app.theme import theme
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
-from rissole.retrieval.encoders import GET_CLIP
+from rissole.retrieval.encoders import text_advice
 
 __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
@@ -167,7 +167,7 @@ def _footer(pipe: RissolePipeline, words: dict) -> str:
     rights = paragraph(words[known].format(**facts))
     if pipe.retriever.text_encoder:
         return rights
-    how = words["noText"].format(how=GET_CLIP)
+    how = words["noText"].format(how=text_advice())
     return f'{rights}<p id="rs-no-text">{how}</p>'
 
 
