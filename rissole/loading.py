@@ -15,7 +15,6 @@ from rissole.models.interface import BlockDenoiser
 from rissole.models.scheduler import Scheduler, load_scheduler, prediction_of
 from rissole.retrieval.database import IN_BUNDLE, Database, open_database
 from rissole.retrieval.embedding import LatentEmbedding
-from rissole.retrieval.encoders import ClipEncoder, LearnedEncoder, QueryEncoder
 from rissole.storage.hub import commit_of
 from rissole.storage.manifest import (
     LEFT_OUT,
@@ -126,20 +125,6 @@ def save_bundle(
         write_manifest(stage, config["name"])
 
 
-def bundle_encoders(folder: Path, clip: str | None = None) -> list[QueryEncoder]:
-    """Query encoders beside those that compare latents: the bundle's own, and CLIP.
-
-    Args:
-        clip: a CLIP model, see `ClipEncoder.load`.
-    """
-    found: list[QueryEncoder] = []
-    if (folder / "encoder").is_dir():
-        found.append(LearnedEncoder.load(folder / "encoder"))
-    if clip is not None:
-        found.append(ClipEncoder.load(clip))
-    return found
-
-
 def open_bundle_database(folder: Path | None, other: str | Path | None = None) -> Database:
     """The database of a verified bundle, or another one that was made for it.
 
@@ -154,7 +139,7 @@ def open_bundle_database(folder: Path | None, other: str | Path | None = None) -
         raise RissoleError("a pipeline without a folder cannot check a database's encoder")
     manifest = read_manifest(folder)
     if other is None:
-        return Database(folder / "database", fingerprint(manifest, IN_BUNDLE))
+        return Database.open(folder / "database", fingerprint(manifest, IN_BUNDLE))
     return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
 
 

@@ -23,10 +23,12 @@ from rissole.outputs import BlockStep, GenerationOutput, Previews, last_output
 from rissole.request import Init, Origin, checked_recipe
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.embedding import LatentEmbedding
-from rissole.retrieval.encoders import CornerEncoder, LatentEncoder, QueryEncoder
+from rissole.retrieval.encoders import BundleParts, ClipEncoder, QueryEncoder, load_encoders
+from rissole.retrieval.encoding import IndexingParts
 from rissole.retrieval.retriever import Retriever
 from rissole.sampling import Plan, canvas_noise, paint, visible_neighbors
 from rissole.storage.hub import commit_of
+from rissole.storage.manifest import latent_fingerprint, read_manifest
 
 
 class RissolePipeline:
@@ -57,7 +59,7 @@ class RissolePipeline:
                 num_inference_steps, guidance_scale and k.
             fingerprint: stands for all weights.
             folder: where the bundle lies, for `save_pretrained` to copy.
-            encoders: further query encoders, beside those that compare latents.
+            encoders: query encoders beside those that the bundle has, see `load_encoders`.
 
         Raises:
             RissoleError: when the parts do not fit one another.
@@ -67,8 +69,7 @@ class RissolePipeline:
         self.fingerprint, self.folder = fingerprint, folder
         self._lock = threading.Lock()  # one evaluation of a network at a time
         loading.check_fit(denoiser, scheduler, database)
-        always = LatentEncoder(embedding), CornerEncoder(*database.latent_shape[:2])
-        named = {encoder.name: encoder for encoder in (*always, *encoders)}
+        named = load_encoders(BundleParts(embedding, database.latent_shape, folder), encoders)
         default = config.get("encoder", "latent")
         self.retriever = Retriever(database, codec, named, self.image_size, default, self._lock)
 
@@ -92,8 +93,7 @@ class RissolePipeline:
             database: folder or Hub data set of another database, made for the same autoencoder.
             device: "cpu", "cuda", ...; None takes the fastest there is.
             torch_dtype: of the denoiser; None is bfloat16 where the processor computes in it.
-            encoder: what pictures are compared by: "latent", "latent-corner" (as published),
-                "learned" (if the bundle has one) or "clip"; None is as shipped.
+            encoder: what pictures are compared by, see `encoder_names`; None is as shipped.
             clip: a CLIP model that makes text queries possible, see `ClipEncoder.load`.
             update: ask the Hub for a newer commit, even when a whole copy is in the cache.
 
@@ -108,7 +108,7 @@ class RissolePipeline:
             config,
             weights,
             folder,
-            loading.bundle_encoders(folder, clip),
+            () if clip is None else [ClipEncoder.load(clip)],
         ).to(where, torch_dtype or loading.fast_dtype(where))
         return pipe if encoder is None else pipe.with_encoder(encoder)
 
@@ -171,6 +171,26 @@ class RissolePipeline:
             raise RissoleError("pictures of one visit are not saved: index them in a folder")
         parts = loading.Parts(self.codec, self.denoiser, self.scheduler, self.embedding)
         loading.save_bundle(folder, self.folder or parts, self.database.folder, self.config)
+
+    def indexing_parts(self) -> IndexingParts:
+        """What `build_index` needs of this pipeline to make a database that fits it.
+
+        Raises:
+            RissoleError: for a pipeline without a bundle that a database could belong to.
+        """
+        if self.folder is None:
+            raise RissoleError("a pipeline without a folder has no bundle to index pictures for")
+        own, all_encoders = self.retriever.encoder, self.retriever.encoders.values()
+        kept = (encoder for encoder in all_encoders if encoder.kept and encoder is not own)
+        return IndexingParts(
+            codec=self.codec,
+            encoders=(own, *kept),
+            image_size=self.image_size,
+            latent_shape=self.database.latent_shape,
+            made_for=latent_fingerprint(read_manifest(self.folder)),
+            device=self.device,
+            dtype=next(self.denoiser.parameters()).dtype,
+        )
 
     @property
     def image_size(self) -> int:

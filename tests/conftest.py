@@ -21,7 +21,7 @@ from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser, DenoiserConfig
 from rissole.models.scheduler import default_scheduler
 from rissole.pipeline import RissolePipeline
-from rissole.retrieval.database import build_database
+from rissole.retrieval.contents import build_database
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 

@@ -15,7 +15,7 @@ def make_bundle(folder: Path, name: str = "tiny") -> Path:
     (folder / "README.md").write_text("# A model card\n")
     (folder / "denoiser" / "weights.safetensors").write_bytes(bytes(range(256)) * 8)
     (folder / "database" / "latents.safetensors").write_bytes(b"latents")
-    bundle.write_manifest(folder, name, licence="cc-by-nc-4.0")
+    bundle.write_manifest(folder, name, license="cc-by-nc-4.0")
     return folder
 
 

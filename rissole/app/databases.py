@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 from collections import OrderedDict
@@ -13,7 +12,7 @@ from pathlib import Path
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
-from rissole.retrieval.encoders import NAMES
+from rissole.storage.database_facts import DATABASE_FILE, DatabaseFacts
 from rissole.storage.manifest import fingerprint, latent_fingerprint, read_manifest
 
 QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
@@ -112,23 +111,23 @@ class Sources:
 
     def _bundled(self) -> list[Entry]:
         folder = self.start.folder
-        if folder is None or not (folder / "database" / "database.json").is_file():
+        if folder is None or not (folder / "database" / DATABASE_FILE).is_file():
             return []
-        info = json.loads((folder / "database" / "database.json").read_text())
+        facts = DatabaseFacts.read(folder / "database")
         key = fingerprint(read_manifest(folder), IN_BUNDLE)
-        return [Entry(key, info["label"], info["count"], folder / "database")]
+        return [Entry(key, facts.label, facts.count, folder / "database")]
 
     def _listed(self) -> list[Entry]:
         folder = self.start.folder
         made_for = None if folder is None else latent_fingerprint(read_manifest(folder))
         found = []
-        for path, label, count, _ in list_databases(*self._folders):
+        for path, facts in list_databases(*self._folders):
             try:
                 manifest = read_manifest(path)
             except RissoleError:
                 continue  # half a copy, say; the others are fine
             if manifest.get("encoder") == made_for:
-                found.append(Entry(fingerprint(manifest, DATA), label, count, path))
+                found.append(Entry(fingerprint(manifest, DATA), facts.label, facts.count, path))
         return found
 
     def _open(self, entry: Entry) -> RissolePipeline:
@@ -137,7 +136,7 @@ class Sources:
             return self.start
         own = self.start.folder is not None and path == self.start.folder / "database"
         # a bundle's own was verified together with the bundle
-        pipe = self.start.with_database(Database(path, entry.key) if own else path)
+        pipe = self.start.with_database(Database.open(path, entry.key) if own else path)
         with self._lock:
             return self._shared.setdefault(entry.key, pipe)
 
@@ -152,14 +151,12 @@ def seen_by(pipe: RissolePipeline, encoder: str | None) -> RissolePipeline:
 def usable(pipe: RissolePipeline) -> list[str]:
     """Names of the encoders that this database can be searched with, without a long wait."""
     database = pipe.database
-    own = database.info.get(
-        "encoder", {"name": "latent", "id": pipe.retriever.encoders["latent"].id}
-    )
+    own = database.facts.encoder
 
     def fits(name: str) -> bool:
         encoder = pipe.retriever.encoders[name]
-        if own["name"] == name:
-            return own["id"] == encoder.id
+        if database.facts.encoder_name == name:
+            return own is None or own.id == encoder.id
         return len(database) <= QUICK or database.ready(encoder)
 
-    return [name for name in NAMES if name in pipe.retriever.encoders and fits(name)]
+    return [name for name in pipe.retriever.encoders if fits(name)]

@@ -30,11 +30,15 @@ class Extended(Database):
     def __init__(self, first: Database, more: Database, encoder: QueryEncoder, extends: str):
         self.first, self.more, self.extends = first, more, extends
         self.folder, self.in_memory = Path(), True
-        self.latent_shape = first.latent_shape
-        self.info = {**first.info, "count": len(first) + len(more)}
+        self.facts = first.facts.grown(len(more))
         self.index = _Joined(first.index, more.index_for(encoder))
         both = f"{first.fingerprint}{more.fingerprint}".encode()
         self.fingerprint = hashlib.sha256(both).hexdigest()[:12]
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """See `Database`."""
+        return self.first.latent_shape
 
     def labels(self, ids: Sequence[int]) -> list[str | None]:
         """See `Database`; the added pictures have no class."""
@@ -74,7 +78,7 @@ class _Joined(VectorIndex):
     """Two indexes as one."""
 
     def __init__(self, first: VectorIndex, more: VectorIndex):
-        self.first, self.more, self.info = first, more, first.info
+        self.first, self.more, self.facts = first, more, first.facts
 
     def __len__(self) -> int:
         return len(self.first) + len(self.more)

@@ -8,7 +8,7 @@ from rissole.app.about import card_facts
 from rissole.app.parts import paragraph
 from rissole.app.studio import Studio
 from rissole.pipeline import RissolePipeline
-from rissole.retrieval.encoders import GET_CLIP
+from rissole.retrieval.encoders import text_advice
 
 
 def header(studio: Studio) -> str:
@@ -36,5 +36,5 @@ def footer(pipe: RissolePipeline, words: dict) -> str:
     rights = paragraph(words[known].format(**facts))
     if pipe.retriever.text_encoder:
         return rights
-    how = words["noText"].format(how=GET_CLIP)
+    how = words["noText"].format(how=text_advice())
     return f'{rights}<p id="rs-no-text">{how}</p>'

@@ -102,7 +102,7 @@ class Remembering:
             finally:
                 for file in files:  # read once; nothing of them stays on the disk
                     file.unlink(missing_ok=True)
-            skipped = (*(str(name)[:200] for name in told), *database.info["skipped"])
+            skipped = (*(str(name)[:200] for name in told), *database.skipped)
             sources = self.studio.sources
             sources.drop(visit.photos)
             key = sources.keep(sources.start.with_database(database), request.session_hash)
@@ -123,7 +123,7 @@ class Remembering:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(full.format(most=MAX_NEIGHBORS))
             more = self.encoded([file], self.studio.words["query"]["image"])
-            own = here.pipe.database.info.get("encoder", {"name": "latent"})["name"]
+            own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
             both = Extended(here.pipe.database, more, encoder, here.key)
             joined = here.pipe.with_database(both)

@@ -12,4 +12,4 @@ def app(context: typer.Context) -> None:
     """Open the page on which one paints; takes the options of app.py."""
     from rissole.app.__main__ import main
 
-    main(context.args)
+    raise typer.Exit(main(context.args))

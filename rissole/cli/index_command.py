@@ -69,7 +69,13 @@ def index(
     pictures = open_source(source, split, revision)
     pipe = options.load(bundle, None, device, encoder=encoder, clip=clip)
     report = build_index(
-        pipe, pictures, out, label=label, only=only, limit=limit, keep_duplicates=keep_duplicates
+        pipe.indexing_parts(),
+        pictures,
+        out,
+        label=label,
+        only=only,
+        limit=limit,
+        keep_duplicates=keep_duplicates,
     )
     if report.pictures:  # one of several processes reports
         print_index(report, out)

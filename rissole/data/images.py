@@ -23,6 +23,7 @@ from rissole.storage.files import write_atomic
 
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 128 * 2**20
+LIMIT = f"at most {MAX_PIXELS // 1_000_000} million pixels are accepted"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 RECIPE_KEY = "rissole"
 
@@ -45,18 +46,20 @@ def load_image(source: ImageSource) -> Image.Image:
         RissoleError: one line that says what is wrong with the picture.
     """
     with _opened(source) as (image, name):
-        _check_size(image, name)
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} x {image.height} pixels"
+            raise RissoleError(f"{name} is too large: {size}, {LIMIT}")
         try:
             rgb = _to_rgb(_upright(image))
         # Decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
         except Exception as error:
             raise RissoleError(f"{name} is damaged and cannot be decoded") from error
-    rgb.info.clear()  # a kept colour profile or palette entry would end up in saved pictures
+    rgb.info.clear()  # a kept color profile or palette entry would end up in saved pictures
     return rgb
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """Cut the largest centred square out of `image` and scale it to `size` x `size` pixels."""
+    """Cut the largest centered square out of `image` and scale it to `size` x `size` pixels."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # Cropped first: resize(box=...) would blend in pixels from outside the square.
@@ -145,6 +148,11 @@ def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> 
     return sheet
 
 
+def printable(name: str) -> str:
+    """A file's name as a line of text, however odd its characters are."""
+    return "".join(character if character.isprintable() else "?" for character in name)
+
+
 @contextlib.contextmanager
 def _opened(source: ImageSource) -> Iterator[tuple[Image.Image, str]]:
     """Open the header of `source`; yields the undecoded image and what to call it in messages."""
@@ -163,21 +171,22 @@ def _opened(source: ImageSource) -> Iterator[tuple[Image.Image, str]]:
 
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
     """The bytes of `source`, never more than the limit, and its name without folders."""
+    name = "the picture"
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data, name = bytes(source), "the picture"
+        data = bytes(source)
     elif isinstance(source, (str, Path)):
-        path = Path(source)
-        data, name = _read_file(path), path.name
+        name = printable(Path(source).name)
+        name = name if len(name) <= QUOTED else name[: QUOTED - 3] + "..."
+        data = _read_file(Path(source), name)
     else:
-        data, name = source.read(MAX_BYTES + 1), "the picture"
+        data = source.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise RissoleError(f"{name} is larger than {MAX_BYTES // 2**20} MB")
     return data, name
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, name: str) -> bytes:
     """Read a regular file (no folder, pipe or device) up to just over the size limit."""
-    name = _short(path.name)
     try:
         if not path.exists():
             raise RissoleError(f"no such file: {name}")
@@ -194,27 +203,11 @@ def _open_header(data: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise RissoleError(f"{name} is too large: {_limit()}") from error
+        raise RissoleError(f"{name} is too large: {LIMIT}") from error
     # Header parsers raise nearly anything on damaged data, as decoders do.
     except Exception as error:
         known = ", ".join(FORMATS)
         raise RissoleError(f"{name} is not a picture in a known format ({known})") from error
-
-
-def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height} pixels"
-        raise RissoleError(f"{name} is too large: {size}, {_limit()}")
-
-
-def _limit() -> str:
-    return f"at most {MAX_PIXELS // 1_000_000} million pixels are accepted"
-
-
-def _short(text: str, length: int = QUOTED) -> str:
-    """One printable line for a message, however odd the file name is."""
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable if len(printable) <= length else printable[: length - 3] + "..."
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -51,8 +50,7 @@ def load_labelled(source: str | Path, size: int, limit: int | None = None) -> La
     photos, labels, bad = [], [], []
     for item in _items(Path(source), limit):
         try:
-            data = item.data
-            picture = load_image(io.BytesIO(data) if isinstance(data, bytes) else data)
+            picture = load_image(item.data if item.data is not None else b"")
         except RissoleError as error:
             bad.append(str(error))
             continue

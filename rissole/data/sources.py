@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rissole.config import RissoleError
+from rissole.data.images import printable
+from rissole.storage.hub import Repo, commit
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
@@ -101,8 +103,8 @@ class FolderSource(Source):
         """See `Source`."""
         for path in self.paths[start:]:
             inside = path.relative_to(self.folder)
-            label = _printable(inside.parts[0]) if self.labelled else None
-            yield Item(_printable(inside.as_posix()), path, label)
+            label = printable(inside.parts[0]) if self.labelled else None
+            yield Item(printable(inside.as_posix()), path, label)
 
 
 class ParquetSource(Source):
@@ -118,9 +120,7 @@ class ParquetSource(Source):
             raise RissoleError(f"{name} is no readable parquet file") from error
         self.total = sum(file.metadata.num_rows for file in files)
         schema = files[0].schema_arrow
-        self.image = _column(schema.names, IMAGE_COLUMNS)
-        if self.image is None:
-            raise RissoleError(f"{paths[0].name} has no column named image or img")
+        self.image = _image_column(schema.names, paths[0].name)
         self.label = _column(schema.names, LABEL_COLUMNS)
         self.classes = _class_names(schema.metadata, self.label)
 
@@ -169,15 +169,11 @@ class HubSource(Source):
     """A data set on the Hugging Face Hub, streamed: nothing of it is kept on disk."""
 
     def __init__(self, repo_id: str, split: str, revision: str | None):
-        from rissole.storage.hub import Repo, commit
-
         self.name, self.split = repo_id, split
         self.commit = commit(Repo(repo_id, "dataset", revision))
         self.data = self._open()
         features = self.data.features or {}
-        self.image = _column(features, IMAGE_COLUMNS)
-        if self.image is None:
-            raise RissoleError(f"{repo_id} has no column named image or img")
+        self.image = _image_column(features, repo_id)
         self.label = _column(features, LABEL_COLUMNS)
         self.classes = list(getattr(features.get(self.label), "names", None) or [])
         info = (self.data.info.splits or {}).get(split)
@@ -218,13 +214,15 @@ class HubSource(Source):
             raise RissoleError(f"reading {self.name} broke off: {reason}") from error
 
 
-def _printable(name: str) -> str:
-    """A file's name as a line of text, however odd its characters are."""
-    return "".join(character if character.isprintable() else "?" for character in name)
-
-
-def _column(names: Any, wanted: tuple[str, ...]) -> str | None:
+def _column(names: Collection[str], wanted: tuple[str, ...]) -> str | None:
     return next((name for name in wanted if name in names), None)
+
+
+def _image_column(names: Collection[str], where: str) -> str:
+    found = _column(names, IMAGE_COLUMNS)
+    if found is None:
+        raise RissoleError(f"{where} has no column named image or img")
+    return found
 
 
 def _label(value: Any, classes: list[str]) -> str | None:

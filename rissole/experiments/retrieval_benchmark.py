@@ -63,7 +63,7 @@ def measure_index(
         return {
             "entries": count,
             "dimensions": dim,
-            "index": info,
+            "index": info.to_json(),
             "index_mb": round(path.stat().st_size / 1e6, 1),
             "latents_mb": round((work / "latents").stat().st_size / 1e6, 1),
             "entries_written_per_second": round(count / written),

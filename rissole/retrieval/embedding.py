@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rissole.config import RissoleError
-from rissole.storage.files import save_tensors
+from rissole.models.saving import one_line, read_with_config, save_with_config
+
+FILE = "embedding.safetensors"
 
 
 class LatentEmbedding:
@@ -42,10 +41,7 @@ class LatentEmbedding:
 
     def save(self, folder: str | Path) -> None:
         """Writes `embedding.safetensors`."""
-        # one key only: with several, their order in the file, and so its hash, is random
-        meta = {"config": json.dumps({"cells": self.cells})}
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        save_tensors({"mean": self.mean}, Path(folder) / "embedding.safetensors", metadata=meta)
+        save_with_config({"mean": self.mean}, Path(folder) / FILE, {"cells": self.cells})
 
     @classmethod
     def load(cls, folder: str | Path) -> LatentEmbedding:
@@ -54,12 +50,10 @@ class LatentEmbedding:
         Raises:
             RissoleError: when the file is missing or damaged.
         """
-        path = Path(folder) / "embedding.safetensors"
-        try:
-            with safe_open(path, "pt") as file:
-                return cls(file.get_tensor("mean"), **json.loads(file.metadata()["config"]))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RissoleError(f"no usable embedding in {path.parent.name}/: {error}") from error
+        path = Path(folder) / FILE
+        with one_line("embedding", path):
+            tensors, config = read_with_config(path)
+            return cls(tensors["mean"], **config)
 
 
 def _pool(latents: Tensor, cells: int) -> Tensor:

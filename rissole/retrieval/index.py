@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
 
 from rissole.config import RissoleError
+from rissole.storage.database_facts import IndexFacts
 
 EXACT = 100_000  # up to so many entries every one is compared: some 5 ms
 RECALL = 0.98  # of the true 8 nearest, what an approximate index must find
@@ -26,24 +26,24 @@ Chunks = Callable[[], Iterator[np.ndarray]]
 class VectorIndex:
     """Nearest neighbors by cosine. Safe to share among threads."""
 
-    def __init__(self, index: faiss.Index, info: dict[str, Any]):
+    def __init__(self, index: faiss.Index, facts: IndexFacts):
         """Wraps an index; `load` and `build` are the usual ways.
 
         Args:
             index: over unit vectors, by inner product.
-            info: as `build` returns it; without `probes` the index is exact.
+            facts: as `build` returns them; without `probes` the index is exact.
         """
-        self._index, self.info = index, info
+        self._index, self.facts = index, facts
 
     @classmethod
-    def load(cls, path: Path, info: dict[str, Any] | None = None) -> VectorIndex:
+    def load(cls, path: Path, facts: IndexFacts | None = None) -> VectorIndex:
         """Maps a verified file into memory.
 
         Raises:
             RissoleError: when it is no index.
         """
         try:
-            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), info or {})
+            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), facts or IndexFacts())
         except RuntimeError as error:
             raise RissoleError(f"no usable index in {path.name}") from error
 
@@ -52,7 +52,7 @@ class VectorIndex:
         """An index in memory over vectors (N, dim)."""
         index = faiss.IndexFlatIP(vectors.shape[1])
         index.add(np.ascontiguousarray(vectors, np.float32))
-        return cls(index, {"type": "exact"})
+        return cls(index, IndexFacts())
 
     def __len__(self) -> int:
         return self._index.ntotal
@@ -93,15 +93,15 @@ class VectorIndex:
         selector = None
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-        if "probes" not in self.info:
+        if self.facts.probes is None:
             return faiss.SearchParameters(sel=selector)
         # what is filtered out leaves fewer to be found in each list: look into more of them
         share = 1.0 if allowed is None else max(float(allowed.mean()), 1e-6)
-        probes = min(self._index.nlist, int(np.ceil(self.info["probes"] / share)))
+        probes = min(self._index.nlist, int(np.ceil(self.facts.probes / share)))
         return faiss.SearchParametersIVF(sel=selector, nprobe=probes)
 
 
-def build(path: Path, chunks: Chunks, count: int, dim: int, exact: int = EXACT) -> dict[str, Any]:
+def build(path: Path, chunks: Chunks, count: int, dim: int, exact: int = EXACT) -> IndexFacts:
     """Writes an index over unit vectors that need not fit into memory.
 
     Args:
@@ -112,8 +112,7 @@ def build(path: Path, chunks: Chunks, count: int, dim: int, exact: int = EXACT) 
         exact: largest count for which all entries are compared.
 
     Returns:
-        What `VectorIndex` needs to know: `type`, and for an approximate index `probes` (lists
-        searched per query), `recall_at_8`, measured against all entries, and `queries`.
+        What `VectorIndex` needs to know, the recall of an approximate index measured.
 
     Raises:
         RissoleError: when the file does not hold what was written.
@@ -121,15 +120,13 @@ def build(path: Path, chunks: Chunks, count: int, dim: int, exact: int = EXACT) 
     index = faiss.IndexFlatIP(dim) if count <= exact else _trained(chunks, count, dim)
     for part in chunks():
         index.add(np.ascontiguousarray(part, np.float32))
-    info = {"type": "exact"}
-    if count > exact:
-        info = {"type": f"IVF{index.nlist},SQfp16", **_tuned(index, chunks, count)}
+    facts = _tuned(index, chunks, count) if count > exact else IndexFacts()
     _write(path, index)
-    return info
+    return facts
 
 
 def _trained(chunks: Chunks, count: int, dim: int) -> faiss.Index:
-    """Lists around centres found by k-means, with vectors in half precision.
+    """Lists around centers found by k-means, with vectors in half precision.
 
     2 bytes a number and 16 a vector in memory while it is built; HNSW would need 4 and 272.
     """
@@ -153,7 +150,7 @@ def _sample(chunks: Chunks, count: int, wanted: int, seed: int) -> tuple[np.ndar
     return np.concatenate(parts), chosen.nonzero()[0]
 
 
-def _tuned(index: faiss.Index, chunks: Chunks, count: int) -> dict[str, Any]:
+def _tuned(index: faiss.Index, chunks: Chunks, count: int) -> IndexFacts:
     """The fewest lists that reach the wanted recall; a query does not count itself."""
     queries, own = _sample(chunks, count, QUERIES, 1)
     truth = _others(exact_neighbors(queries, chunks, 9), own)
@@ -163,7 +160,7 @@ def _tuned(index: faiss.Index, chunks: Chunks, count: int) -> dict[str, Any]:
         recall = recall_at(found, truth)
         if recall >= RECALL:
             break
-    return {"probes": probes, "recall_at_8": round(recall, 4), "queries": len(queries)}
+    return IndexFacts(f"IVF{index.nlist},SQfp16", probes, round(recall, 4), len(queries))
 
 
 def _others(ids: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from rissole.config import MAX_SEED, RissoleError, whole_number
 from rissole.data.images import ImageSource, load_image, square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.retrieval.database import Database, Hits
-from rissole.retrieval.encoders import GET_CLIP, NAMES, QueryEncoder
+from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
 from rissole.retrieval.index import VectorIndex
 
 MAX_PICTURES = 256  # in a database that lives in memory
@@ -82,13 +82,9 @@ class Retriever:
         Raises:
             RissoleError: when there is none of that name here.
         """
-        if name in self.encoders:
-            return self.encoders[name]
-        if name == "clip":
-            raise RissoleError(f"no CLIP model is loaded: {GET_CLIP}")
-        if name in NAMES:
-            raise RissoleError(f"this bundle has no encoder {name!r}")
-        raise RissoleError(f"encoder must be one of {', '.join(NAMES)}, not {name!r:.60}")
+        if name not in self.encoders:
+            raise missing_encoder(name)
+        return self.encoders[name]
 
     @property
     def text_encoder(self) -> QueryEncoder | None:
@@ -177,7 +173,7 @@ class Retriever:
     def gather(self, pictures: Iterable[ImageSource], label: str) -> Database:
         """A database of a few pictures that is never written to disk.
 
-        What is no picture is left out and named in the result's `info["skipped"]`.
+        What is no picture is left out and named in the result's `skipped`.
 
         Args:
             pictures: files, bytes or PIL images, 1 to 256 of them.
@@ -197,8 +193,8 @@ class Retriever:
             raise RissoleError(f"give 1 to {MAX_PICTURES} pictures{reason}")
         latents = torch.cat([self.encode(image) for image in images])
         with torch.inference_mode():
-            database = Database.in_memory(latents, images, self.encoders["latent"], label)
-        database.info["skipped"] = skipped
+            database = Database.of_pictures(latents, images, self.encoders["latent"], label)
+        database.skipped = skipped
         return database
 
     def _encoder_for(self, text: str | None, name: str | None) -> QueryEncoder:
@@ -207,7 +203,7 @@ class Retriever:
             return self.find_encoder(name)
         used = self.encoder if text is None else self.text_encoder
         if used is None:
-            raise RissoleError(f"no text encoder is loaded: {GET_CLIP}")
+            raise RissoleError(f"no text encoder is loaded: {text_advice()}")
         return used
 
     def _random_item(self, seed: int | None, label: str | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import safe_open
 
+from rissole.storage.database_facts import DATABASE_FILE, DatabaseFacts
 from rissole.storage.files import write_atomic
 
 BUNDLE_FACTS = {
@@ -31,14 +32,11 @@ def complete_card(folder: Path, manifest: dict[str, Any], repo_id: str) -> None:
         manifest: its manifest.
         repo_id: where it is going to, for the example.
     """
-    database = (folder / "database.json").is_file()
+    database = (folder / DATABASE_FILE).is_file()
     facts, text = _read(folder / "README.md")
     text = text.strip() or f"# {manifest['name']}"
-    if database:
-        sections = {"Use": _database_use(repo_id), "Contents": _database_contents(folder)}
-    else:
-        sections = {"Use": _bundle_use(repo_id), "Contents": _bundle_contents(folder)}
-    for title, body in sections.items():
+    use, contents = (_of_database if database else _of_bundle)(folder, repo_id)
+    for title, body in {"Use": use, "Contents": contents}.items():
         if f"## {title}" not in text:
             text += f"\n\n## {title}\n\n{body}"
     known = DATABASE_FACTS if database else BUNDLE_FACTS
@@ -80,32 +78,28 @@ def _write(path: Path, facts: dict[str, Any], text: str) -> None:
     write_atomic(path, f"---\n{front}---\n\n{text.strip()}\n".encode())
 
 
-def _bundle_use(repo_id: str) -> str:
-    return (
+def _of_bundle(folder: Path, repo_id: str) -> tuple[str, str]:
+    """How a bundle is used, and what it holds."""
+    use = (
         "```python\nfrom rissole import RissolePipeline\n\n"
         f'pipe = RissolePipeline.from_pretrained("{repo_id}")\n'
         'pipe(pipe.retrieve(k=8), seed=0).images[0].save("picture.png")\n```\n\n'
         f"Or in the browser: `python app.py --bundle {repo_id}`."
     )
-
-
-def _bundle_contents(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
-    rows = [f"| `{part}/` | {_parameters(folder / part):,} |" for part in PARTS]
-    rows = [row for row, part in zip(rows, PARTS, strict=True) if (folder / part).is_dir()]
+    parts = [part for part in PARTS if (folder / part).is_dir()]
+    rows = "\n".join(f"| `{part}/` | {_parameters(folder / part):,} |" for part in parts)
     shipped = ", ".join(f"{name} {value}" for name, value in config["defaults"].items())
-    table = "| part | parameters |\n|---|---|\n" + "\n".join(rows)
-    return f"{table}\n\nPictures of {config['image_size']} pixels. Settings: {shipped}."
+    size = f"Pictures of {config['image_size']} pixels. Settings: {shipped}."
+    return use, f"| part | parameters |\n|---|---|\n{rows}\n\n{size}"
 
 
-def _database_use(repo_id: str) -> str:
-    return f"```bash\npython -m rissole sample --database {repo_id} --out picture.png\n```"
-
-
-def _database_contents(folder: Path) -> str:
-    info = json.loads((folder / "database.json").read_text())
-    return (
-        f"{info['count']:,} pictures ({info['label']}), {info['image_size']} pixels: latents, "
+def _of_database(folder: Path, repo_id: str) -> tuple[str, str]:
+    """How a database is used, and what it holds."""
+    use = f"```bash\npython -m rissole sample --database {repo_id} --out picture.png\n```"
+    facts = DatabaseFacts.read(folder)
+    return use, (
+        f"{facts.count:,} pictures ({facts.label}), {facts.image_size} pixels: latents, "
         "thumbnails and an index of nearest neighbors. The pictures can be seen in it: share it "
         "only if you may share them."
     )

@@ -68,7 +68,13 @@ def fetch(repo: Repo, update: bool = False) -> Path:
             return _checked(Path(cached).parent)
     newest = commit(repo)
     folder = _sound(repo, MANIFEST, newest)
-    _fetch_files(repo, newest, folder)
+    files = read_manifest(folder)["files"]
+    total = sum(entry["size"] for entry in files.values())
+    title = f"{repo.id} at {newest[:7]}"
+    # disable=None: no bar where stderr is no terminal
+    with tqdm(desc=title, total=total, unit="B", unit_scale=True, disable=None) as bar:
+        for path, expected in sorted(files.items()):
+            _sound(repo, path, newest, expected, bar)
     # the client notes which commit the branch is at, for the next start without network
     with contextlib.suppress(RissoleError):  # what was asked for is there
         _get(repo, MANIFEST, revision)
@@ -121,16 +127,6 @@ def _checked(folder: Path) -> Path:
     """The folder, its listed files verified; pictures and texts beside them do no harm."""
     verify(folder, tolerate=harmless, remember=True)
     return folder
-
-
-def _fetch_files(repo: Repo, commit: str, folder: Path) -> None:
-    files = read_manifest(folder)["files"]
-    total = sum(entry["size"] for entry in files.values())
-    title = f"{repo.id} at {commit[:7]}"
-    # disable=None: no bar where stderr is no terminal
-    with tqdm(desc=title, total=total, unit="B", unit_scale=True, disable=None) as bar:
-        for path, expected in sorted(files.items()):
-            _sound(repo, path, commit, expected, bar)
 
 
 def _sound(

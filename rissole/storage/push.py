@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rissole.storage.card import complete_card
+from rissole.storage.database_facts import DATABASE_FILE
 from rissole.storage.hub import Repo, check_repo_id, one_line
 from rissole.storage.manifest import LEFT_OUT, MANIFEST, fingerprint, verify, write_manifest
 
@@ -28,7 +29,7 @@ def push(folder: str | Path, repo_id: str, private: bool = False, message: str =
     check_repo_id(repo_id)
     folder = Path(folder)
     manifest = verify(folder)
-    repo = Repo(repo_id, "dataset" if (folder / "database.json").is_file() else "model")
+    repo = Repo(repo_id, "dataset" if (folder / DATABASE_FILE).is_file() else "model")
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary)
         copy_sendable(folder, manifest, copy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from rissole.config import RissoleError
 from rissole.models.saving import check_finite
 from rissole.storage.files import save_tensors, write_atomic
+
+DIVERGED = (
+    "training diverged: {what} not finite (NaN or infinity), so nothing was written; "
+    "a lower peak_rate may help"
+)
 
 
 @dataclass(frozen=True)
@@ -72,16 +77,29 @@ def read_state(path: Path) -> State:
 def save_weights(
     path: Path, weights: nn.Module | Mapping[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes weights atomically as safetensors, if they are finite.
+    """Writes weights atomically as safetensors.
 
     Raises:
-        RissoleError: for weights that are not, or a file that cannot be written.
+        RissoleError: when they are not finite, or the file cannot be written; what was there before
+            stays.
     """
     tensors = weights.state_dict() if isinstance(weights, nn.Module) else weights
     found = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     check_finite(found)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(found, path, metadata)
+
+
+def check_learned(modules: Iterable[nn.Module]) -> None:
+    """Refuses weights that hold NaN or infinity, or would in the half precision they are kept in.
+
+    Raises:
+        RissoleError: one line for whoever started the training.
+    """
+    for module in modules:
+        tensors = [t for t in module.state_dict().values() if t.is_floating_point()]
+        if not all(t.half().isfinite().all() for t in tensors):
+            raise RissoleError(DIVERGED.format(what="the weights are"))
 
 
 def write_json(path: Path, data: object) -> None:

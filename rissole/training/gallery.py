@@ -18,7 +18,7 @@ from rissole.loading import fast_dtype, write_bundle
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
 from rissole.models.scheduler import default_scheduler
-from rissole.retrieval.database import build_database, decode_all
+from rissole.retrieval.contents import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
 from rissole.storage.manifest import write_manifest

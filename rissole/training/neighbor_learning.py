@@ -82,7 +82,7 @@ def encoder_losses(
     with torch.autocast(batch.device.type, torch.bfloat16, enabled=batch.is_cuda):
         projected = projector(encoder.represent(views)).float()
     losses = vicreg(*projected.chunk(2))
-    torch.stack([*losses.values()]).sum().backward()
+    sum(losses.values(), batch.new_zeros(())).backward()
     return {name: value.detach() for name, value in losses.items()}
 
 

@@ -130,8 +130,8 @@ class Sharpening(nn.Module):
                 wanted = self.discriminator(target)[1]
         self.discriminator.requires_grad_(True)
         pairs = zip(features, wanted, strict=True)
-        matching = torch.stack([(a.float() - b.float()).abs().mean() for a, b in pairs]).sum()
-        return -logits.float().mean(), matching / len(features)
+        apart = ((a.float() - b.float()).abs().mean() for a, b in pairs)
+        return -logits.float().mean(), sum(apart, output.new_zeros(())) / len(features)
 
     def _teach(self, output: Tensor, target: Tensor) -> None:
         """Gradients of the discriminator's hinge loss."""
@@ -148,4 +148,4 @@ def feature_distance(network: FeatureNetwork, output: Tensor, target: Tensor) ->
             wanted = network.early(target)
     pairs = zip(got, wanted, strict=True)
     apart = [F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1) for a, b in pairs]
-    return torch.stack([x.square().sum(1).mean() for x in apart]).sum()
+    return sum((x.square().sum(1).mean() for x in apart), output.new_zeros(()))

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rissole.config import RissoleError
 from rissole.registry import Registry
+from rissole.training.hyperparameters import Positive as Positive  # stages from elsewhere use it
 
 if TYPE_CHECKING:
     from rissole.data.photos import Labelled

@@ -24,7 +24,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rissole.training.checkpoint import State, read_state, write_state
+from rissole.config import RissoleError
+from rissole.training.checkpoint import (
+    DIVERGED,
+    State,
+    check_learned,
+    read_state,
+    write_state,
+)
 from rissole.training.graphs import replays
 from rissole.training.learner import Learner, Trained
 from rissole.training.together import agreed, processes, rank
@@ -133,7 +140,7 @@ class Trainer:
             The history of the losses.
 
         Raises:
-            RissoleError: when weights are not finite; nothing is written then.
+            RissoleError: when losses or weights are not finite; nothing is written then.
         """
         bar = Progress(budget, title, every)
         steps: Sequence[Callable[[Tensor], dict[str, Tensor]]]
@@ -149,7 +156,8 @@ class Trainer:
                     bar.report(step, **values)
             finally:  # Ctrl-C keeps what was learned
                 self.minutes += (time.monotonic() - start) / 60 * processes()
-                self._finish(batches, partial(keep, bar.history))
+                if not bar.diverged:
+                    self._finish(batches, partial(keep, bar.history))
         return bar.history
 
     def _learn(self, losses: Losses, index: Tensor) -> dict[str, Tensor]:
@@ -185,6 +193,7 @@ class Trainer:
             yield
 
     def _finish(self, batches: Batches, keep: Callable[[], None]) -> None:
+        check_learned(learner.module for learner in self.learners.values())
         if rank() == 0:
             parts = {name: learner.tensors() for name, learner in self.learners.items()}
             parts["random"] = {
@@ -209,6 +218,7 @@ class Progress:
     def __init__(self, budget: Budget, title: str, every: int):
         self.budget, self.title, self.every = budget, title, every
         self.history: History = []
+        self.diverged = False
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields the budget's `(step, progress)`."""
@@ -225,17 +235,25 @@ class Progress:
             spent = True
         finally:
             bar.close()
-            if not spent and rank() == 0:  # who pressed Ctrl-C shall wait, not press it again
+            # who pressed Ctrl-C shall wait, not press it again
+            if not (spent or self.diverged or rank()):
                 print("keeping what was learned", file=sys.stderr)
 
     def report(self, step: int, **values: Tensor | float) -> None:
-        """Adds a step's losses; prints their means now and then: reading them waits."""
+        """Adds a step's losses; prints their means now and then: reading them waits.
+
+        Raises:
+            RissoleError: when a mean is not finite.
+        """
         self.count += 1
         for name, value in values.items():
             value = value.detach() if isinstance(value, Tensor) else value
             self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count >= self.every:
             means = {k: float(v) / self.count for k, v in self.sums.items()}
+            if odd := next((k for k, v in means.items() if not math.isfinite(v)), None):
+                self.diverged = True
+                raise RissoleError(DIVERGED.format(what=f"{odd} by step {step} is"))
             self.history.append({"step": step, **means})
             self.bar.set_postfix_str(
                 f"step {step} " + " ".join(f"{k} {v:.4g}" for k, v in means.items())

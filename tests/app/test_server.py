@@ -20,7 +20,7 @@ from rissole.app.server import MAX_UPLOAD_MB, Throttle, build, serve
 from rissole.app.studio import Studio
 from rissole.config import MAX_REPAINTS, RissoleError
 from rissole.data.images import read_recipe
-from rissole.retrieval.database import build_database
+from rissole.retrieval.contents import build_database
 from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 

@@ -139,13 +139,13 @@ def test_damaged_exif_does_not_spoil_the_picture(recwarn):
     assert not recwarn
 
 
-def test_sixteen_bit_grey_keeps_its_tones():
+def test_sixteen_bit_gray_keeps_its_tones():
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
     image = images.load_image(encoded(Image.fromarray(ramp)))
     np.testing.assert_allclose(np.asarray(image)[0, :, 0], np.arange(256), atol=1)
 
 
-def test_dark_sixteen_bit_grey_is_not_stretched():
+def test_dark_sixteen_bit_gray_is_not_stretched():
     dark = np.full((8, 8), 257 * 10, np.uint16)
     assert images.load_image(encoded(Image.fromarray(dark))).getpixel((0, 0)) == (10, 10, 10)
 
@@ -173,7 +173,7 @@ def test_palette_transparency_lies_over_white():
 
 
 def test_first_frame_of_an_animation():
-    frames = [Image.new("RGB", (10, 10), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (10, 10), color) for color in ("red", "lime", "blue")]
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
         red, green, blue = images.load_image(data).getpixel((5, 5))
@@ -186,7 +186,7 @@ def test_cmyk_and_one_bit():
     assert images.load_image(encoded(Image.new("1", (4, 4), 1))).getpixel((0, 0))[0] == 255
 
 
-def test_square_keeps_the_centre():
+def test_square_keeps_the_center():
     wide = Image.new("RGB", (90, 30), "black")
     wide.paste("white", (30, 0, 60, 30))
     for image in (wide, wide.rotate(90, expand=True)):
@@ -255,8 +255,8 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_contact_sheet_places_images_in_rows():
-    colours = [(10, 0, 0), (20, 0, 0), (30, 0, 0)]
-    sheet = images.contact_sheet([Image.new("RGB", (4, 3), c) for c in colours], columns=2)
+    colors = [(10, 0, 0), (20, 0, 0), (30, 0, 0)]
+    sheet = images.contact_sheet([Image.new("RGB", (4, 3), c) for c in colors], columns=2)
     assert sheet.size == (10, 8)
-    assert [sheet.getpixel(at) for at in ((0, 0), (6, 0), (0, 5))] == colours
+    assert [sheet.getpixel(at) for at in ((0, 0), (6, 0), (0, 5))] == colors
     assert sheet.getpixel((4, 0)) == (255, 255, 255)

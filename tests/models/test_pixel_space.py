@@ -19,7 +19,7 @@ from rissole.models.denoiser import Denoiser, DenoiserConfig
 from rissole.models.scheduler import default_scheduler
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
-from rissole.retrieval.database import build_database
+from rissole.retrieval.contents import build_database
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.storage.manifest import write_manifest
 
@@ -96,7 +96,7 @@ def test_database_with_classes_for_it(small, tmp_path):
         for name in ("cat", "dog"):
             (tmp_path / "in" / name).mkdir(parents=True, exist_ok=True)
             picture(50 + i + 10 * (name == "dog")).save(tmp_path / "in" / name / f"{i}.png")
-    build_index(small, open_source(tmp_path / "in"), tmp_path / "db")
+    build_index(small.indexing_parts(), open_source(tmp_path / "in"), tmp_path / "db")
     other = small.with_database(tmp_path / "db")
     assert other.database.labels(range(8)) == ["cat"] * 4 + ["dog"] * 4
     assert other.database.image(0).size == (32, 32)

@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import signal
@@ -7,10 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 from conftest import picture
+from files_of_photos import jpeg, write_parquet
 from loopback_hub import ROOT, environment, running
 from PIL import Image
 
@@ -21,25 +19,6 @@ from rissole.retrieval.building import build_index
 from rissole.retrieval.database import list_databases
 from rissole.storage import manifest as bundle
 from rissole.storage.resolve import resolve
-
-
-def jpeg(image: Image.Image, quality: int = 90, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, **options)
-    return buffer.getvalue()
-
-
-def write_parquet(path: Path, count: int, first: int = 0, names=("cat", "dog")) -> None:
-    """A file as the `datasets` library writes it, with class names in its metadata."""
-    rows = [
-        {"image": {"bytes": jpeg(picture(i)), "path": None}, "label": i % 2}
-        for i in range(first, first + count)
-    ]
-    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
-    parquet.write_table(table, path, row_group_size=4)
 
 
 @pytest.fixture
@@ -65,7 +44,7 @@ def photos(tmp_path) -> Path:
 
 
 def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypatch):
-    report = build_index(pipe, open_source(photos), tmp_path / "db", label="pets")
+    report = build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "db", label="pets")
     assert (report.pictures, report.duplicates, report.resumed_at) == (10, 2, 0)
     assert [Path(name).name for name, _ in report.skipped] == ["broken.jpg", "text.png"]
     left_out = json.loads((tmp_path / "db" / "left-out.json").read_text())
@@ -73,7 +52,7 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypa
     pets = pipe.with_database(tmp_path / "db")
     assert (len(pets.database), pets.database.label) == (10, "pets")
     assert pets.database.classes == ["cats", "dogs"]
-    assert [entry.count for entry in list_databases(tmp_path)] == [10]
+    assert [facts.count for _, facts in list_databases(tmp_path)] == [10]
     # the turned photo is upright: it looks like the picture it was made of
     turned = pets.retrieve(image=picture(9), k=1)
     assert turned.labels == ["dogs"]
@@ -96,36 +75,13 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypa
 
 
 def test_duplicates_stay_when_asked_for(pipe, photos, tmp_path):
-    report = build_index(pipe, open_source(photos), tmp_path / "db", keep_duplicates=True)
+    parts, everything = pipe.indexing_parts(), open_source(photos)
+    report = build_index(parts, everything, tmp_path / "db", keep_duplicates=True)
     assert (report.pictures, report.duplicates) == (12, 0)
-    everything = open_source(photos)
-    assert build_index(pipe, everything, tmp_path / "db", only="cats").pictures == 6
+    assert build_index(parts, everything, tmp_path / "db", only="cats").pictures == 6
     with pytest.raises(RissoleError, match="no pictures of class 'fish'"):
-        build_index(pipe, everything, tmp_path / "fish", only="fish")
+        build_index(parts, everything, tmp_path / "fish", only="fish")
     assert not list(tmp_path.glob(".*"))
-
-
-def test_parquet_is_read_from_any_row_on(tmp_path):
-    write_parquet(tmp_path / "a.parquet", 10)
-    write_parquet(tmp_path / "b.parquet", 5, first=10)
-    source = open_source(tmp_path)
-    everything = list(source.items())
-    assert source.total == len(everything) == 15
-    assert [item.label for item in everything[:3]] == ["cat", "dog", "cat"]
-    for start in (1, 4, 9, 10, 13, 15):
-        assert list(source.items(start)) == everything[start:]
-    identity = source.identity
-    write_parquet(tmp_path / "b.parquet", 4, first=10)
-    assert open_source(tmp_path).identity != identity
-
-
-def test_what_is_no_source_is_one_line(tmp_path):
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
-    parquet.write_table(pa.table({"text": ["no picture"]}), tmp_path / "text.parquet")
-    for name, words in (("nowhere", "no folder"), ("bad.parquet", "no readable parquet"),
-                        ("text.parquet", "no column named image")):  # fmt: skip
-        with pytest.raises(RissoleError, match=words):
-            open_source(tmp_path / name)
 
 
 # A real SIGKILL, at places of which every one once broke somebody's data.
@@ -134,7 +90,7 @@ KILLED = """
 import os, pathlib, resource, signal, sys
 from rissole import cli
 from rissole.storage import staging
-from rissole.retrieval import building as indexing
+from rissole.retrieval import writer as indexing
 from rissole.retrieval import index as vectors
 
 indexing.COMMIT_SECONDS = 0
@@ -155,7 +111,7 @@ for place in sys.stdin:
     child = os.fork()
     if child == 0:
         places = {
-            "adding": lambda: killed_at(indexing._Writer, "add", 40),
+            "adding": lambda: killed_at(indexing.DatabaseWriter, "add", 40),
             "noting": lambda: killed_at(indexing, "write_atomic", 2),
             "index": lambda: killed_at(vectors, "build", 1),
             "manifest": lambda: killed_at(indexing, "write_manifest", 1),
@@ -175,7 +131,7 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
         (tmp_path / f"{i:02}.jpg").write_bytes(jpeg(picture(100 + i)))
     target = tmp_path / "out" / "db"
     arguments = ["index", tmp_path, "--bundle", tiny_bundle, "--out", target]
-    build_index(pipe, open_source(tmp_path), target, limit=3)
+    build_index(pipe.indexing_parts(), open_source(tmp_path), target, limit=3)
     before = bundle.verify(target)
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, *map(str, arguments)],
@@ -205,7 +161,7 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
     assert len(database) == 60
     assert not list((tmp_path / "out").glob(".*"))
     # the same bytes as of a build that nobody killed
-    build_index(pipe, open_source(tmp_path), tmp_path / "other" / "db")
+    build_index(pipe.indexing_parts(), open_source(tmp_path), tmp_path / "other" / "db")
     assert bundle.verify(tmp_path / "other" / "db")["files"] == bundle.verify(target)["files"]
 
 
@@ -217,7 +173,7 @@ def test_two_builds_of_one_folder_do_not_mix(pipe, photos, tmp_path):
         FileLock(tmp_path / ".db.build" / "lock-0"),
         pytest.raises(RissoleError, match="another build is writing db"),
     ):
-        build_index(pipe, open_source(photos), tmp_path / "db")
+        build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "db")
 
 
 # Data sets and databases on the Hub
@@ -273,7 +229,7 @@ def test_own_pictures_live_in_memory_only(pipe, tmp_path, monkeypatch):
     own = pipe.with_pictures([picture(200), jpeg(picture(201)), tmp_path / "broken.png"], "mine")
     assert len(own.database) == 2
     assert own.database.label == "mine"
-    assert own.database.info["skipped"] == ["broken.png is not a picture in a known format "
+    assert own.database.skipped == ["broken.png is not a picture in a known format "
                                             "(PNG, JPEG, WEBP, GIF, BMP, TIFF)"]  # fmt: skip
     assert own.retrieve(image=picture(201), k=2).ids == [1, 0]
     assert own.retrieve(item=0, k=1, encoder="latent-corner").ids == [1]
@@ -292,7 +248,7 @@ def test_own_pictures_live_in_memory_only(pipe, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_several_processes_make_the_same_database(pipe, tiny_bundle, photos, tmp_path):
-    build_index(pipe, open_source(photos), tmp_path / "one" / "db")
+    build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "one" / "db")
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
          "-m", "rissole", "index", photos, "--bundle", tiny_bundle, "--out", tmp_path / "db",

@@ -28,7 +28,7 @@ def test_text_needs_its_encoder_and_says_how_to_get_it(pipe):
     assert not pipe.retriever.text_encoder
     with pytest.raises(RissoleError, match="pip install open_clip_torch"):
         pipe.retrieve(text="a ginger cat")
-    with pytest.raises(RissoleError, match="no CLIP model is loaded"):
+    with pytest.raises(RissoleError, match="no CLIP model is loaded: pip install open_clip"):
         pipe.retrieve(item=0, encoder="clip")
     with pytest.raises(RissoleError, match="no encoder 'learned'"):
         pipe.retrieve(item=0, encoder="learned")
@@ -93,7 +93,7 @@ def test_database_made_with_a_clip_model_carries_its_vectors_and_refuses_another
         (tmp_path / "photos").mkdir(exist_ok=True)
         picture(40 + i).save(tmp_path / "photos" / f"{i}.png")
     kept = set(cache.iterdir())
-    build_index(reading, open_source(tmp_path / "photos"), tmp_path / "db")
+    build_index(reading.indexing_parts(), open_source(tmp_path / "photos"), tmp_path / "db")
     hits = reading.with_database(tmp_path / "db").retrieve(text="a ginger cat", k=2)
     assert len(hits.ids) == 2
     assert set(cache.iterdir()) == kept  # nothing had to be made

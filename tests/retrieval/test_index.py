@@ -4,6 +4,7 @@ import pytest
 from rissole.config import RissoleError
 from rissole.experiments.retrieval_benchmark import measure_index
 from rissole.retrieval.index import RECALL, VectorIndex, build, exact_neighbors, recall_at
+from rissole.storage.database_facts import IndexFacts
 
 COUNT, DIM = 4000, 16
 
@@ -12,8 +13,8 @@ COUNT, DIM = 4000, 16
 def entries() -> np.ndarray:
     """Unit vectors in clusters, as those of pictures are."""
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((100, DIM))
-    vectors = centres[rng.integers(0, 100, COUNT)] + 0.5 * rng.standard_normal((COUNT, DIM))
+    centers = rng.standard_normal((100, DIM))
+    vectors = centers[rng.integers(0, 100, COUNT)] + 0.5 * rng.standard_normal((COUNT, DIM))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
@@ -25,9 +26,9 @@ def test_small_index_is_exact_and_large_one_states_a_recall_it_keeps(entries, tm
     chunks = chunks_of(entries)
     small = build(tmp_path / "small.faiss", chunks, COUNT, DIM)
     large = build(tmp_path / "large.faiss", chunks, COUNT, DIM, exact=1000)
-    assert small == {"type": "exact"}
-    assert large["type"] == "IVF256,SQfp16"
-    assert large["recall_at_8"] >= RECALL
+    assert small == IndexFacts(type="exact")
+    assert large.type == "IVF256,SQfp16"
+    assert large.recall_at_8 >= RECALL
     rng = np.random.default_rng(1)
     queries = entries[rng.integers(0, COUNT, 200)] + 0.02 * rng.standard_normal((200, DIM))
     queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)

@@ -42,7 +42,7 @@ def test_what_is_written_follows_the_umask(pipe, tiny_bundle, tmp_path, monkeypa
     made.save_pretrained(out / "bundle")  # part by part
     RissolePipeline.from_pretrained(tiny_bundle).save_pretrained(out / "copy")  # file by file
     made.folder = out / "bundle"
-    build_index(made, open_source(tmp_path / "in"), out / "database")
+    build_index(made.indexing_parts(), open_source(tmp_path / "in"), out / "database")
     made.retrieve(item=3, encoder="learned")  # vectors that are kept in the cache
     learned.save(out / "encoder")
     save_weights(out / "run" / "raw.safetensors", learned)

@@ -10,7 +10,7 @@ from rissole.storage import manifest as bundle
 def test_manifest_lists_every_file_and_verifies(folder):
     manifest = bundle.verify(folder)
     assert manifest["name"] == "tiny"
-    assert manifest["licence"] == "cc-by-nc-4.0"
+    assert manifest["license"] == "cc-by-nc-4.0"
     assert set(manifest["files"]) == {
         "README.md",
         "config.json",
@@ -18,7 +18,7 @@ def test_manifest_lists_every_file_and_verifies(folder):
         "denoiser/weights.safetensors",
     }
     assert manifest["files"]["denoiser/weights.safetensors"]["size"] == 2048
-    assert manifest == bundle.write_manifest(folder, "tiny", licence="cc-by-nc-4.0")
+    assert manifest == bundle.write_manifest(folder, "tiny", license="cc-by-nc-4.0")
 
 
 @pytest.mark.parametrize("position", [0, 1000, 2047])

@@ -59,7 +59,7 @@ def test_names_of_left_out_photos_stay_on_this_machine(hub, client, cache, pipe,
         picture(seed).save(tmp_path / "in" / folder / f"at-home-{seed}.png")
     (tmp_path / "in" / "shots" / "at-work.jpg").write_bytes(b"no picture")
     out = tmp_path / "photos"
-    build_index(pipe, open_source(tmp_path / "in"), out, label="faces")
+    build_index(pipe.indexing_parts(), open_source(tmp_path / "in"), out, label="faces")
     before = bundle.verify(out)
     assert "at-work" in (out / bundle.LEFT_OUT).read_text()
     served = hub.root / "dataset" / "someone" / "faces"

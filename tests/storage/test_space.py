@@ -23,7 +23,7 @@ from rissole.app.state import Query, Visit
 from rissole.app.studio import Studio
 
 ROOT = Path(__file__).parents[2]
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_front_matter_is_what_spaces_want(front):
     assert front["sdk"] == "gradio"
     assert (ROOT / front["app_file"]).is_file()
     assert front["python_version"] in ("3.10", "3.12")
-    assert {front["colorFrom"], front["colorTo"]} <= COLOURS
+    assert {front["colorFrom"], front["colorTo"]} <= COLORS
     assert len(front["short_description"]) <= 60
     assert len(front["title"]) <= 30
     assert front["license"] == "mit"

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import picture, seeded
-from rissole.features import FeatureConfig, FeatureNetwork
-from rissole.training.encoder import train_encoder
 
 from rissole import cli
 from rissole.config import RissoleError
+from rissole.evaluation.network import FeatureConfig, FeatureNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser, DenoiserConfig
 from rissole.storage.files import save_tensors
-from rissole.training.trainer import Budget, Progress, fit, save_weights
+from rissole.training.checkpoint import save_weights
+from rissole.training.hyperparameters import EncoderTraining
+from rissole.training.learner import Average, Trained
+from rissole.training.neighbor_learning import train_encoder
+from rissole.training.stage import state_file
+from rissole.training.trainer import Batches, Budget, Progress, Trainer
 
 SMALL = DenoiserConfig(
     channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
@@ -33,22 +37,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def learn(out: Path, rate: float) -> None:
+def learn(run: Path, rate: float) -> None:
     """A few steps of a tiny network toward zero, as every denoiser is trained."""
     model = seeded(Denoiser(SMALL), 0).train().requires_grad_(True)
+    draw, out = torch.Generator(), run / "denoiser"
 
-    def loss(index: torch.Tensor) -> torch.Tensor:
-        return sum(p.square().mean() for p in model.parameters()) * len(index)
+    def losses(index: torch.Tensor) -> dict[str, torch.Tensor]:
+        loss = sum(p.square().mean() for p in model.parameters()) * len(index)
+        loss.backward()
+        return {"loss": loss.detach()}
 
-    batches = iter([torch.arange(2)] * 3)
-    draw = torch.Generator()
-    fit(model, [loss], [1.0], batches, draw, out, Budget(steps=3), peak_rate=rate)
+    trained = {"model": Trained(model, rate, average=Average(0.9, every=4))}
+    trainer = Trainer(trained, draw, state_file(out))
+    trainer.fit([losses], Batches(2, 2, draw), Budget(steps=3), lambda history: model.save(out))
 
 
 def test_a_denoiser_that_diverges_leaves_its_folder_alone(tmp_path):
     learn(tmp_path, 1e-4)
     before = contents(tmp_path)
-    assert {"raw.safetensors", "ema.safetensors", "model.safetensors"} <= set(before)
+    assert set(before) == {"denoiser/model.safetensors", "state/denoiser.safetensors"}
     with pytest.raises(RissoleError, match="training diverged: the weights are not finite"):
         learn(tmp_path, 1e30)
     assert contents(tmp_path) == before
@@ -58,8 +65,9 @@ def test_a_denoiser_that_diverges_leaves_its_folder_alone(tmp_path):
 
 def test_an_encoder_that_diverges_leaves_its_folder_alone(photos, tmp_path):
     def learned(rate: float) -> None:
-        options = {"batch_size": 8, "width": 8, "device": "cpu"}
-        train_encoder(photos, tmp_path, Budget(steps=2), peak_rate=rate, **options)
+        settings = EncoderTraining(batch_size=8, width=8, peak_rate=rate)
+        out = tmp_path / "encoder"
+        train_encoder(photos, out, Budget(steps=2), settings=settings, device="cpu")
 
     learned(1e-4)
     before = contents(tmp_path)
@@ -81,7 +89,7 @@ def test_nothing_that_is_not_finite_replaces_what_is(kind, odd, tmp_path):
     save = {
         "weights": lambda: save_weights(tmp_path / "weights.safetensors", made),
         "tensors": lambda: save_tensors(made.state_dict(), tmp_path / "tensors.safetensors"),
-        "features": lambda: made.save(tmp_path / "features.safetensors"),
+        "features": lambda: made.write(tmp_path / "features.safetensors"),
     }.get(kind, lambda: made.save(tmp_path))
     save()
     before = contents(tmp_path)

@@ -135,7 +135,7 @@ def test_bundle_has_classes_and_the_encoder_and_paints_by_class(run):
     verify(run / "bundle")
     pipe = RissolePipeline.from_pretrained(run / "bundle")
     assert pipe.retriever.encoder.name == "learned"
-    assert pipe.database.info["encoder"]["id"] == pipe.retriever.encoder.id
+    assert pipe.database.facts.encoder.id == pipe.retriever.encoder.id
     assert pipe.database.label == "tones"
     assert pipe.database.labels(range(6)) == CLASSES * 3
     hits = pipe.retrieve(label="light", k=2, seed=0)

@@ -121,7 +121,7 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     path = tmp_path / "state.safetensors"
     learn(path, 4, (0, 0.5))
     before = path.read_bytes()
-    with pytest.raises(RissoleError, match="not finite"):
+    with pytest.raises(RissoleError, match="training diverged: the weights are not finite"):
         learn(path, 4, (0.5, 1), broken=True)
     assert path.read_bytes() == before
 
