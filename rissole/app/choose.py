@@ -11,7 +11,7 @@ from rissole.app.frames import data_uri
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit, place
-from rissole.app.studio import LIGHT, Studio, plain
+from rissole.app.studio import LIGHT, PRIVATE, Studio, plain
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
@@ -246,7 +246,7 @@ def wire(page: Page) -> None:
     page.neighbors.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
     read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
-    read.failure(None, js=telling("unread"), api_visibility="private")
+    read.failure(None, js=telling("unread"), **PRIVATE)
     if page.text is not None:
         page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
     page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

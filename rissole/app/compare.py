@@ -17,7 +17,7 @@ from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Visit
-from rissole.app.studio import LONG, Studio
+from rissole.app.studio import LONG, PRIVATE, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, Recipe
@@ -158,10 +158,10 @@ def section(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Connects the comparison with the pipeline."""
-    actions, compare, listens = Comparing(page.studio), page.compare, {"api_visibility": "private"}
+    actions, compare = Comparing(page.studio), page.compare
     settings = [page.neighbors, page.order, page.grid, page.steps, page.guidance, page.seed]
     ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **LONG)
     both = compare.cross(actions.cross, [page.visit, *settings], [compare], **LONG)
     for event in (ways, both):
-        event.failure(None, js=telling("uncompared"), **listens)
-    compare.halt(None, cancels=[ways, both], **listens)
+        event.failure(None, js=telling("uncompared"), **PRIVATE)
+    compare.halt(None, cancels=[ways, both], **PRIVATE)

@@ -15,7 +15,7 @@ from rissole.app.extended import Extended
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit
-from rissole.app.studio import LIGHT, Studio
+from rissole.app.studio import LIGHT, PRIVATE, Studio
 from rissole.app.uploads import uploaded
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
@@ -40,7 +40,7 @@ class Remembering:
     def show(self, visit: Visit) -> dict[str, Any]:
         """The value of the memory: what there is, and what of it is in use."""
         here, sources = self.studio.of(visit), self.studio.sources
-        database = here.pipe.database
+        database, encoders = here.pipe.database, here.pipe.retriever.encoders
         mine = None if visit.photos is None else sources.find(visit.photos)
         entries = [{"key": e.key, "label": e.label, "count": e.count} for e in sources.entries()]
         own = None if mine is None else {"key": visit.photos, "count": len(mine.database)}
@@ -53,7 +53,9 @@ class Remembering:
             "databases": entries,
             "classes": database.classes,
             "label": visit.label,
-            "encoders": usable(here.pipe),
+            "encoders": [
+                {"name": name, "label": encoders[name].label} for name in usable(here.pipe)
+            ],
             "encoder": here.pipe.retriever.encoder.name,
             "own": own and {**own, "skipped": list(visit.skipped[:SHOWN])},
             "skipped": len(visit.skipped),
@@ -214,6 +216,6 @@ def wire(page: Page) -> None:
     ]
     given = [page.visit, page.neighbors, page.add]
     read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
-    read.failure(None, js=telling("unread"), api_visibility="private")
+    read.failure(None, js=telling("unread"), **PRIVATE)
     for event in events:
-        event.failure(None, js=telling("unmoved"), api_visibility="private")
+        event.failure(None, js=telling("unmoved"), **PRIVATE)

@@ -16,7 +16,7 @@ from rissole.app.links import encode
 from rissole.app.page import Page
 from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
-from rissole.app.studio import QUIET, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 
@@ -191,7 +191,7 @@ def section(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Connects the canvas and its buttons with the pipeline."""
-    actions, canvas, listens = Painting(page.studio), page.canvas, {"api_visibility": "private"}
+    actions, canvas = Painting(page.studio), page.canvas
     outputs = [canvas, page.download, page.visit]
     settings = [page.order, page.grid, page.steps, page.guidance, page.new_seed, page.seed]
     inputs = [page.visit, page.neighbors, *settings]
@@ -199,11 +199,11 @@ def wire(page: Page) -> None:
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
     repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
     for run in (paint, repaint):
-        run.failure(None, js=telling("failed"), **listens)
-    page.stop.click(None, cancels=[paint, repaint], **listens)
+        run.failure(None, js=telling("failed"), **PRIVATE)
+    page.stop.click(None, cancels=[paint, repaint], **PRIVATE)
     # who types a seed wants it used
-    page.seed.input(None, None, [page.new_seed], js="() => false", **listens)
-    canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **listens)
-    page.grid.change(None, [page.grid], js=telling("grid", "value"), **listens)
+    page.seed.input(None, None, [page.new_seed], js="() => false", **PRIVATE)
+    canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **PRIVATE)
+    page.grid.change(None, [page.grid], js=telling("grid", "value"), **PRIVATE)
     # a place in one grid means nothing in another; a recipe that is opened brings its own places
-    page.grid.input(None, js=telling("clear"), **listens)
+    page.grid.input(None, js=telling("clear"), **PRIVATE)

@@ -77,7 +77,7 @@ def _check_first(demo: gr.Blocks, check: Callable[[Any, list], None]) -> None:
         check(listener, given)
         own(listener, given)
 
-    demo.validate_inputs = both  # type: ignore[method-assign]
+    demo.validate_inputs = both  # type: ignore[method-assign, assignment]
 
 
 def describe(endpoint: Callable) -> None:
@@ -86,7 +86,7 @@ def describe(endpoint: Callable) -> None:
     Gradio reads the docstring, and shows no more of it than the first lines.
     """
     _, arguments, returns = gr.utils.get_function_description(endpoint)
-    added = list(_demo().fns.values())[-1]
+    added: Any = list(_demo().fns.values())[-1]
     names = [line.partition(": ") for line in returns if line.strip()]
     taken = inspect.signature(endpoint).parameters
     # a capital, since some names are keys of the library's own translations

@@ -9,7 +9,7 @@ from rissole.app.choose import Choosing, most_neighbors
 from rissole.app.errors import clear_errors
 from rissole.app.page import Page
 from rissole.app.state import Query, Visit
-from rissole.app.studio import LIGHT
+from rissole.app.studio import LIGHT, PRIVATE
 
 
 @dataclass(frozen=True)
@@ -67,4 +67,4 @@ def wire(page: Page) -> None:
     outputs = [page.visit, page.neighbors, *settings]
     for preset, button in zip(PRESETS, page.presets, strict=True):
         choice = button.click(partial(chosen, actions, preset), [page.visit], outputs, **LIGHT)
-        choice.success(None, js="() => window.rissole.go()", api_visibility="private")
+        choice.success(None, js="() => window.rissole.go()", **PRIVATE)

@@ -22,7 +22,7 @@ from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Picture, Query, Visit
-from rissole.app.studio import LONG, QUIET, Studio
+from rissole.app.studio import LONG, PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_recipe
@@ -216,19 +216,19 @@ def section(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
-    actions, shelf, listens = Sharing(page.studio), page.shelf, {"api_visibility": "private"}
+    actions, shelf = Sharing(page.studio), page.shelf
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
     settings = [page.memory, *settings, page.seed, page.new_seed]
     outputs = [page.canvas, page.download, page.visit, shelf, *settings]
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):
-        run.failure(None, js=telling("failed"), **listens)
-    restore.failure(None, js=telling("unopened"), **listens)
-    page.stop.click(None, cancels=[recall, restore], **listens)
+        run.failure(None, js=telling("failed"), **PRIVATE)
+    restore.failure(None, js=telling("unopened"), **PRIVATE)
+    page.stop.click(None, cancels=[recall, restore], **PRIVATE)
 
     film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
     sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
     for run in (film, sheet):
-        run.failure(None, js=telling("unfiled"), **listens)
-    shelf.quit(None, cancels=[film, sheet], **listens)
+        run.failure(None, js=telling("unfiled"), **PRIVATE)
+    shelf.quit(None, cancels=[film, sheet], **PRIVATE)

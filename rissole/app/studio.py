@@ -20,7 +20,8 @@ from rissole.outputs import BlockStep, GenerationOutput
 from rissole.pipeline import RissolePipeline
 
 HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 2}
-_HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page, not for programs
+_HIDDEN: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
 # never behind a painting
 LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}
 QUIET: dict[str, Any] = {**HEAVY, **_HIDDEN}

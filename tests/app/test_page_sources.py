@@ -14,6 +14,7 @@ from rissole.app.assets import texts
 from rissole.app.databases import Sources
 from rissole.app.links import decode
 from rissole.app.memory import Remembering
+from rissole.app.share import Sharing
 from rissole.app.state import Visit as Visit_
 from rissole.app.studio import Studio
 from rissole.config import RissoleError
@@ -256,6 +257,22 @@ def test_databases_that_can_be_chosen(pipe, databases, tmp_path):
     shutil.copytree(databases / "moods", tmp_path / "strange")
     write_manifest(tmp_path / "strange", "strange", encoder="of another bundle")
     assert len(Sources(pipe, [tmp_path]).entries()) == 1
+
+
+def test_the_menu_calls_an_encoder_as_it_calls_itself(pipe, monkeypatch):
+    monkeypatch.setattr(type(pipe.retriever.encoders["latent"]), "label", "Alike from afar")
+    shown = Remembering(Studio(Sources(pipe), texts())).show(Visit_())
+    assert shown["encoders"][0] == {"name": "latent", "label": "Alike from afar"}
+
+
+def test_a_link_without_a_database_is_for_the_one_that_is_open(pipe, databases):
+    sources = Sources(pipe, [databases])
+    here, moods = [entry.key for entry in sources.entries()]
+    for source in (None, moods):
+        link = {"link": f"?b={pipe.fingerprint}&p=n1.2~t1~s0", "fresh": False}
+        sharing = Sharing(Studio(sources, texts()))
+        *_, last = sharing.recall(Visit_(source=source), gr.EventData(None, link))
+        assert last[2].pictures[-1].recipe.database == (source or here)
 
 
 def test_visitors_databases_are_forgotten(pipe, monkeypatch):

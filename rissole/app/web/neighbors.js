@@ -198,7 +198,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   });
   follow(({ memory }) => [memory], () => {
     const { memory } = state();
-    if (memory) fillMenu(menu, memory.encoders.map((one) => [one, texts.encoders[one] || one]), memory.encoder);
+    if (memory) fillMenu(menu, memory.encoders.map(({ name: one, label }) => [one, label]), memory.encoder);
   });
 
   // a large photo takes seconds to arrive

@@ -39,7 +39,7 @@ export interface Memory {
   databases: { key: string; label: string; count: number }[];
   classes: string[];
   label: string | null;
-  encoders: string[];
+  encoders: { name: string; label: string }[];
   encoder: string;
   own: { key: string; count: number; skipped: string[] } | null;
   skipped: number;
