@@ -19,6 +19,7 @@ from rissole.experiments.machine import memory, peak_memory, timed
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval import index as vectors
 from rissole.retrieval.index import VectorIndex
+from rissole.storage.database_facts import IndexFacts
 
 QUERIES = 256
 PART = 2048  # entries made at a time
@@ -115,7 +116,7 @@ def _embed(pipe: RissolePipeline, latents: Tensor) -> np.ndarray:
 
 
 def _search(
-    path: Path, info: dict[str, Any], queries: np.ndarray, truth: np.ndarray, latents: np.ndarray
+    path: Path, info: IndexFacts, queries: np.ndarray, truth: np.ndarray, latents: np.ndarray
 ) -> dict[str, Any]:
     """Opens the index as the pipeline does, and asks one query at a time."""
     before = memory()

@@ -17,7 +17,7 @@ from rissole.experiments.sheets import labeled_sheet
 def write_report(run: Path, cases: list[Case], name: str) -> Path:
     """Writes `comparison/NAME.md`, a table, and `NAME.png`: a row per method, a column per query.
 
-    The picture leaves out what photos can be recognised in.
+    The picture leaves out what photos can be recognized in.
     """
     out = run / "comparison"
     rows = json.loads((out / "rows.json").read_text())
