@@ -15,6 +15,8 @@ from rissole.models.interface import BlockDenoiser
 from rissole.models.scheduler import Scheduler, load_scheduler, prediction_of
 from rissole.retrieval.database import IN_BUNDLE, Database, open_database
 from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.encoding import IndexingParts
+from rissole.retrieval.retriever import Retriever
 from rissole.storage.hub import commit_of
 from rissole.storage.manifest import (
     LEFT_OUT,
@@ -141,6 +143,33 @@ def open_bundle_database(folder: Path | None, other: str | Path | None = None) -
     if other is None:
         return Database.open(folder / "database", fingerprint(manifest, IN_BUNDLE))
     return open_database(resolve(other, kind="dataset"), latent_fingerprint(manifest))
+
+
+def indexing_parts(
+    folder: Path | None, retriever: Retriever, torch_dtype: torch.dtype
+) -> IndexingParts:
+    """What it takes to make a database that fits a bundle.
+
+    Args:
+        folder: of the bundle.
+        retriever: whose own encoder comes first, then those whose vectors databases keep.
+        torch_dtype: of the denoiser.
+
+    Raises:
+        RissoleError: without a bundle that a database could belong to.
+    """
+    if folder is None:
+        raise RissoleError("a pipeline without a folder has no bundle to index pictures for")
+    own, every = retriever.encoder, retriever.encoders.values()
+    return IndexingParts(
+        codec=retriever.codec,
+        encoders=(own, *(encoder for encoder in every if encoder.kept and encoder is not own)),
+        image_size=retriever.image_size,
+        latent_shape=retriever.database.latent_shape,
+        made_for=latent_fingerprint(read_manifest(folder)),
+        device=retriever.device,
+        dtype=torch_dtype,
+    )
 
 
 def check_fit(denoiser: BlockDenoiser, scheduler: Scheduler, database: Database) -> None:

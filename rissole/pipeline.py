@@ -28,7 +28,6 @@ from rissole.retrieval.encoding import IndexingParts
 from rissole.retrieval.retriever import Retriever
 from rissole.sampling import Plan, canvas_noise, paint, visible_neighbors
 from rissole.storage.hub import commit_of
-from rissole.storage.manifest import latent_fingerprint, read_manifest
 
 
 class RissolePipeline:
@@ -178,19 +177,7 @@ class RissolePipeline:
         Raises:
             RissoleError: for a pipeline without a bundle that a database could belong to.
         """
-        if self.folder is None:
-            raise RissoleError("a pipeline without a folder has no bundle to index pictures for")
-        own, all_encoders = self.retriever.encoder, self.retriever.encoders.values()
-        kept = (encoder for encoder in all_encoders if encoder.kept and encoder is not own)
-        return IndexingParts(
-            codec=self.codec,
-            encoders=(own, *kept),
-            image_size=self.image_size,
-            latent_shape=self.database.latent_shape,
-            made_for=latent_fingerprint(read_manifest(self.folder)),
-            device=self.device,
-            dtype=next(self.denoiser.parameters()).dtype,
-        )
+        return loading.indexing_parts(self.folder, self.retriever, self.torch_dtype)
 
     @property
     def image_size(self) -> int:

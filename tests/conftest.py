@@ -44,7 +44,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def seeded(module: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """Random weights that are the same on every run, zero-initialised layers among them.
+    """Random weights that are the same on every run, zero-initialized layers among them.
 
     Biases and null tokens, too: what a layer's constructor draws differs from run to run.
     """

@@ -55,7 +55,7 @@ def test_a_recipe_nested_without_end_is_refused():
         ({"blocks": [(0, 0)]}, "belong together"),
         ({"block_neighbors": {(4, 0): [1]}}, "row and column"),
         ({"block_neighbors": {(0, 0): []}}, "must name 1 to 16"),
-        ({"colour": "red"}, "unknown setting: colour"),
+        ({"color": "red"}, "unknown setting: color"),
     ],
 )
 def test_bad_values_are_one_clear_line(change, words):

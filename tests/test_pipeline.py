@@ -119,8 +119,8 @@ def test_stream_tells_what_happens(pipe):
     ]
     assert steps[0].active.tolist() == [[True, False], [False, False]]
     assert steps[2].done.tolist() == [[True, False], [False, False]]
-    grey = pixels(steps[0].preview)[64:, 64:]
-    assert grey.std() == 0  # not begun
+    gray = pixels(steps[0].preview)[64:, 64:]
+    assert gray.std() == 0  # not begun
     assert pixels(steps[-1].preview)[64:, 64:].std() > 0
     assert all(s.output is None for s in steps[:-1])
     assert (pixels(steps[-1].output.images[0]) == pixels(steps[-1].preview)).all()

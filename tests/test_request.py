@@ -66,8 +66,8 @@ def test_what_is_repainted_may_be_sent_by_anybody(pipe, strange):
 
 
 def test_an_unknown_setting_is_named(pipe):
-    with pytest.raises(RissoleError, match="unknown setting: colour"):
-        pipe(neighbors=[1], colour="red")
+    with pytest.raises(RissoleError, match="unknown setting: color"):
+        pipe(neighbors=[1], color="red")
 
 
 def test_the_last_of_several_seeds_must_be_one(pipe):

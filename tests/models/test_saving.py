@@ -61,7 +61,7 @@ def test_what_is_saved_comes_back_in_half_precision(saved):
         ({"more": torch.zeros(1)}, '{"sizes": [4, 5]}'),
         ({"layer.weight": torch.zeros(5, 3)}, '{"sizes": [4, 5]}'),
         ({"layer.bias": torch.full((5,), torch.nan)}, '{"sizes": [4, 5]}'),
-        ({}, '{"sizes": [4, 5], "colour": "red"}'),
+        ({}, '{"sizes": [4, 5], "color": "red"}'),
         ({}, '{"sizes": 4}'),
         ({}, '["sizes"]'),
         ({}, "no json"),
