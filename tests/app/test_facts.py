@@ -35,7 +35,7 @@ def test_similarity_is_what_retrieve_says(pipe):
 
 def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
     facts = card_facts(pipe)
-    assert (facts["name"], facts["pictures"], facts["label"]) == ("tiny", "24", "colours")
+    assert (facts["name"], facts["pictures"], facts["label"]) == ("tiny", "24", "colors")
     assert (facts["bundle"], facts["database"]) == (pipe.fingerprint, pipe.database.fingerprint)
     assert "limits" not in facts  # the tiny bundle's card says nothing
 
@@ -54,4 +54,4 @@ def test_footer_says_what_the_card_says(pipe, monkeypatch, tmp_path):
     monkeypatch.setattr(pipe, "folder", tmp_path)
     assert "Weights: &lt;b&gt;mine&lt;/b&gt;." in _footer(pipe, words)
     monkeypatch.setattr(pipe.database, "folder", tmp_path / "database")
-    assert "gallery (colours): &lt;b&gt;mine" in _footer(pipe, words)
+    assert "gallery (colors): &lt;b&gt;mine" in _footer(pipe, words)

@@ -151,8 +151,8 @@ def test_an_animation_needs_frames_and_a_known_kind():
 
 
 def test_a_labelled_grid_holds_every_picture():
-    colours = [["red", "lime"], ["blue", None]]
-    cells = [[c and Image.new("RGB", (16, 16), c) for c in line] for line in colours]
+    colors = [["red", "lime"], ["blue", None]]
+    cells = [[c and Image.new("RGB", (16, 16), c) for c in line] for line in colors]
     sheet = labelled_grid(
         cells, ["k 1", "k 2"], ["steps 4", "steps 8"], [["a", "b"], ["c", ""]], "T"
     )

@@ -367,7 +367,7 @@ def test_the_facts_of_the_model_are_in_view(visit, pipe):
     facts = visit.page.inner_text(".rs-facts")
     assert pipe.fingerprint in facts
     assert pipe.database.fingerprint in facts
-    assert "24 pictures: colours" in facts
+    assert "24 pictures: colors" in facts
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)

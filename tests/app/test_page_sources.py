@@ -249,9 +249,9 @@ def test_what_a_browser_says_about_photos_is_not_believed(pipe, databases, tmp_p
 
 def test_databases_that_can_be_chosen(pipe, databases, tmp_path):
     labels = [entry.label for entry in Sources(pipe, [databases]).entries()]
-    assert labels == ["colours", "moods"]
+    assert labels == ["colors", "moods"]
     started = Sources(pipe.with_database(databases / "moods"))  # as with --database
-    assert [entry.label for entry in started.entries()] == ["moods", "colours"]
+    assert [entry.label for entry in started.entries()] == ["moods", "colors"]
     assert started.find(pipe.database.fingerprint).database.image(3) == pipe.database.image(3)
     shutil.copytree(databases / "moods", tmp_path / "strange")
     write_manifest(tmp_path / "strange", "strange", encoder="of another bundle")

@@ -187,7 +187,7 @@ def test_a_recipe_carries_its_database(client, moods, pipe):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"database": "mood"}, "No database is called 'mood' here. There are: colours, moods"),
+        ({"database": "mood"}, "No database is called 'mood' here. There are: colors, moods"),
         ({"database": "../moods"}, "No database is called '../moods'"),
         ({"database": 3}, "No database is called 3"),
         ({"database": ["moods"]}, "No database is called ['moods']"),
