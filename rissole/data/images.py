@@ -50,7 +50,10 @@ def load_image(source: ImageSource) -> Image.Image:
             size = f"{image.width} x {image.height} pixels"
             raise RissoleError(f"{name} is too large: {size}, {LIMIT}")
         try:
-            rgb = _to_rgb(_upright(image))
+            image.load()
+            with contextlib.suppress(Exception):  # unreadable EXIF data counts as none
+                image = ImageOps.exif_transpose(image)
+            rgb = _to_rgb(image)
         # Decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
         except Exception as error:
             raise RissoleError(f"{name} is damaged and cannot be decoded") from error
@@ -208,15 +211,6 @@ def _open_header(data: bytes, name: str) -> Image.Image:
     except Exception as error:
         known = ", ".join(FORMATS)
         raise RissoleError(f"{name} is not a picture in a known format ({known})") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; unreadable EXIF data counts as none."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
 from rissole.training.bulk import Painting
+from rissole.training.denoiser_stage import folder
+from rissole.training.method import METHODS
 
 GUIDANCE = (1.0, 1.3, 1.6, 2.0, 3.0)  # these two: what the ablations try
 STEPS = (5, 8, 12, 16, 20, 30, 50)
@@ -42,9 +44,12 @@ class Case:
 
 
 def methods(steps: int, guidance: float) -> list[Case]:
-    """The rows of the comparison, the block denoiser at the given settings."""
+    """The rows of the comparison, the block denoiser at the given settings.
+
+    Methods from elsewhere come last, painted as the block denoiser is.
+    """
     ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
-    return [
+    rows = [
         Case("photos, held out", "photos"),
         Case("reconstructions", "reconstructions"),
         ours,
@@ -58,6 +63,9 @@ def methods(steps: int, guidance: float) -> list[Case]:
         Case("whole image, retrieval", "whole-image-retrieval", "whole", 1, 50, guidance),
         Case("nearest neighbor, decoded", "nearest neighbor"),
     ]
+    known = {case.model for case in (*rows, *ablations(steps, guidance))}
+    others = [method.name for method in METHODS if folder(method.name) not in known]
+    return rows + [replace(ours, name=name, model=folder(name)) for name in others]
 
 
 def ablations(steps: int, guidance: float) -> list[Case]:

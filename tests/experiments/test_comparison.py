@@ -11,7 +11,7 @@ from PIL import Image
 from rissole.config import RissoleError
 from rissole.evaluation.network import FeatureNetwork
 from rissole.experiments.baselines import BaselineConfig, BaselineMethod
-from rissole.experiments.cases import Case, ablations
+from rissole.experiments.cases import Case, ablations, methods
 from rissole.experiments.comparison import _kept, compare
 from rissole.experiments.costs import add_costs
 from rissole.experiments.tables import write_report
@@ -90,6 +90,20 @@ def test_published_blocks_do_not_see_each_other():
         before, after = model(x, level, neighbors), model(changed, level, neighbors)
     assert not torch.allclose(before[..., :16, :16], after[..., :16, :16])
     assert torch.allclose(before[..., 16:, :], after[..., 16:, :], atol=1e-5)
+
+
+def test_methods_from_elsewhere_have_a_row():
+    names = [case.name for case in methods(20, 1.6)]
+
+    @METHODS.register
+    class Mine(METHODS["rissole"]):
+        name = "mine"
+
+    try:
+        assert [case.name for case in methods(20, 1.6)] == [*names, "mine"]
+        assert methods(20, 1.6)[-1].model == "mine"
+    finally:
+        METHODS._entries.pop("mine")
 
 
 def test_unknown_methods_are_refused():
