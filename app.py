@@ -1,78 +1,8 @@
 """Starts the browser app: `python app.py`, then open the address that it prints."""
 
-from __future__ import annotations
-
-import argparse
-import os
 import sys
-from collections.abc import Sequence
 
-from rissole.app.zerogpu import prepare
-from rissole.config import RissoleError
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Reads the command line; what it leaves out comes from the environment, as Spaces have it."""
-    parser = argparse.ArgumentParser(description="Paint pictures block by block in the browser.")
-    add, known = parser.add_argument, os.environ.get
-    add(
-        "--bundle",
-        default=known("RISSOLE_BUNDLE") or "cats-128",
-        help="bundled name, folder or owner/name on the Hub [$RISSOLE_BUNDLE, else cats-128]",
-    )
-    add(
-        "--database",
-        default=known("RISSOLE_DATABASE") or None,
-        help="folder of a retrieval database, or owner/name of a data set on the Hub "
-        "[$RISSOLE_DATABASE, else the bundle's own]",
-    )
-    add(
-        "--databases",
-        default=known("RISSOLE_DATABASES") or None,
-        help="folder of further databases for visitors to choose from [$RISSOLE_DATABASES, "
-        "else none]",
-    )
-    add(
-        "--clip",
-        default=known("RISSOLE_CLIP") or None,
-        help="CLIP model that makes text queries possible, such as MobileCLIP2-S0; needs "
-        "open_clip_torch [$RISSOLE_CLIP, else none]",
-    )
-    add(
-        "--revision",
-        default=known("RISSOLE_REVISION") or None,
-        help="branch, tag or commit of a bundle on the Hub [$RISSOLE_REVISION, else main]",
-    )
-    add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
-    add("--port", type=int, help="port to listen on [the first free one from 7860]")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Loads the bundle and serves the page until interrupted; returns the exit code."""
-    options = parse(arguments)
-    print(f"Loading {options.bundle} ...", flush=True)
-    prepare()
-    try:
-        # after the arguments: --help and a typing error should not wait for torch
-        from rissole import RissolePipeline
-        from rissole.app.server import serve
-
-        pipe = RissolePipeline.from_pretrained(
-            options.bundle, options.revision, database=options.database, clip=options.clip
-        )
-        if pipe.commit:
-            print(f"{options.bundle} at commit {pipe.commit}", flush=True)
-        if options.clip:
-            print("Reading the database's pictures with CLIP, once ...", flush=True)
-            pipe.retriever.prepare("clip")
-        more = [options.databases] if options.databases else []
-        serve(pipe, options.host, options.port, more, quiet=False)
-    except RissoleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
+from rissole.app.__main__ import main
 
 if __name__ == "__main__":
     sys.exit(main())

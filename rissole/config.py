@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
@@ -14,6 +15,8 @@ MAX_GUIDANCE_SCALE = 20.0
 MAX_SEED = 2**63 - 1
 NUM_INFERENCE_STEPS = 20  # these two: of new bundles, and what comparisons start from
 GUIDANCE_SCALE = 1.6
+QUOTES = "'\""
+QUOTED = 40  # characters of what somebody sent, at most, in a message
 MAX_REPAINTS = 16  # one on top of another: each of them is painted again to make the picture
 
 
@@ -66,11 +69,11 @@ class Recipe:
         """
         unknown = set(raw) - {f.name for f in fields(cls)}
         if unknown:
-            raise RissoleError(f"unknown setting: {', '.join(sorted(unknown))}")
+            raise RissoleError(f"unknown setting: {quoted(min(unknown)).strip(QUOTES)}")
         raw = {f.name: f.default for f in fields(cls) if f.default is not MISSING} | raw
         order, grid = raw["order"], whole_number(raw["grid"], "grid", 1, max(GRIDS))
         if order not in ORDERS:
-            raise RissoleError(f"order must be one of {', '.join(ORDERS)}, not {_show(order)}")
+            raise RissoleError(f"order must be one of {', '.join(ORDERS)}, not {quoted(order)}")
         if grid not in GRIDS:
             raise RissoleError(f"grid must be 1, 2 or 4, not {grid}")
         blocks = tuple(sorted({_position(p, grid) for p in _sequence(raw["blocks"], "blocks")}))
@@ -109,7 +112,7 @@ class Recipe:
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
         """Inverse of `to_dict`, with the same checks as `validated`."""
         if not isinstance(data, Mapping):
-            raise RissoleError(f"a recipe must be a mapping of settings, not {_show(data)}")
+            raise RissoleError(f"a recipe must be a mapping of settings, not {quoted(data)}")
         return cls.validated(**{str(k): v for k, v in data.items()})
 
     @property
@@ -129,9 +132,12 @@ class Recipe:
         return tuple(dict.fromkeys((*self.neighbors, *extra)))
 
 
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+def quoted(value: Any) -> str:
+    """A value as a message quotes it: one line of at most 40 characters, whatever was sent."""
+    if isinstance(value, int) and not -(10**36) < value < 10**36:
+        return "a number of more than 36 digits"  # Python refuses to spell very long ones
+    text = reprlib.repr(value) if isinstance(value, (list, tuple, dict, set)) else repr(value)
+    return text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
 
 
 def whole_number(value: Any, name: str, low: int, high: int) -> int:
@@ -144,27 +150,27 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise RissoleError(f"{name} must be a whole number, not {_show(value)}")
+        raise RissoleError(f"{name} must be a whole number, not {quoted(value)}")
     value = int(value)
     if not low <= value <= high:
-        raise RissoleError(f"{name} must be from {low} to {high}, not {value}")
+        raise RissoleError(f"{name} must be from {low} to {high}, not {quoted(value)}")
     return value
 
 
 def _real(value: Any, name: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RissoleError(f"{name} must be a number, not {_show(value)}")
-    value = float(value)
-    if not low <= value <= high:  # also false for NaN
-        raise RissoleError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
-    return value
+        raise RissoleError(f"{name} must be a number, not {quoted(value)}")
+    # also false for NaN; compared before it is made a float, which long numbers cannot be
+    if not low <= value <= high:
+        raise RissoleError(f"{name} must be from {low:g} to {high:g}, not {quoted(value)}")
+    return float(value)
 
 
 def _sequence(value: Any, name: str) -> Iterable[Any]:
     if value is None:
         return ()
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise RissoleError(f"{name} must be a list, not {_show(value)}")
+        raise RissoleError(f"{name} must be a list, not {quoted(value)}")
     return value
 
 
@@ -191,7 +197,7 @@ def _position(value: Any, grid: int) -> tuple[int, int]:
         value = tuple(int(p) if p.strip().isdigit() else p for p in value.split(","))
     pair = tuple(_sequence(value, "a block position"))
     if len(pair) != 2:
-        raise RissoleError(f"a block position is (row, column), not {_show(value)}")
+        raise RissoleError(f"a block position is (row, column), not {quoted(value)}")
     row, col = (whole_number(p, "a block's row and column", 0, grid - 1) for p in pair)
     return row, col
 

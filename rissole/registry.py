@@ -2,12 +2,15 @@
 
 A package that is installed beside this one names modules in the entry-point group
 `rissole.extensions`; they are imported when somebody first asks what there is, and register what
-they bring. Code that is imported anyway just registers.
+they bring; so are modules that `$RISSOLE_PLUGINS` or `--plugin` names. Code that is imported anyway
+just registers.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+import os
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
@@ -15,6 +18,7 @@ from typing import Generic, TypeVar
 from rissole.config import RissoleError
 
 GROUP = "rissole.extensions"
+PLUGINS = "RISSOLE_PLUGINS"  # variable of the environment: modules that are no packages
 
 
 Entry = TypeVar("Entry")  # a class or an object with a `name`
@@ -81,3 +85,19 @@ def load_extensions() -> None:
         except Exception as error:  # it is somebody else's code
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise RissoleError(f"the extension {extension.name} does not load: {reason}") from error
+    for name in os.environ.get(PLUGINS, "").split():
+        load_plugin(name)
+
+
+def load_plugin(name: str) -> None:
+    """Imports a module that registers what it brings.
+
+    Raises:
+        RissoleError: when there is none of this name.
+    """
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise RissoleError(f"no module {name!r} here, and none is installed") from error

@@ -70,7 +70,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     codec = Codec(codec.model)
     latents = torch.cat([codec.encode(to_tensor(p)) for p in pictures])
     embedding = LatentEmbedding.fit(latents)
-    build_database(folder / "database", pictures, codec, embedding, "colours", latents)
+    build_database(folder / "database", pictures, codec, embedding, "colors", latents)
     defaults = {"order": "parallel", "grid": 4, "num_inference_steps": 4, "guidance_scale": 1.5,
                 "k": 4}  # fmt: skip
     card = {"name": "tiny", "image_size": SIZE, "defaults": defaults}

@@ -53,7 +53,7 @@ class Visit:
 
     def _console(self, message) -> None:
         if message.type == "error":
-            self.troubles.append(f"console: {message.text}")
+            self.troubles.append(f"console: {message.text} {message.location['url']}")
 
     def _request(self, request) -> None:
         if not request.url.startswith((self.address, "data:", "blob:")):
@@ -82,6 +82,13 @@ class Visit:
         """Waits until the finished picture is on the canvas: frames are decoded off screen."""
         self.wait_for("done")
         self.page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
+
+    def settle(self) -> None:
+        """Waits until all that the server had sent is on the page: it answers in turn."""
+        other = 2 if self.page.inner_text(".rs-query-name").startswith("Picture 1 ") else 1
+        self.page.click(f"[data-item='{other}']")
+        self.page.wait_for_selector(f".rs-query-name:has-text('Picture {other} ')")
+        self.page.wait_for_selector(".rs-pixels:not([data-shown=''])", state="attached")
 
     def leave(self) -> None:
         """Closes the tab; what it kept in the browser is for it alone."""

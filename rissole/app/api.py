@@ -2,24 +2,24 @@
 
 import functools
 import inspect
-import reprlib
-import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
-import gradio as gr
 from gradio.data_classes import FileData
+from gradio.events import api as expose
 
-from rissole.app.databases import Entry, usable
-from rissole.app.errors import clear_errors
+from rissole.app.databases import usable
+from rissole.app.errors import answer, clear_errors
+from rissole.app.patches import describe, let_fewer_arguments_in
+from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
-from rissole.app.studio import HEAVY, Studio, plain
+from rissole.app.studio import HEAVY, Studio, last_of, plain
 from rissole.app.zerogpu import on_gpu
-from rissole.config import Recipe, RissoleError
+from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import read_recipe
 from rissole.retrieval.database import Hits
 
-NAMES = ("retrieve", "generate", "regenerate_block")
 LISTED = 20  # databases in a message
 
 
@@ -40,12 +40,12 @@ class Api:
         encoder: str | None = None,
         text: str | None = None,
     ) -> dict:
-        """Finds the nearest neighbours of a picture in a database.
+        """Finds the nearest neighbors of a picture in a database.
 
         Args:
             image: a picture file as the query (PNG, JPEG, WebP, GIF, BMP or TIFF).
-            item: or the number of a database picture as the query; it is not its own neighbour.
-            k: how many neighbours, 1 to 16.
+            item: or the number of a database picture as the query; it is not its own neighbor.
+            k: how many neighbors, 1 to 16.
             seed: picks the random query when no other is given.
             database: its name as the page lists it, or its fingerprint as recipes have it.
             label: only pictures of this class of the database.
@@ -53,12 +53,11 @@ class Api:
             text: or words as the query.
 
         Returns:
-            neighbours: {"item": query item or null, "ids": [...], "scores": cosines, best first}
+            neighbors: {"item": query item or null, "ids": [...], "scores": cosines, best first}
         """
-        with clear_errors(self.errors):
+        with clear_errors(self.errors, answer):
             here = self._where(database)
-            narrowed = self._narrowed(here, k, label, encoder)
-            hits = self._api_hits(here, image, item, text, seed, narrowed)
+            hits = self._api_hits(here, image, item, text, seed, k, label, encoder)
             return {"item": hits.item, "ids": hits.ids, "scores": hits.scores}
 
     def generate(
@@ -77,17 +76,16 @@ class Api:
         encoder: str | None = None,
         text: str | None = None,
     ) -> tuple[FileData, dict]:
-        """Paints one picture, block by block, guided by neighbours from a database.
+        """Paints one picture, block by block, guided by neighbors from a database.
 
-        Give neighbors, or a query (item or image) whose neighbours are then retrieved, or
-        nothing for a random query. What is left out is as the model was shipped; the database is
-        the one that the page opens with.
+        Give neighbors, or a query (item, image or text) whose neighbors are then retrieved, or
+        nothing for a random one. What is left out is as shipped, and as the page opens.
 
         Args:
             neighbors: numbers of database pictures, 1 to 16 of them.
             item: number of the database picture to use as the query.
             image: picture file to use as the query.
-            k: how many neighbours to retrieve for the query, 1 to 16.
+            k: how many neighbors to retrieve for the query, 1 to 16.
             order: "parallel", "sequential" or "independent".
             grid: blocks per side, 1, 2 or 4.
             steps: denoising steps of each block, 1 to 200.
@@ -102,19 +100,15 @@ class Api:
             picture: PNG file with the recipe inside
             recipe: everything that determines the picture
         """
-        with clear_errors(self.errors):
+        with clear_errors(self.errors, answer):
             here = self._where(database)
             if neighbors is None:
-                narrowed = self._narrowed(here, k, label, encoder)
-                hits = self._api_hits(here, image, item, text, None, narrowed)
-                neighbors = hits.ids or [hits.item]  # an only picture is its own neighbour
-            elif (item, image, text) != (None,) * 3:
-                raise RissoleError(self.errors["queries"])
-            elif (label, encoder) != (None,) * 2:
-                raise RissoleError(self.errors["search"])
-            seed = secrets.randbelow(2**32) if seed is None else seed
-            recipe = self._api_recipe(here, neighbors, order, grid, steps, guidance_scale, seed)
-            return self._api_painted(here, recipe)
+                hits = self._api_hits(here, image, item, text, None, k, label, encoder)
+                neighbors = hits.ids or [hits.item or 0]  # an only picture is its own neighbor
+            else:
+                self._check_unsearched((item, image, text), (label, encoder))
+            values = order, grid, steps, guidance_scale, seed
+            return self._api_painted(here, here.checked(neighbors, *values))
 
     def regenerate_block(
         self,
@@ -130,7 +124,7 @@ class Api:
         """Paints one block of an earlier picture anew and keeps the other blocks.
 
         Give the picture as its recipe or as its PNG file, which carries the recipe. What is left
-        out is as in that recipe; it also tells which database the neighbours are in.
+        out is as in that recipe; it also tells which database the neighbors are in.
 
         Args:
             row: row of the block, from 0 at the top, in the grid of the picture.
@@ -146,7 +140,7 @@ class Api:
             picture: PNG file with the new recipe inside
             recipe: everything that determines the new picture
         """
-        with clear_errors(self.errors):
+        with clear_errors(self.errors, answer):
             given = self._api_picture(recipe, image)
             block, last = (plain(row), plain(col)), Recipe.from_dict(given)
             # one that is not there is refused by the pipeline, which names both
@@ -158,7 +152,7 @@ class Api:
                 last.grid,
                 last.num_inference_steps if steps is None else steps,
                 last.guidance_scale if guidance_scale is None else guidance_scale,
-                secrets.randbelow(2**32) if seed is None else seed,
+                seed,
                 blocks=(block,),
                 init=beneath(last, (block,)),
             )
@@ -168,32 +162,27 @@ class Api:
         """With the database of that name."""
         return self.studio.of(Visit(source=None if database is None else self._key(database)))
 
-    def _narrowed(self, here: Studio, k: Any, label: Any, encoder: Any) -> dict[str, Any]:
-        """What `RissolePipeline.retrieve` takes beside a query."""
-        if encoder is not None and encoder not in usable(here.pipe):
-            here.pipe.retriever.find_encoder(str(encoder))
-            raise RissoleError(self.errors["encoder"])
-        k = here.pipe.defaults["k"] if k is None else plain(k)
-        return {"k": k, "label": label, "encoder": encoder}
+    def _check_unsearched(self, queries: tuple, search: tuple) -> None:
+        """Neighbors that are given leave nothing to search."""
+        if any(query is not None for query in queries):
+            raise RissoleError(self.errors["queries"])
+        if any(value is not None for value in search):
+            raise RissoleError(self.errors["search"])
 
     def _key(self, name: Any) -> str:
         """The key of a database that anybody may choose."""
         entries = self.studio.sources.entries()
-        found = [entry.key for entry in entries if name in self._names(entry)]
+        menu = self.studio.words["memory"]["choice"]  # the page shows how many there are, too
+        shown = {e.key: menu.format(label=e.label, count=f"{e.count:,}") for e in entries}
+        found = [e.key for e in entries if name in (e.key, e.label, shown[e.key])]
         if len(found) == 1:
             return found[0]
         known = ", ".join(found or [entry.label for entry in entries[:LISTED]])
         said = self.errors["namesakes" if found else "database"]
-        raise RissoleError(said.format(value=reprlib.repr(name), known=known))
-
-    def _names(self, entry: Entry) -> tuple[str, str, str]:
-        menu = self.studio.words["memory"]["choice"]  # the page shows how many there are, too
-        shown = menu.format(label=entry.label, count=f"{entry.count:,}")
-        return entry.key, entry.label, shown
+        raise RissoleError(said.format(value=quoted(name), known=known))
 
     def _api_painted(self, here: Studio, recipe: Recipe) -> tuple[FileData, dict]:
-        for step in here.stream(recipe):
-            output = step.output
+        output = last_of(here.stream(recipe))
         return FileData(path=here.png(output.images[0], output.recipe)), output.recipe
 
     def _api_picture(self, recipe: Any, image: Any) -> Any:
@@ -205,15 +194,20 @@ class Api:
             raise RissoleError(self.errors["recipe"])
         return recipe
 
-    def _api_path(self, image: Any) -> str:
+    def _api_path(self, image: Any) -> Path:
         path = image.get("path") if isinstance(image, dict) else getattr(image, "path", None)
-        if not isinstance(path, str):
-            raise RissoleError(self.errors["upload"])
-        return path
+        return self.studio.uploaded(path)
 
     def _api_hits(
-        self, here: Studio, image: Any, item: Any, text: Any, seed: Any, narrowed: dict[str, Any]
+        self, here: Studio, image: Any, item: Any, text: Any, seed: Any, *search: Any
     ) -> Hits:
+        """What a query finds; `search` is (k, label, encoder)."""
+        k, label, encoder = search
+        if encoder is not None and encoder not in usable(here.pipe):
+            here.pipe.retriever.find_encoder(str(encoder))
+            raise RissoleError(self.errors["encoder"])
+        k = here.pipe.defaults["k"] if k is None else plain(k)
+        narrowed = {"k": k, "label": label, "encoder": encoder}
         if sum(query is not None for query in (image, item, text)) > 1:
             raise RissoleError(self.errors["queries"])
         if item is not None:
@@ -226,30 +220,17 @@ class Api:
         seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 
-    def _api_recipe(
-        self, here: Studio, ids: Any, order: Any, grid: Any, steps: Any, guidance: Any, seed: Any
-    ) -> Recipe:
-        shipped = here.pipe.defaults
-        return here.checked(
-            ids,
-            shipped["order"] if order is None else order,
-            shipped["grid"] if grid is None else grid,
-            shipped["num_inference_steps"] if steps is None else steps,
-            shipped["guidance_scale"] if guidance is None else guidance,
-            seed,
-        )
-
 
 def wire(studio: Studio) -> None:
     """Gives the endpoints their names."""
     actions = Api(studio)
-    for name in NAMES:
+    for name in ENDPOINTS:
         endpoint = getattr(actions, name)
         if not studio.pipe.retriever.text_encoder:
             endpoint = _without_text(endpoint)
-        gr.api(on_gpu(60)(endpoint), api_name=name, **HEAVY)
-        _describe(endpoint)
-    _let_fewer_arguments_in(gr.context.Context.root_block)
+        expose(on_gpu(60)(endpoint), api_name=name, **HEAVY)
+        describe(endpoint)
+    let_fewer_arguments_in(ENDPOINTS)
 
 
 def _without_text(endpoint: Callable) -> Callable:
@@ -261,35 +242,5 @@ def _without_text(endpoint: Callable) -> Callable:
 
     signature = inspect.signature(endpoint)
     kept = [part for name, part in signature.parameters.items() if name != "text"]
-    shorter.__signature__ = signature.replace(parameters=kept)
+    shorter.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
     return shorter
-
-
-def _let_fewer_arguments_in(demo: gr.Blocks) -> None:
-    """Fills in what a plain HTTP request leaves out at the end, as the client libraries do.
-
-    Programs that were written before an argument was added know nothing of it.
-    """
-    check = demo.validate_inputs
-
-    def filled(endpoint: Any, given: list) -> None:
-        if endpoint.api_name in NAMES:
-            given += [part.value for part in endpoint.inputs[len(given) :]]
-        check(endpoint, given)
-
-    demo.validate_inputs = filled
-
-
-def _describe(endpoint: Callable) -> None:
-    """Shows what the docstring says of each argument in the documentation of the API."""
-    _, arguments, returns = gr.utils.get_function_description(endpoint)
-    added = list(gr.context.Context.root_block.fns.values())[-1]
-    names = [line.partition(": ") for line in returns if line.strip()]
-    taken = inspect.signature(endpoint).parameters
-    for part, name in zip(added.inputs, taken, strict=True):
-        # a capital, since some names are keys of the library's own translations
-        part.label, text = name.capitalize(), arguments[name]
-        part._api_info = {**part._api_info, "description": text, "additional_description": text}
-    for part, (name, _, text) in zip(added.outputs, names, strict=True):
-        part.label = name.capitalize()
-        part._api_info = {**part._api_info, "description": text}

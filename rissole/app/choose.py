@@ -1,4 +1,4 @@
-"""Choosing a query, and its neighbours."""
+"""Choosing a query, and its neighbors."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,9 +9,9 @@ import gradio as gr
 from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
 from rissole.app.page import Page
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit, place
-from rissole.app.studio import LIGHT, Studio, plain
+from rissole.app.studio import LIGHT, PRIVATE, Studio, plain
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
@@ -23,7 +23,7 @@ NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
 class Choosing:
     """The event handlers around the query.
 
-    The value of the neighbours is `{query, hits: [{id, score, on, pin, twin, label}], blocks,
+    The value of the neighbors is `{query, hits: [{id, score, on, pin, twin, label}], blocks,
     source, mine}`. The browser changes it freely (`on`, `pin`, order, additions, `blocks`: ids by
     "row,col") and it comes back with every event, so nothing in it is taken on trust.
     """
@@ -33,7 +33,7 @@ class Choosing:
         self._lent = on_gpu(20)(self._found)  # encodes a picture or words; the rest is look-ups
 
     def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
-        """A random query and its neighbours."""
+        """A random query and its neighbors."""
         with clear_errors(self.errors):
             return self.found(visit, Query(), k, neighbors)
 
@@ -50,9 +50,7 @@ class Choosing:
     ) -> tuple[Visit, dict]:
         """An uploaded picture as the query."""
         with clear_errors(self.errors):
-            if not isinstance(path, str):
-                raise RissoleError(self.errors["upload"])
-            query = Query(image=self.studio.query_picture(path))
+            query = Query(image=self.studio.query_picture(self.studio.uploaded(path)))
             return self.found(visit, query, k, neighbors)
 
     def describe(
@@ -75,7 +73,7 @@ class Choosing:
             return self.found(visit, query, k, neighbors)
 
     def again(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
-        """The same query with another k; neighbours that were off stay off."""
+        """The same query with another k; neighbors that were off stay off."""
         with clear_errors(self.errors):
             off = {hit.get("id") for hit in hits_of(neighbors) if not hit.get("on")}
             return self.found(visit, visit.query, k, neighbors, off)
@@ -86,28 +84,31 @@ class Choosing:
         query: Query,
         k: int,
         neighbors: dict | None = None,
-        off: Iterable[int] = (),
+        off: Iterable[Any] = (),
     ) -> tuple[Visit, dict]:
-        """Searches; pinned neighbours and those of single blocks stay.
+        """Searches; pinned neighbors and those of single blocks stay.
 
         Args:
             visit: what is remembered so far.
             query: what to search with.
             k: how many to find.
-            neighbors: the value of the neighbours so far, from the browser.
+            neighbors: the value of the neighbors so far, from the browser.
             off: ids that come switched off.
         """
         lent = query.image is not None or query.text is not None
         return (self._lent if lent else self._found)(visit, query, k, neighbors, off)
 
     def _found(
-        self, visit: Visit, query: Query, k: int, neighbors: dict | None, off: Iterable[int]
+        self, visit: Visit, query: Query, k: int, neighbors: dict | None, off: Iterable[Any]
     ) -> tuple[Visit, dict]:
         here = self.studio.of(visit)
         hits = search(here.pipe, query, plain(k), visit.label)
         if not query.arguments():
             query = Query(item=hits.item)
-        rows = _rows(here.pipe, hits, _pinned(here.pipe, neighbors))
+        known = range(len(here.pipe.database))
+        asked = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
+        pinned = [i for i in dict.fromkeys(asked) if type(i) is int and i in known]
+        rows = _rows(here.pipe, hits, pinned)
         rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
         if not any(row["on"] for row in rows):
             rows = [{**row, "on": True} for row in rows]
@@ -117,24 +118,18 @@ class Choosing:
 def value_of(
     studio: Studio, query: Query | None, rows: Sequence[dict], blocks: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The value of the neighbours, see `Choosing`."""
+    """The value of the neighbors, see `Choosing`."""
     shown = {"query": shown_query(query), "hits": list(rows), "blocks": dict(blocks)}
     return {**shown, "source": studio.key, "mine": studio.own}
 
 
 def search(pipe: RissolePipeline, query: Query, k: Any, label: str | None) -> Hits:
-    """The neighbours of a query; an only picture is its own neighbour."""
+    """The neighbors of a query; an only picture is its own neighbor."""
     hits = pipe.retrieve(**query.arguments(), k=k, label=label)
     if hits.ids:
         return hits
     alone = pipe.retrieve(image=hits.query, k=k, label=label)
     return replace(alone, item=hits.item)
-
-
-def _pinned(pipe: RissolePipeline, neighbors: dict | None) -> list[int]:
-    known = range(len(pipe.database))
-    pinned = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
-    return [i for i in dict.fromkeys(pinned) if type(i) is int and i in known]
 
 
 def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int]) -> list[dict]:
@@ -151,11 +146,11 @@ def rows_of(
     score: Mapping[int, float],
     pinned: Sequence[int] = (),
 ) -> list[dict]:
-    """What the page shows of neighbours: similarity and class where known, near-duplicates.
+    """What the page shows of neighbors: similarity and class where known, near-duplicates.
 
     Args:
         pipe: whose database they are in.
-        ids: the neighbours.
+        ids: the neighbors.
         score: cosines of those whose similarity to the query is known.
         pinned: ids that stay when the query changes.
     """
@@ -178,13 +173,13 @@ def rows_of(
 
 
 def hits_of(neighbors: Any) -> list[dict]:
-    """The hits in the value of the neighbours; it comes from the browser, anything may be in it."""
+    """The hits in the value of the neighbors; it comes from the browser, anything may be in it."""
     hits = neighbors.get("hits") if isinstance(neighbors, dict) else None
     return [hit for hit in hits if isinstance(hit, dict)] if isinstance(hits, list) else []
 
 
 def blocks_of(neighbors: Any) -> dict[str, Any]:
-    """The neighbours of single blocks, ids by "row,col", as the browser sent them."""
+    """The neighbors of single blocks, ids by "row,col", as the browser sent them."""
     blocks = neighbors.get("blocks") if isinstance(neighbors, dict) else None
     return blocks if isinstance(blocks, dict) else {}
 
@@ -210,15 +205,17 @@ def queries(page: Page) -> None:
             label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
         )
     count = len(pipe.database)
-    page.gallery = component("gallery", said, "rs-gallery", source=page.studio.key, count=count)
+    page.gallery = component(
+        *("gallery", said, "rs-gallery", ("pick",)), source=page.studio.key, count=count
+    )
 
 
 def nearest(page: Page) -> None:
-    """Lays out the neighbours of the query."""
+    """Lays out the neighbors of the query."""
     pipe, words = page.studio.pipe, page.studio.words
     most = most_neighbors(pipe)
     page.neighbors = component(
-        *("neighbors", words["neighbors"], "rs-neighbors"),
+        *("neighbors", words["neighbors"], "rs-neighbors", ("pick", "measure")),
         source=page.studio.key,
         queryTexts=words["query"],
         most=MAX_NEIGHBORS,
@@ -240,7 +237,7 @@ def most_neighbors(pipe: RissolePipeline) -> int:
 
 
 def wire(page: Page) -> None:
-    """Connects the query and its neighbours with the pipeline."""
+    """Connects the query and its neighbors with the pipeline."""
     actions = Choosing(page.studio)
     given, found = [page.visit, page.k, page.neighbors], [page.visit, page.neighbors]
     page.demo.load(actions.surprise, given, found, **LIGHT)
@@ -249,7 +246,7 @@ def wire(page: Page) -> None:
     page.neighbors.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
     read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
-    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
+    read.failure(None, js=telling("unread"), **PRIVATE)
     if page.text is not None:
         page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
     page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)

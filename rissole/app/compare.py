@@ -11,12 +11,13 @@ import gradio as gr
 
 from rissole.app.choose import hits_of
 from rissole.app.frames import Throttle, data_uri
-from rissole.app.links import encode, labelled_grid
+from rissole.app.labeled_sheets import labeled_grid
+from rissole.app.links import encode
 from rissole.app.page import Page
 from rissole.app.painting import Painting
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Visit
-from rissole.app.studio import LONG, Studio
+from rissole.app.studio import LONG, PRIVATE, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, Recipe
@@ -60,7 +61,7 @@ class Comparing:
 
         def frames() -> Iterator[dict]:
             recipe = self.painting.wanted(visit, neighbors, order, grid, steps, guidance, seed)
-            x, y = (self._axis(getattr(event, name, None)) for name in ("x", "y"))
+            x, y = (_axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
             yield from self.frames(visit, table, self._labels(x), self._labels(y), "cross")
 
@@ -69,19 +70,15 @@ class Comparing:
     def _safely(self, messages: Iterator[dict]) -> Iterator[dict]:
         yield from (message for message, *_ in self.painting.safely(zip(messages), 1))
 
-    def _axis(self, given: Any) -> Axis:
-        given = given if isinstance(given, dict) else {}
-        return Axis.parse(given.get("setting"), str(given.get("values") or "")[:200])
-
     def _labels(self, axis: Axis) -> list[str]:
         name = self.words["settings"][axis.setting]
         said = self.studio.words["settings"]["orders"] if axis.setting == "order" else {}
         return [said.get(value) or f"{name} {spelled(value)}" for value in axis.values]
 
     def _pool(self, visit: Visit, neighbors: Any) -> list[int]:
-        """Neighbours to count from: those that are on, then what else the query finds."""
+        """Neighbors to count from: those that are on, then what else the query finds."""
         hits = hits_of(neighbors)
-        on = [hit.get("id") for hit in hits if hit.get("on")]
+        on: list[Any] = [hit.get("id") for hit in hits if hit.get("on")]
         off = {hit.get("id") for hit in hits if not hit.get("on")}
         query, pipe = visit.query.arguments(), self.studio.of(visit).pipe
         more = pipe.retrieve(**query, k=MAX_NEIGHBORS, label=visit.label).ids if query else []
@@ -100,9 +97,9 @@ class Comparing:
         for recipe in recipes:
             here.pipe.check(recipe)
         results: list[Result] = []
-        message = {"run": secrets.token_hex(8), "state": "running", "error": None, "kind": kind}
-        message |= {"columns": list(columns), "rows": list(rows), "count": len(recipes)}
-        message |= {"at": 0, "done": 0.0, "cells": [], "mine": here.own}
+        message: dict[str, Any] = {"run": secrets.token_hex(8), "state": "running", "error": None}
+        message |= {"kind": kind, "columns": list(columns), "rows": list(rows)}
+        message |= {"count": len(recipes), "at": 0, "done": 0.0, "cells": [], "mine": here.own}
         yield message
         throttle = Throttle(5)
         with contextlib.closing(run(here.pipe, recipes)) as stages:
@@ -132,10 +129,9 @@ class Comparing:
         notes = [*map(self._note, results), *[""] * missing]
         title = self.words["sheetTitle"].format(seed=results[0].recipe.seed)
         wide = range(0, len(images), len(columns))
-        pictures, captions = (
-            [part[n : n + len(columns)] for n in wide] for part in (images, notes)
-        )
-        image = labelled_grid(pictures, columns, rows, captions, title)
+        pictures = [images[n : n + len(columns)] for n in wide]
+        captions = [notes[n : n + len(columns)] for n in wide]
+        image = labeled_grid(pictures, columns, rows, captions, title)
         name = f"rissole-{results[0].recipe.seed}-compare.png"
         return self.studio.png(image, results[0].recipe.to_dict(), name)
 
@@ -146,18 +142,26 @@ class Comparing:
         return self.words["note"].format(**known, seam=f"{result.seam_ratio:.2f}")
 
 
+def _axis(given: Any) -> Axis:
+    """What the browser sent for one axis; it may be anything."""
+    given = given if isinstance(given, dict) else {}
+    return Axis.parse(given.get("setting"), str(given.get("values") or "")[:200])
+
+
 def section(page: Page) -> None:
     """Lays out the comparison, folded."""
     with gr.Column(elem_classes="rs-card"):
-        page.compare = component("compare", page.studio.words["compare"], "rs-compare")
+        page.compare = component(
+            *("compare", page.studio.words["compare"], "rs-compare"), ("ways", "cross", "halt")
+        )
 
 
 def wire(page: Page) -> None:
     """Connects the comparison with the pipeline."""
-    actions, compare, listens = Comparing(page.studio), page.compare, {"api_visibility": "private"}
+    actions, compare = Comparing(page.studio), page.compare
     settings = [page.neighbors, page.order, page.grid, page.steps, page.guidance, page.seed]
     ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **LONG)
     both = compare.cross(actions.cross, [page.visit, *settings], [compare], **LONG)
     for event in (ways, both):
-        event.failure(None, js="() => window.rissole.tell('uncompared')", **listens)
-    compare.halt(None, cancels=[ways, both], **listens)
+        event.failure(None, js=telling("uncompared"), **PRIVATE)
+    compare.halt(None, cancels=[ways, both], **PRIVATE)

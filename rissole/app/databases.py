@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
@@ -82,7 +81,7 @@ class Sources:
             pipe = self._shared.get(key) or (self._own[key][1] if key in self._own else None)
         return None if pipe is None else pipe.database
 
-    def named(self, fingerprint: str, own: Iterable[str | None] = ()) -> str | None:
+    def named(self, fingerprint: str | None, own: Iterable[str | None] = ()) -> str | None:
         """Key of the database with a fingerprint: anybody may choose it, or it is among `own`."""
         for key in filter(None, own):
             pipe = self.find(key)
@@ -102,7 +101,7 @@ class Sources:
     def drop(self, key: str | None) -> None:
         """Forgets one database of a visitor."""
         with self._lock:
-            self._own.pop(key, None)
+            self._own.pop(key or "", None)
 
     def forget(self, session: str | None) -> None:
         """Forgets all that a visitor brought."""
@@ -119,7 +118,8 @@ class Sources:
         return [Entry(key, facts.label, facts.count, folder / "database")]
 
     def _listed(self) -> list[Entry]:
-        made_for = self._made_for()
+        folder = self.start.folder
+        made_for = None if folder is None else latent_fingerprint(read_manifest(folder))
         found = []
         for path, facts in list_databases(*self._folders):
             try:
@@ -130,15 +130,13 @@ class Sources:
                 found.append(Entry(fingerprint(manifest, DATA), facts.label, facts.count, path))
         return found
 
-    def _made_for(self) -> Any:
-        folder = self.start.folder
-        return None if folder is None else latent_fingerprint(read_manifest(folder))
-
     def _open(self, entry: Entry) -> RissolePipeline:
-        own = self.start.folder is not None and entry.path == self.start.folder / "database"
+        path = entry.path
+        if path is None:
+            return self.start
+        own = self.start.folder is not None and path == self.start.folder / "database"
         # a bundle's own was verified together with the bundle
-        opened = Database.open(entry.path, entry.key) if own else entry.path
-        pipe = self.start.with_database(opened)
+        pipe = self.start.with_database(Database.open(path, entry.key) if own else path)
         with self._lock:
             return self._shared.setdefault(entry.key, pipe)
 

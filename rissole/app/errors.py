@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gradio as gr
 
@@ -21,11 +22,25 @@ def one_line(error: Exception, words: dict[str, str]) -> str:
     return words["unexpected"]
 
 
+def toast(line: str, words: dict[str, str]) -> gr.Error:
+    """The error that shows a line in a corner of the page, where it would be read as HTML.
+
+    The line may quote what anybody put into a link or a picture: it is shown letter by letter.
+    """
+    return gr.Error(html.escape(line, quote=False), title=words["title"], print_exception=False)
+
+
+def answer(line: str, words: dict[str, str]) -> gr.Error:
+    """The error that a program gets: the line as it is."""
+    return gr.Error(line, title=words["title"], print_exception=False)
+
+
 @contextlib.contextmanager
-def clear_errors(words: dict[str, str]) -> Iterator[None]:
+def clear_errors(
+    words: dict[str, str], told: Callable[[str, dict[str, str]], gr.Error] = toast
+) -> Iterator[None]:
     """Turns every error inside into a `gr.Error` of one clear line."""
     try:
         yield
     except Exception as error:
-        line = one_line(error, words)
-        raise gr.Error(line, title=words["title"], print_exception=False) from None
+        raise told(one_line(error, words), words) from None

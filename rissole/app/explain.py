@@ -8,8 +8,8 @@ import gradio as gr
 import torch
 from torch import Tensor
 
+from rissole.app.about import card_facts, latent_picture
 from rissole.app.errors import clear_errors
-from rissole.app.facts import card_facts, latent_picture
 from rissole.app.frames import data_uri
 from rissole.app.page import Page
 from rissole.app.parts import component
@@ -48,7 +48,9 @@ def section(page: Page) -> None:
     said, pipe = page.studio.words["explain"], page.studio.pipe
     facts = card_facts(pipe) | {"size": page.studio.size}
     with gr.Column(elem_classes="rs-card"):
-        page.explain = component("explain", said, "rs-explain", source=page.studio.key, facts=facts)
+        page.explain = component(
+            *("explain", said, "rs-explain", ("look",)), source=page.studio.key, facts=facts
+        )
 
 
 def wire(page: Page) -> None:

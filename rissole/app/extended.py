@@ -1,4 +1,4 @@
-"""A database with some pictures of one visitor behind it, for neighbours from elsewhere."""
+"""A database with some pictures of one visitor behind it, for neighbors from elsewhere."""
 
 from __future__ import annotations
 

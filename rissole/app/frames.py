@@ -70,11 +70,11 @@ def frame(step: BlockStep, recipe: Recipe, ids: list[int], attention: np.ndarray
     Args:
         step: the step.
         recipe: what is painted.
-        ids: the neighbours to show.
+        ids: the neighbors to show.
         attention: (len(ids), cells, cells), how much each cell listens to each of them.
     """
     final = step.output is not None
-    picture = step.output.images[0] if final else step.preview
+    picture = step.preview if step.output is None else step.output.images[0]
     return {
         "state": "done" if final else "running",
         "grid": recipe.grid,

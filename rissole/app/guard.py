@@ -1,4 +1,4 @@
-"""What the web server adds around the app: thumbnails by address, and two refusals."""
+"""What the web server adds around the app: thumbnails by address, and a door that is shut."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rissole.app.address import Names, hostname
+from rissole.app.routes import FILE, listed
+from rissole.app.uploads import uploaded
+from rissole.config import quoted
 from rissole.retrieval.database import Database
 
 ONE_YEAR = "public, max-age=31536000, immutable"
@@ -59,7 +64,7 @@ def thumbnail_routes(find: Callable[[str], Database | None]) -> list[Route]:
 
 def classes_of(database: Database) -> bytes:
     """The class of every picture as 16-bit numbers."""
-    number = {name: n for n, name in enumerate(database.classes)}
+    number: dict[str | None, int] = {name: n for n, name in enumerate(database.classes)}
     labels = database.labels(range(len(database)))
     return np.array([number.get(label, -1) for label in labels], "<i2").tobytes()
 
@@ -69,31 +74,50 @@ class _TooLargeError(Exception):
 
 
 class Guard:
-    """ASGI middleware: refuses oversized bodies (413) and fetching files of other servers (403).
+    """ASGI middleware: lets through what is listed, of an allowed size and under our own name.
 
-    Gradio limits the size of uploaded files, but neither other form fields nor JSON bodies, and
-    its file route would fetch any public address for whoever asks.
+    The library limits the size of uploaded files, but neither other form fields nor JSON bodies,
+    and has routes that read, fetch or show far more than the page needs.
 
     Args:
         app: the application to guard.
         limit: the most bytes a request body may have, declared or not.
-        large: what to say about a larger one.
-        remote: what to say about files of other servers.
+        names: what the server may be called.
+        words: what to say to those who are refused.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, large: str, remote: str):
-        self.app, self.limit, self.large, self.remote = app, limit, large, remote
+    def __init__(self, app: ASGIApp, limit: int, names: Names, words: dict[str, str]):
+        self.app, self.limit, self.names, self.words = app, limit, names, words
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, unless it is one of the two that are refused."""
-        if scope["type"] != "http":
+        """Passes a request on, or says in one line why not."""
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif _is_remote_file(scope["path"]):
-            await PlainTextResponse(self.remote, 403)(scope, receive, send)
-        elif _declared_length(scope) > self.limit:
-            await PlainTextResponse(self.large, 413)(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close"})
+        elif refusal := self._refusal(scope, Headers(scope=scope)):
+            await refusal(scope, receive, send)
         else:
             await self._counted(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        method, path = scope["method"], path_of(scope)
+        if headers.get("host", "localhost") not in self.names:
+            name = quoted(hostname(headers["host"]))
+            return PlainTextResponse(self.words["host"].format(name=name), 421)
+        if method != "GET" and self._from_elsewhere(headers):
+            return PlainTextResponse(self.words["foreign"], 403)
+        foreign = path.startswith(FILE) and uploaded(path.removeprefix(FILE)) is None
+        if foreign or not listed(method, path):
+            return PlainTextResponse(self.words["route"], 404)
+        if _declared_length(headers) > self.limit:
+            return PlainTextResponse(self.words["large"], 413)
+        return None
+
+    def _from_elsewhere(self, headers: Headers) -> bool:
+        """Whether the page of another site sends this to a server that is for this computer."""
+        cross = headers.get("sec-fetch-site") == "cross-site"
+        return cross and not self.names.open_to_others
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         seen, started = 0, False
@@ -118,16 +142,16 @@ class Guard:
             if seen <= self.limit:
                 raise
         if seen > self.limit and not started:
-            await PlainTextResponse(self.large, 413)(scope, receive, send)
+            await PlainTextResponse(self.words["large"], 413)(scope, receive, send)
 
 
-def _is_remote_file(path: str) -> bool:
-    _, mark, target = path.partition("/file=")
-    return bool(mark) and target.lower().lstrip("/ ").startswith(("http:", "https:"))
+def path_of(scope: Scope) -> str:
+    """The path of a request without what stands before the app behind a proxy."""
+    path, above = scope["path"], scope.get("root_path", "").rstrip("/")
+    below = path.removeprefix(above) if above else path
+    return below if below.startswith("/") else path if below else "/"
 
 
-def _declared_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+def _declared_length(headers: Headers) -> int:
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0

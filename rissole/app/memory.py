@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,9 +13,10 @@ from rissole.app.databases import Sources, usable
 from rissole.app.errors import clear_errors
 from rissole.app.extended import Extended
 from rissole.app.page import Page
-from rissole.app.parts import component
+from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit
-from rissole.app.studio import LIGHT, Studio
+from rissole.app.studio import LIGHT, PRIVATE, Studio
+from rissole.app.uploads import uploaded
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
@@ -30,7 +30,7 @@ class Remembering:
     """The event handlers of the database, its classes, the encoders and a visitor's photos.
 
     Those that change what is searched in return (visit, value of the memory, value of the
-    neighbours, update of k, message to the canvas).
+    neighbors, update of k, message to the canvas).
     """
 
     def __init__(self, studio: Studio):
@@ -40,7 +40,7 @@ class Remembering:
     def show(self, visit: Visit) -> dict[str, Any]:
         """The value of the memory: what there is, and what of it is in use."""
         here, sources = self.studio.of(visit), self.studio.sources
-        database = here.pipe.database
+        database, encoders = here.pipe.database, here.pipe.retriever.encoders
         mine = None if visit.photos is None else sources.find(visit.photos)
         entries = [{"key": e.key, "label": e.label, "count": e.count} for e in sources.entries()]
         own = None if mine is None else {"key": visit.photos, "count": len(mine.database)}
@@ -53,7 +53,9 @@ class Remembering:
             "databases": entries,
             "classes": database.classes,
             "label": visit.label,
-            "encoders": usable(here.pipe),
+            "encoders": [
+                {"name": name, "label": encoders[name].label} for name in usable(here.pipe)
+            ],
             "encoder": here.pipe.retriever.encoder.name,
             "own": own and {**own, "skipped": list(visit.skipped[:SHOWN])},
             "skipped": len(visit.skipped),
@@ -92,7 +94,7 @@ class Remembering:
         """A visitor's own photos in place of the gallery, until the page is closed."""
         with clear_errors(self.errors):
             paths = _listed(getattr(event, "files", None))
-            files = [file for file in map(_uploaded, paths) if file is not None]
+            files = [file for file in map(uploaded, paths) if file is not None]
             told = _listed(getattr(event, "skipped", None))
             told += [self.errors["lost"]] * (len(paths) - len(files))
             if not files:
@@ -111,20 +113,22 @@ class Remembering:
     def add(
         self, visit: Visit, neighbors: dict | None, path: str | None, request: gr.Request
     ) -> tuple:
-        """One uploaded picture behind those of the database, and among the neighbours.
+        """One uploaded picture behind those of the database, and among the neighbors.
 
         Returns:
-            (visit, value of the memory, value of the neighbours)
+            (visit, value of the memory, value of the neighbors)
         """
         with clear_errors(self.errors):
-            if not isinstance(path, str):
-                raise RissoleError(self.errors["upload"])
+            file = self.studio.uploaded(path)
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(full.format(most=MAX_NEIGHBORS))
-            more = self.encoded([path], self.studio.words["query"]["image"])
-            joined = here.pipe.with_database(self._joined(here, more))
+            more = self.encoded([file], self.studio.words["query"]["image"])
+            own = here.pipe.database.facts.encoder_name
+            encoder = here.pipe.retriever.find_encoder(own)
+            both = Extended(here.pipe.database, more, encoder, here.key)
+            joined = here.pipe.with_database(both)
             visit = replace(visit, source=self.studio.sources.keep(joined, request.session_hash))
             hits = [*hits, {**_new_row(joined, visit.query), "on": True, "pin": True}]
             value = value_of(self.studio.of(visit), visit.query, hits, blocks_of(neighbors))
@@ -132,10 +136,6 @@ class Remembering:
 
     def _encoded(self, files: list, label: str) -> Database:
         return self.studio.sources.start.with_pictures(files, label).database
-
-    def _joined(self, here: Studio, more: Database) -> Extended:
-        own = here.pipe.database.facts.encoder_name
-        return Extended(here.pipe.database, more, here.pipe.retriever.find_encoder(own), here.key)
 
     def forget(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -155,8 +155,8 @@ class Remembering:
         encoder = visit.encoder if visit.encoder in usable(pipe) else None
         return replace(visit, query=Query(), pictures=(), label=None, encoder=encoder)
 
-    def limit(self, visit: Visit, k: int) -> dict:
-        """Update of the slider: no more neighbours than there are pictures beside the query."""
+    def limit(self, visit: Visit, k: Any) -> dict:
+        """Update of the slider: no more neighbors than there are pictures beside the query."""
         most = most_neighbors(self.studio.of(visit).pipe)
         fits = isinstance(k, int | float) and k <= most
         return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
@@ -170,11 +170,9 @@ class Remembering:
 
 def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
     """What the page shows of the last picture of a database."""
-    new, score = len(pipe.database) - 1, {}
-    near = query.image if query.item is None else query.item
-    if near is not None:
-        score = dict(zip([new], pipe.retriever.similarity(near, [new]), strict=True))
-    return rows_of(pipe, [new], score)[0]
+    new, near = len(pipe.database) - 1, query.near
+    known = {} if near is None else {new: pipe.retriever.similarity(near, [new])[0]}
+    return rows_of(pipe, [new], known)[0]
 
 
 def original(sources: Sources, key: str) -> str:
@@ -190,22 +188,11 @@ def _listed(value: Any) -> list:
     return list(value[: 2 * MAX_PICTURES]) if isinstance(value, list) else []
 
 
-def _uploaded(path: Any) -> Path | None:
-    """A file that was uploaded; the path comes from the browser, it could be any."""
-    folder = Path(gr.utils.get_upload_folder()).resolve()
-    found = Path(path).resolve() if isinstance(path, str) and "\0" not in path else None
-    if found is None or not found.is_relative_to(folder) or not found.is_file():
-        return None
-    return found
-
-
 def section(page: Page) -> None:
     """Lays out the menus, and what one does with own photos."""
     studio = page.studio
     page.memory = component(
-        "memory",
-        studio.words["memory"],
-        "rs-memory",
+        *("memory", studio.words["memory"], "rs-memory", ("move", "sift", "photos")),
         source=studio.key,
         count=len(studio.pipe.database),
         about=studio.pipe.database.label,
@@ -229,6 +216,6 @@ def wire(page: Page) -> None:
     ]
     given = [page.visit, page.neighbors, page.add]
     read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
-    read.failure(None, js="() => window.rissole.tell('unread')", api_visibility="private")
+    read.failure(None, js=telling("unread"), **PRIVATE)
     for event in events:
-        event.failure(None, js="() => window.rissole.tell('unmoved')", api_visibility="private")
+        event.failure(None, js=telling("unmoved"), **PRIVATE)

@@ -3,25 +3,22 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from rissole.app.choose import blocks_of, hits_of
-from rissole.app.errors import clear_errors, one_line
+from rissole.app.errors import clear_errors, one_line, toast
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
 from rissole.app.page import Page
-from rissole.app.parts import component, heading
-from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, rebased, shares_of
-from rissole.app.studio import QUIET, Studio
+from rissole.app.parts import component, heading, telling
+from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
-from rissole.config import GRIDS, ORDERS, Recipe, RissoleError
-
-SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
-SLIDER_GUIDANCE = 6.0
+from rissole.config import Recipe, RissoleError
 
 
 class Painting:
@@ -75,7 +72,9 @@ class Painting:
             blocks = checked(*values, blocks=asked, init=checked(*values)).blocks
             own = self._own(neighbors, last.grid)
             own = {at: ids for at, ids in own.items() if at in blocks}
-            init = rebased(beneath(last, blocks), self.studio.of(visit).pipe.database.fingerprint)
+            # the database may have got pictures of the visitor since, behind all that were there
+            pipe, init = self.studio.of(visit).pipe, beneath(last, blocks)
+            init = init.stamped(pipe.fingerprint, pipe.database.fingerprint)
             recipe = checked(*values, own, blocks, init)
             yield from self.frames(recipe, replace(visit, pictures=kept))
 
@@ -111,7 +110,7 @@ class Painting:
         except Exception as error:
             line = one_line(error, self.errors)
             yield {"state": "error", "error": line}, *[gr.skip()] * (width - 1)
-            raise gr.Error(line, title=self.errors["title"], print_exception=False) from None
+            raise toast(line, self.errors) from None
 
     def wanted(
         self,
@@ -134,12 +133,12 @@ class Painting:
         return ids
 
     def _own(self, neighbors: dict | None, grid: Any) -> dict[tuple[int, int], Any]:
-        """The neighbours of single blocks that lie in a grid; what they hold is checked later."""
+        """The neighbors of single blocks that lie in a grid; what they hold is checked later."""
         cells = {f"{row},{col}": (row, col) for row in range(grid) for col in range(grid)}
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def _frames(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+    def _frames(self, recipe: Recipe, visit: Visit) -> Generator[tuple, None, None]:
         """Paints a recipe; yields (canvas message, file to download, visit)."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
@@ -171,7 +170,7 @@ class Painting:
 
 
 def section(page: Page) -> None:
-    """Lays out the canvas with its buttons, and the settings."""
+    """Lays out the canvas with its buttons."""
     pipe, said = page.studio.pipe, page.studio.words["canvas"]
     with gr.Column(elem_classes="rs-card"):
         with gr.Row(elem_id="rs-top"):
@@ -183,66 +182,16 @@ def section(page: Page) -> None:
                     said["generate"], variant="primary", elem_id="rs-generate"
                 )
         page.canvas = component(
-            *("canvas", said, "rs-canvas"),
+            *("canvas", said, "rs-canvas", ("repaint", "back", "more")),
             source=page.studio.key,
             grid=pipe.defaults["grid"],
             size=pipe.image_size,
         )
-    with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
-        _choices(page, page.studio.words["settings"])
-        with gr.Row():
-            _sliders(page, page.studio.words["settings"])
-        with gr.Row():
-            _seed(page, page.studio.words["settings"])
-
-
-def _choices(page: Page, said: dict) -> None:
-    shipped = page.studio.pipe.defaults
-    page.order = gr.Radio(
-        [(said["orders"][name], name) for name in ORDERS],
-        value=shipped["order"],
-        label=said["order"],
-        info=said["orderInfo"],
-        elem_id="rs-order",
-    )
-    page.grid = gr.Radio(
-        [(said["grids"][str(size)], size) for size in GRIDS],
-        value=shipped["grid"],
-        label=said["grid"],
-        elem_id="rs-grid",
-    )
-
-
-def _sliders(page: Page, said: dict) -> None:
-    shipped = page.studio.pipe.defaults
-    page.steps = gr.Slider(
-        *(1, SLIDER_STEPS),
-        value=shipped["num_inference_steps"],
-        step=1,
-        label=said["steps"],
-        info=said["stepsInfo"],
-        elem_id="rs-steps",
-    )
-    page.guidance = gr.Slider(
-        *(0, SLIDER_GUIDANCE),
-        value=shipped["guidance_scale"],
-        step=0.1,
-        label=said["guidance"],
-        info=said["guidanceInfo"],
-        elem_id="rs-guidance",
-    )
-
-
-def _seed(page: Page, said: dict) -> None:
-    page.seed = gr.Number(
-        value=0, precision=0, label=said["seed"], info=said["seedInfo"], elem_id="rs-seed"
-    )
-    page.new_seed = gr.Checkbox(value=True, label=said["random"], elem_id="rs-new-seed")
 
 
 def wire(page: Page) -> None:
     """Connects the canvas and its buttons with the pipeline."""
-    actions, canvas, listens = Painting(page.studio), page.canvas, {"api_visibility": "private"}
+    actions, canvas = Painting(page.studio), page.canvas
     outputs = [canvas, page.download, page.visit]
     settings = [page.order, page.grid, page.steps, page.guidance, page.new_seed, page.seed]
     inputs = [page.visit, page.neighbors, *settings]
@@ -250,11 +199,11 @@ def wire(page: Page) -> None:
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
     repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
     for run in (paint, repaint):
-        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
-    page.stop.click(None, cancels=[paint, repaint], **listens)
+        run.failure(None, js=telling("failed"), **PRIVATE)
+    page.stop.click(None, cancels=[paint, repaint], **PRIVATE)
     # who types a seed wants it used
-    page.seed.input(None, None, [page.new_seed], js="() => false", **listens)
-    canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **listens)
-    page.grid.change(None, [page.grid], js="(n) => window.rissole.tell('grid', n)", **listens)
+    page.seed.input(None, None, [page.new_seed], js="() => false", **PRIVATE)
+    canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **PRIVATE)
+    page.grid.change(None, [page.grid], js=telling("grid", "value"), **PRIVATE)
     # a place in one grid means nothing in another; a recipe that is opened brings its own places
-    page.grid.input(None, js="() => window.rissole.tell('clear', null)", **listens)
+    page.grid.input(None, js=telling("clear"), **PRIVATE)

@@ -9,7 +9,7 @@ from rissole.app.choose import Choosing, most_neighbors
 from rissole.app.errors import clear_errors
 from rissole.app.page import Page
 from rissole.app.state import Query, Visit
-from rissole.app.studio import LIGHT
+from rissole.app.studio import LIGHT, PRIVATE
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Preset:
         name: of its texts.
         seed: picks the query, the same one each time for one gallery.
         order: order of the blocks.
-        k: how many neighbours; as shipped if left out.
+        k: how many neighbors; as shipped if left out.
     """
 
     name: str
@@ -38,7 +38,7 @@ PRESETS = (
 
 
 def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
-    """The values of a preset: (visit, neighbours, k, order, grid, steps, guidance)."""
+    """The values of a preset: (visit, neighbors, k, order, grid, steps, guidance)."""
     with clear_errors(actions.errors):
         pipe = actions.studio.of(visit).pipe
         shipped = pipe.defaults
@@ -67,4 +67,4 @@ def wire(page: Page) -> None:
     outputs = [page.visit, page.neighbors, *settings]
     for preset, button in zip(PRESETS, page.presets, strict=True):
         choice = button.click(partial(chosen, actions, preset), [page.visit], outputs, **LIGHT)
-        choice.success(None, js="() => window.rissole.go()", api_visibility="private")
+        choice.success(None, js="() => window.rissole.go()", **PRIVATE)

@@ -1,4 +1,4 @@
-"""Keeping and sharing: history, favourites, links, films, contact sheets, pictures put back."""
+"""Keeping and sharing: history, favorites, links, films, contact sheets, pictures put back."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import gradio as gr
 import numpy as np
 
+from rissole.app.animation import animated, filmed
 from rissole.app.choose import rows_of, value_of
+from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
-from rissole.app.links import animation, block_sheet, decode, layers, painting, query_of
+from rissole.app.labeled_sheets import block_sheet
+from rissole.app.links import decode, query_of
 from rissole.app.memory import Remembering
 from rissole.app.page import Page
-from rissole.app.painting import SLIDER_GUIDANCE, SLIDER_STEPS, Painting
-from rissole.app.parts import component
+from rissole.app.painting import Painting
+from rissole.app.parts import component, telling
 from rissole.app.state import Picture, Query, Visit
-from rissole.app.studio import LONG, QUIET, Studio
+from rissole.app.studio import LONG, PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_recipe
 
+EVENTS = ("recall", "film", "sheet", "quit")
 SETTINGS = 9  # how many components the memory and `_settings` set
 
 
@@ -34,7 +37,7 @@ class Sharing:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         self.words, self.painting = studio.words["share"], Painting(studio)
-        self.remembering = Remembering(studio)
+        self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
         self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
@@ -48,7 +51,7 @@ class Sharing:
 
         def frames() -> Iterator[tuple]:
             link, fresh = getattr(event, "link", None), bool(getattr(event, "fresh", False))
-            recipe, item = decode(link), query_of(link)
+            recipe, item = decode(link, self.defaults), query_of(link)
             there = self._checked(visit, recipe, item)
             query = None if item is None else Query(item=item)
             yield from self._put_back(recipe, there, visit, query, fresh)
@@ -58,21 +61,20 @@ class Sharing:
     def restore(self, visit: Visit, path: str | None) -> Iterator[tuple]:
         """A PNG file with a recipe: its settings and its picture; yields as `recall` does."""
         with clear_errors(self.errors):  # before the canvas is touched
-            if not isinstance(path, str):
-                raise RissoleError(self.errors["upload"])
-            raw = read_recipe(path)
+            file = self.studio.uploaded(path)
+            raw = read_recipe(file)
             if raw is None:
                 raise RissoleError(self.errors["recipe"])
             recipe = Recipe.from_dict(raw)
             there = self._checked(visit, recipe, None)
-        query = Query(image=self.studio.query_picture(path), painted=True)
+        query = Query(image=self.studio.query_picture(file), painted=True)
         frames = self._put_back(recipe, there, visit, query)
         yield from self.painting.safely(frames, 4 + SETTINGS)
 
     def _checked(self, visit: Visit, recipe: Recipe, item: int | None) -> Visit:
         """The visit, moved to the database of a recipe that can be painted there."""
         there, here, sources = visit, visit.source or self.studio.key, self.studio.sources
-        found = here  # a recipe that names no database is one for any
+        found: str | None = here  # a recipe that names no database is one for any
         if recipe.database is not None:
             found = sources.named(recipe.database, (visit.source, visit.photos))
         if found not in (None, here):
@@ -98,27 +100,31 @@ class Sharing:
         begun = {"begun": None if fresh else secrets.token_hex(4)}
         canvas = {"state": "idle", "mark": secrets.token_hex(4)} if moved and fresh else gr.skip()
         settings = self._settings(recipe, visit, query, fresh)
-        yield canvas, gr.skip(), visit, begun, self._memory(visit, moved), *settings
+        yield (
+            canvas,
+            gr.skip(),
+            visit,
+            begun,
+            self.remembering.show(visit) if moved else gr.skip(),
+            *settings,
+        )
         if fresh:
             return
         for message, path, changed in self._chain(recipe, visit):
             yield message, path, changed, *same
-        if query is None:  # what the neighbours are near to, as far as can be told
+        if query is None:  # what the neighbors are near to, as far as can be told
             query = Query(image=changed.pictures[-1].output.images[0], painted=True)
             found = gr.skip(), gr.skip(), self.near(recipe, visit, query), *same[3:]
             yield gr.skip(), gr.skip(), replace(changed, query=query), *found
 
     def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         """Paints a recipe with all that it was painted upon; yields as `Painting.frames` does."""
-        for layer in layers(recipe):
+        for layer in recipe.layers:
             with contextlib.closing(self.painting.frames(layer, visit)) as frames:
                 for message, path, changed in frames:
                     going_on = {} if layer is recipe else {"state": "running"}
                     yield {**message, **going_on}, path, changed
             visit = changed
-
-    def _memory(self, visit: Visit, moved: bool) -> Any:
-        return self.remembering.show(visit) if moved else gr.skip()
 
     def _settings(self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool) -> tuple:
         """Values for neighbors, k, order, grid, steps, guidance, seed and new_seed."""
@@ -135,9 +141,10 @@ class Sharing:
         )
 
     def _neighbors(self, recipe: Recipe, visit: Visit, query: Query | None) -> dict:
-        ids, score, here = list(recipe.neighbors), {}, self.studio.of(visit)
-        if query is not None:
-            near = query.image if query.item is None else query.item
+        ids, here = list(recipe.neighbors), self.studio.of(visit)
+        score: dict[int, float] = {}
+        near = None if query is None else query.near
+        if near is not None:
             score = dict(zip(ids, here.pipe.retriever.similarity(near, ids), strict=True))
             ids.sort(key=lambda item: -score[item])
         hits = [{**row, "on": True} for row in rows_of(here.pipe, ids, score)]
@@ -148,7 +155,7 @@ class Sharing:
     def film(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """The painting of a link as an animated GIF; yields what the shelf is told."""
         with clear_errors(self.errors):
-            recipe = decode(getattr(event, "link", None))
+            recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             frames, throttle = [], Throttle(4)
             for done, frame in self.painted(recipe, there):
@@ -156,15 +163,15 @@ class Sharing:
                 if throttle.due(0, 1):
                     yield {"job": "film", "done": round(done, 3)}
             name = f"rissole-{recipe.seed}.gif"
-            yield _done(self.studio.file(animation(frames), name))
+            yield _done(self.studio.file(animated(frames), name))
 
     def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
-        yield from painting(self.studio.of(visit).pipe, recipe)
+        yield from filmed(self.studio.of(visit).pipe, recipe)
 
     def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""
         with clear_errors(self.errors):
-            recipe = decode(getattr(event, "link", None))
+            recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             yield {"job": "sheet", "done": 0}
             shown = self._picture(recipe, there)
@@ -202,26 +209,26 @@ def section(page: Page) -> None:
     pipe, said = page.studio.pipe, page.studio.words["share"]
     with gr.Column(elem_classes="rs-card"):
         # what was kept for another model could not be painted by this one
-        page.shelf = component("share", said, "rs-share", store=pipe.fingerprint)
+        page.shelf = component("share", said, "rs-share", EVENTS, store=pipe.fingerprint)
         with gr.Row(elem_classes="rs-unseen"):
             page.opened = gr.UploadButton(said["open"], elem_id="rs-opened")
 
 
 def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
-    actions, shelf, listens = Sharing(page.studio), page.shelf, {"api_visibility": "private"}
+    actions, shelf = Sharing(page.studio), page.shelf
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
     settings = [page.memory, *settings, page.seed, page.new_seed]
     outputs = [page.canvas, page.download, page.visit, shelf, *settings]
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):
-        run.failure(None, js="() => window.rissole.tell('failed')", **listens)
-    restore.failure(None, js="() => window.rissole.tell('unopened')", **listens)
-    page.stop.click(None, cancels=[recall, restore], **listens)
+        run.failure(None, js=telling("failed"), **PRIVATE)
+    restore.failure(None, js=telling("unopened"), **PRIVATE)
+    page.stop.click(None, cancels=[recall, restore], **PRIVATE)
 
     film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
     sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
     for run in (film, sheet):
-        run.failure(None, js="() => window.rissole.tell('unfiled')", **listens)
-    shelf.quit(None, cancels=[film, sheet], **listens)
+        run.failure(None, js=telling("unfiled"), **PRIVATE)
+    shelf.quit(None, cancels=[film, sheet], **PRIVATE)

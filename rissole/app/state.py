@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -34,6 +34,11 @@ class Query:
     text: str | None = None
     painted: bool = False
 
+    @property
+    def near(self) -> Image.Image | int | None:
+        """What pictures can be compared with."""
+        return self.image if self.item is None else self.item
+
     def arguments(self) -> dict[str, Any]:
         """As `RissolePipeline.retrieve` takes it."""
         given = {"item": self.item, "image": self.image, "text": self.text}
@@ -47,7 +52,7 @@ class Picture:
     Attributes:
         output: what the pipeline made.
         message: the last message to the canvas, without the picture itself.
-        ids: every neighbour that a block of the picture listens to.
+        ids: every neighbor that a block of the picture listens to.
         attention: (len(ids), cells, cells), its shares; zero where a cell does not see it.
     """
 
@@ -99,13 +104,13 @@ def merged(
 
     Args:
         before: the picture.
-        ids: neighbours of the repaint.
+        ids: neighbors of the repaint.
         attention: (len(ids), cells, cells), of which only `blocks` count.
         blocks: (row, col) of what was repainted.
         grid: blocks per side.
 
     Returns:
-        (neighbours that some block listens to, attention with one map for each)
+        (neighbors that some block listens to, attention with one map for each)
     """
     every = np.array(list(dict.fromkeys((*before.ids, *ids))))
     shares = np.zeros((len(every), *attention.shape[1:]), np.float32)
@@ -124,17 +129,10 @@ def merged(
 def shares_of(
     step: BlockStep, recipe: Recipe, before: Picture | None
 ) -> tuple[list[int], np.ndarray]:
-    """(neighbours to show, attention with one map for each) after a step."""
+    """(neighbors to show, attention with one map for each) after a step."""
     if before is None:
         return step.neighbors, step.attention_map
     return merged(before, step.neighbors, step.attention_map, recipe.blocks, recipe.grid)
-
-
-def rebased(recipe: Recipe | None, database: str) -> Recipe | None:
-    """The same recipe in a database that begins with all pictures of its own."""
-    if recipe is None:
-        return None
-    return replace(recipe, database=database, init=rebased(recipe.init, database))
 
 
 def beneath(recipe: Recipe, blocks: Sequence[Block]) -> Recipe:
@@ -143,5 +141,5 @@ def beneath(recipe: Recipe, blocks: Sequence[Block]) -> Recipe:
     What was in a block has no effect on what is painted there, so that trying the same blocks
     again and again makes no longer recipe.
     """
-    again = recipe.init is not None and set(recipe.blocks) <= set(blocks)
-    return recipe.init if again else recipe
+    again = all(block in blocks for block in recipe.blocks)  # these are not checked yet
+    return recipe.init if recipe.init is not None and again else recipe

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import io
-import reprlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import Any
 
-import gradio as gr
 from gradio import processing_utils
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
 from rissole.app.state import Picture, Visit
-from rissole.config import Recipe, RissoleError
+from rissole.app.uploads import private_folder, uploaded
+from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import load_image, save_png, square
-from rissole.outputs import BlockStep
+from rissole.outputs import BlockStep, GenerationOutput
 from rissole.pipeline import RissolePipeline
 
-HEAVY = {"concurrency_id": "heavy", "concurrency_limit": 2}
-_HIDDEN = {"show_progress": "hidden", "api_visibility": "private"}
-LIGHT = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}  # never behind a painting
-QUIET = {**HEAVY, **_HIDDEN}
+HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 2}
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page, not for programs
+_HIDDEN: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
+# never behind a painting
+LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}
+QUIET: dict[str, Any] = {**HEAVY, **_HIDDEN}
 # many pictures in a row: one such run at a time, and nobody's painting waits for it
-LONG = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
+LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
 
 
 class Studio:
@@ -74,10 +77,21 @@ class Studio:
         """Checks the number of a gallery picture that came from the browser."""
         value = plain(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise RissoleError(self.errors["item"].format(value=reprlib.repr(value)))
+            raise RissoleError(self.errors["item"].format(value=quoted(value)))
         return value
 
-    def query_picture(self, path: str) -> Image.Image:
+    def uploaded(self, path: Any) -> Path:
+        """The file of a path that came from the browser or from a program.
+
+        Raises:
+            RissoleError: for anything but a file that was sent to this server.
+        """
+        found = uploaded(path)
+        if found is None:
+            raise RissoleError(self.errors["upload"])
+        return found
+
+    def query_picture(self, path: Path) -> Image.Image:
         """An uploaded file as a query."""
         return square(load_image(path), self.pipe.image_size)
 
@@ -101,10 +115,8 @@ class Studio:
         blocks: Any = (),
         init: Recipe | None = None,
     ) -> Recipe:
-        """The recipe of these settings, every one of them checked."""
-        return Recipe.validated(
-            bundle=self.pipe.fingerprint,
-            database=self.pipe.database.fingerprint,
+        """The recipe of these settings, every one of them checked; None is as shipped."""
+        return self.pipe.recipe(
             neighbors=ids,
             block_neighbors=block_neighbors,
             order=order,
@@ -116,7 +128,9 @@ class Studio:
             init=init,
         )
 
-    def stream(self, recipe: Recipe, before: Picture | None = None) -> Iterator[BlockStep]:
+    def stream(
+        self, recipe: Recipe, before: Picture | None = None
+    ) -> Generator[BlockStep, None, None]:
         """Paints a recipe; `before` is the picture that it repaints, where it is at hand."""
         # at hand, and but for the block the same as what the recipe's `init` paints
         return self.pipe.stream(recipe, init=None if before is None else before.output)
@@ -129,9 +143,16 @@ class Studio:
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        # in the library's own cache, so that its `delete_cache` clears it away
-        folder = gr.utils.get_upload_folder()
-        return processing_utils.save_bytes_to_cache(data, name, folder)
+        # where the library's `delete_cache` clears it away
+        return processing_utils.save_bytes_to_cache(data, name, str(private_folder()))
+
+
+def last_of(steps: Iterable[BlockStep]) -> GenerationOutput:
+    """What a painting made, once it is finished."""
+    output = deque(steps, maxlen=1)[0].output
+    if output is None:
+        raise RuntimeError("the painting has ended before it was finished")
+    return output
 
 
 def plain(value: Any) -> Any:

@@ -7,13 +7,12 @@ one and measures each.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
-from rissole.app.links import layers
 from rissole.config import GRIDS, MAX_NEIGHBORS, ORDERS, Recipe, RissoleError
 from rissole.data.images import to_tensor
 from rissole.evaluation.seams import seam_ratio
@@ -37,7 +36,7 @@ class Axis:
     """One setting and the values it takes.
 
     Attributes:
-        setting: a key of `SETTINGS`; "k" counts neighbours, the nearest first.
+        setting: a key of `SETTINGS`; "k" counts neighbors, the nearest first.
         values: 1 to `MAX_VALUES` of them.
     """
 
@@ -87,13 +86,13 @@ class Result:
 def variants(recipe: Recipe) -> dict[str, Recipe]:
     """The same query and seed in four ways, by the names of `VARIANTS`.
 
-    "published" paints blocks that do not see each other; "alone" has no neighbours (a guidance
+    "published" paints blocks that do not see each other; "alone" has no neighbors (a guidance
     scale of 0 leaves only the network's answer without any), otherwise as "parallel".
 
     Args:
         recipe: of a picture; of one with repaints the picture before them counts.
     """
-    base = layers(recipe)[0]
+    base = recipe.layers[0]
     return {
         "published": replace(base, order="independent"),
         "alone": replace(base, order="parallel", guidance_scale=0.0),
@@ -108,14 +107,14 @@ def cross(recipe: Recipe, x: Axis, y: Axis, candidates: Sequence[int] = ()) -> l
     Args:
         recipe: whatever the axes leave alone is as here.
         x, y: two different settings.
-        candidates: neighbours to take the first k of, the nearest first; else those of `recipe`.
+        candidates: neighbors to take the first k of, the nearest first; else those of `recipe`.
 
     Raises:
         RissoleError: when both axes are one setting, or a value is out of range.
     """
     if x.setting == y.setting:
         raise RissoleError("choose two different settings to compare")
-    base, pool = layers(recipe)[0], tuple(candidates) or layers(recipe)[0].neighbors
+    base, pool = recipe.layers[0], tuple(candidates) or recipe.layers[0].neighbors
     return [
         [_with(_with(base, y.setting, row, pool), x.setting, column, pool) for column in x.values]
         for row in y.values
@@ -124,7 +123,7 @@ def cross(recipe: Recipe, x: Axis, y: Axis, candidates: Sequence[int] = ()) -> l
 
 def run(
     pipe: RissolePipeline, recipes: Sequence[Recipe]
-) -> Iterator[tuple[int, float, Result | None]]:
+) -> Generator[tuple[int, float, Result | None], None, None]:
     """Paints recipes one after another; close the iterator to stop.
 
     Yields:
@@ -145,9 +144,10 @@ def run(
             if step.output is None:
                 done = (step.index - 1 + step.step / step.total_steps) / step.num_blocks
                 yield index, done, None
-        image, seconds = step.output.images[0], time.perf_counter() - began
-        calls = step.output.network_calls
-        yield index, 1.0, Result(recipe, image, seconds, calls, seams(image, recipe.grid))
+                continue
+            image, seconds = step.output.images[0], time.perf_counter() - began
+            calls = step.output.network_calls
+            yield index, 1.0, Result(recipe, image, seconds, calls, seams(image, recipe.grid))
 
 
 def spelled(value: Any) -> str:

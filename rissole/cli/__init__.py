@@ -6,7 +6,6 @@ that `--help` answers at once. Wrong input ends with exit code 2 and one line on
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Annotated
 import typer
 
 from rissole.cli import (
+    app_command,
     benchmark_command,
     compare_command,
     evaluate_command,
@@ -26,6 +26,7 @@ from rissole.cli import (
     train_command,
 )
 from rissole.config import RissoleError
+from rissole.registry import PLUGINS, load_plugin
 
 app = typer.Typer(
     add_completion=False,
@@ -35,17 +36,15 @@ app = typer.Typer(
         "matching blocks of similar pictures. Start with: python -m rissole sample"
     ),
 )
-for command in (
-    sample_command.sample,
-    sheet_command.sheet,
-    benchmark_command.benchmark,
-    index_command.index,
-    train_command.train,
-    evaluate_command.evaluate,
-    compare_command.compare,
-    push_command.push,
-):
-    app.command()(command)
+app.command()(sample_command.sample)
+app.command()(sheet_command.sheet)
+app.command()(benchmark_command.benchmark)
+app.command()(index_command.index)
+app.command(cls=train_command.TrainCommand)(train_command.train)
+app.command()(evaluate_command.evaluate)
+app.command()(compare_command.compare)
+app.command()(push_command.push)
+app.command(context_settings=app_command.SETTINGS)(app_command.app)
 
 
 @app.callback()
@@ -53,21 +52,18 @@ def before(
     plugin: Annotated[
         list[str],
         typer.Option(
-            envvar="RISSOLE_PLUGINS",
+            envvar=PLUGINS,
             help="Module that brings stages, denoisers or encoders of yours; may be repeated.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
 ) -> None:
     """Imports what a user brings, before a command runs."""
-    for name in plugin:
+    if plugin:
         sys.path.append(str(Path.cwd()))  # an installed `rissole` does not look there by itself
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-            raise RissoleError(f"no module {name!r} here, and none is installed") from error
+        os.environ[PLUGINS] = " ".join(plugin)  # processes that we start know them, too
+        for name in plugin:
+            load_plugin(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

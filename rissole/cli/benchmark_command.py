@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,7 @@ def benchmark(
     if entries is None:
         from rissole.experiments.painting_benchmark import measure_painting
 
-        settings = {"order": order, "grid": grid, "num_inference_steps": steps}
+        settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}
         settings["guidance_scale"] = guidance_scale
         figures = measure_painting(pipe, runs, seed, k, **settings)
         report = {"bundle": bundle, "load_seconds": round(load_seconds, 4), **figures}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,6 @@ from rissole.config import RissoleError
 
 if TYPE_CHECKING:
     from rissole.outputs import BlockStep, GenerationOutput
-
-NUMBERED = re.compile(r"%0?\d?d")
 
 Out = Annotated[
     Path,
@@ -74,7 +72,7 @@ def sample(
     paths = output_paths(out, num_images)
     seed = secrets.randbelow(2**32) if seed is None else seed
     options.check_seeds(seed, num_images)
-    settings = {"order": order, "grid": grid, "num_inference_steps": steps}
+    settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}
     settings["guidance_scale"] = guidance_scale
     from rissole.data.images import save_png
 
@@ -122,8 +120,8 @@ def output_paths(out: Path, count: int) -> list[Path]:
     """Where each picture goes, with the folder made; checked before any painting starts."""
     options.check_range("--num-images", count, 1, 10_000)
     options.png_path(out)
-    if NUMBERED.search(out.name):
-        names = [NUMBERED.sub(lambda m, i=i: m[0] % i, out.name) for i in range(count)]
+    if found := re.search(r"%0?\d?d", out.name):
+        names = [out.name.replace(found[0], found[0] % number) for number in range(count)]
     elif count > 1:
         names = [f"{out.stem}-{i}{out.suffix}" for i in range(count)]
     else:
@@ -131,7 +129,7 @@ def output_paths(out: Path, count: int) -> list[Path]:
     return [out.with_name(name) for name in names]
 
 
-def follow(stream: Iterator[BlockStep], title: str) -> GenerationOutput:
+def follow(stream: Generator[BlockStep, None, None], title: str) -> GenerationOutput:
     """Runs a painting to its end under a progress bar that counts denoising steps."""
     from tqdm import tqdm
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, PngImagePlugin
 
-from rissole.config import RissoleError
+from rissole.config import QUOTED, RissoleError
 from rissole.storage.files import write_atomic
 
 MAX_PIXELS = 40_000_000
@@ -50,7 +50,10 @@ def load_image(source: ImageSource) -> Image.Image:
             size = f"{image.width} x {image.height} pixels"
             raise RissoleError(f"{name} is too large: {size}, {LIMIT}")
         try:
-            rgb = _to_rgb(_upright(image))
+            image.load()
+            with contextlib.suppress(Exception):  # unreadable EXIF data counts as none
+                image = ImageOps.exif_transpose(image)
+            rgb = _to_rgb(image)
         # Decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
         except Exception as error:
             raise RissoleError(f"{name} is damaged and cannot be decoded") from error
@@ -176,7 +179,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
         data = bytes(source)
     elif isinstance(source, (str, Path)):
         name = printable(Path(source).name)
-        name = name if len(name) <= 80 else name[:77] + "..."
+        name = name if len(name) <= QUOTED else name[: QUOTED - 3] + "..."
         data = _read_file(Path(source), name)
     else:
         data = source.read(MAX_BYTES + 1)
@@ -208,15 +211,6 @@ def _open_header(data: bytes, name: str) -> Image.Image:
     except Exception as error:
         known = ", ".join(FORMATS)
         raise RissoleError(f"{name} is not a picture in a known format ({known})") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; unreadable EXIF data counts as none."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

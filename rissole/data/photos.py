@@ -87,8 +87,8 @@ def portion(size: int, device: str) -> int:
 
 
 def to_float(photos: Tensor) -> Tensor:
-    """uint8 photos as floats in [-1, 1]."""
-    return photos.float().div(127.5).sub(1)
+    """Photos as float32 in [-1, 1]: uint8 is rescaled, floats pass."""
+    return photos.float() / 127.5 - 1 if photos.dtype == torch.uint8 else photos.float()
 
 
 def _items(source: Path, limit: int | None) -> Iterator[Item]:

@@ -139,7 +139,7 @@ class ParquetSource(Source):
                     continue
                 for row in rows:
                     if number >= start:
-                        yield self._item(path, number, row)
+                        yield _item(self, f"{path.name} row {number}", row)
                     number += 1
 
     def _row_groups(self, path: Path, skip: int) -> Iterator[int | list[dict]]:
@@ -157,12 +157,6 @@ class ParquetSource(Source):
             skip = 0
             for batch in file.iter_batches(ROWS, row_groups=[group], columns=columns):
                 yield batch.to_pylist()
-
-    def _item(self, path: Path, number: int, row: dict[str, Any]) -> Item:
-        picture = row[self.image]
-        data = picture.get("bytes") if isinstance(picture, dict) else picture
-        label = None if self.label is None else _label(row[self.label], self.classes)
-        return Item(f"{path.name} row {number}", data if isinstance(data, bytes) else None, label)
 
 
 class HubSource(Source):
@@ -205,9 +199,7 @@ class HubSource(Source):
         """See `Source`."""
         try:
             for number, row in enumerate(self.data.skip(start), start):
-                picture = row[self.image] or {}
-                label = None if self.label is None else _label(row[self.label], self.classes)
-                yield Item(f"{self.split} row {number}", picture.get("bytes"), label)
+                yield _item(self, f"{self.split} row {number}", row)
         # network trouble has the errors of several libraries
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -225,11 +217,15 @@ def _image_column(names: Collection[str], where: str) -> str:
     return found
 
 
-def _label(value: Any, classes: list[str]) -> str | None:
-    """Name of a class, which is stored as a number, or as itself."""
-    if isinstance(value, int) and 0 <= value < len(classes):
-        return classes[value]
-    return None if value is None or value == -1 else str(value)
+def _item(source: ParquetSource | HubSource, name: str, row: dict[str, Any]) -> Item:
+    """A row of a table; a class is stored as a number, or as itself."""
+    picture = row[source.image]
+    data = picture.get("bytes") if isinstance(picture, dict) else picture
+    label = None if source.label is None else row[source.label]
+    if isinstance(label, int) and 0 <= label < len(source.classes):
+        label = source.classes[label]
+    known = None if label is None or label == -1 else str(label)
+    return Item(name, data if isinstance(data, bytes) else None, known)
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label: str | None) -> list[str]:

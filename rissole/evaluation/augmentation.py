@@ -34,7 +34,7 @@ def jitter_colors(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _hue_matrix(angle: Tensor) -> Tensor:
-    """Rotations (B, 3, 3) of RGB about the gray axis by ``angle`` radians (B,), by Rodrigues."""
+    """Rotations (B, 3, 3) of RGB about the gray axis by `angle` radians (B,), by Rodrigues."""
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     third = torch.full((3, 3), 1 / 3, device=angle.device)
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5

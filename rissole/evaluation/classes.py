@@ -20,7 +20,7 @@ class LinearClassifier(NamedTuple):
 
     @classmethod
     def fit(cls, features: Tensor, labels: Tensor, ridge: float = 1e-2) -> LinearClassifier:
-        """Fit to features (N, D) and labels (N,); those of -1 are left out.
+        """Fits to features (N, D) and labels (N,); those of -1 are left out.
 
         Args:
             features: Of photos.

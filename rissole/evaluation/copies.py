@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rissole.evaluation.network import FeatureNetwork, to_float
+from rissole.data.photos import to_float
+from rissole.evaluation.network import FeatureNetwork
 
 
 def thumbnails(images: Tensor, size: int = 16) -> Tensor:
@@ -29,7 +30,7 @@ def nearest(
         device: Where they are compared.
 
     Returns:
-        Root mean square difference per dimension, and indices into ``training``.
+        Root mean square difference per dimension, and indices into `training`.
     """
     best = [_nearest_one(query.to(device), training.to(device)) for query in queries]
     distance, which = torch.stack([d for d, _ in best]).min(dim=0)
@@ -38,7 +39,7 @@ def nearest(
 
 
 def _nearest_one(query: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
-    """Search by the fast cdist, then measure exactly: its rounding keeps copies away from 0."""
+    """Searches by the fast cdist, then measure exactly: its rounding keeps copies away from 0."""
     parts = query.split(1024)  # against 50,000 photos 200 MB at a time
     index = torch.cat([torch.cdist(part, training).argmin(dim=1) for part in parts])
     return (query - training[index]).square().mean(dim=1).sqrt(), index
@@ -61,18 +62,19 @@ def copies(
         grid: Blocks per side of the comparison block by block.
 
     Returns:
-        Per space (``pixel``: 16x16 thumbnails, ``feature``, ``block``: blocks at the same position
-        in thumbnails of 8x8 each): ``median`` and ``median_held_out`` distance, ``p01_held_out``,
-        and ``share`` of images (blocks) closer than that, 0.01 by chance. Whole-image spaces
-        list the ``closest`` pairs as [image, training photo, distance].
+        Per space (`pixel`: 16x16 thumbnails, `feature`, `block`: blocks at the same position
+        in thumbnails of 8x8 each): `median` and `median_held_out` distance, `p01_held_out`,
+        and `share` of images (blocks) closer than that, 0.01 by chance. Whole-image spaces
+        list the `closest` pairs as [image, training photo, distance].
     """
-    sets = (images, training, held_out)
     device = features.device if features is not None else torch.device("cpu")
-    result = {"pixel": _compare(*(with_mirror(thumbnails(x)) for x in sets), device)}
+    made, base, held = (with_mirror(thumbnails(x)) for x in (images, training, held_out))
+    result = {"pixel": _compare(made, base, held, device)}
     if features is not None:
         pairs = [(features.extract(x), features.extract(x.flip(-1))) for x in (images, held_out)]
         result["feature"] = _compare(pairs[0], (features.extract(training),), pairs[1], device)
-    result["block"] = _block_copies(*(thumbnails(x, 8 * grid) for x in sets), grid, device)
+    small = [thumbnails(x, 8 * grid) for x in (images, training, held_out)]
+    result["block"] = _block_copies(small, grid, device)
     return result
 
 
@@ -105,13 +107,19 @@ def _summary(distance: Tensor, baseline: Tensor) -> dict[str, float]:
 
 
 def _block_copies(
-    images: Tensor, training: Tensor, held: Tensor, grid: int, device: str | torch.device
+    small: Sequence[Tensor], grid: int, device: str | torch.device
 ) -> dict[str, float]:
-    """The same for blocks against blocks at their position; limits are per position."""
+    """The same for blocks against blocks at their position; limits are per position.
+
+    Args:
+        small: thumbnails of images, training photos and held-out ones.
+        grid: blocks per side, 8x8 pixels each.
+        device: where they are compared.
+    """
     parts = []
     for row, column in itertools.product(range(grid), repeat=2):
-        base = _cut(training, row, column)[0]
-        near = (nearest(_cut(x, row, column), base, device)[0] for x in (images, held))
+        images, training, held = (_cut(x, row, column) for x in small)
+        near = (nearest(x, training[0], device)[0] for x in (images, held))
         parts.append(_summary(*near))
     return {key: sum(part[key] for part in parts) / len(parts) for key in parts[0]}
 

@@ -13,14 +13,14 @@ from rissole.evaluation.network import INCEPTION
 
 
 class Gaussian(NamedTuple):
-    """Mean (D,) of features and a root R (min(N, D), D) of their covariance ``R^T R``."""
+    """Mean (D,) of features and a root R (min(N, D), D) of their covariance `R^T R`."""
 
     mean: Tensor
     root: Tensor
 
     @classmethod
     def fit(cls, features: Tensor) -> Gaussian:
-        """Fit to features (N, D), in float64."""
+        """Fits to features (N, D), in float64."""
         if len(features) < 2:
             raise RissoleError("a Frechet distance needs at least 2 images a side")
         features = features.double()
@@ -32,8 +32,8 @@ class Gaussian(NamedTuple):
 def frechet_distance(a: Tensor | Gaussian, b: Tensor | Gaussian) -> float:
     """Frechet distance between Gaussians fitted to two sets of features, in float64.
 
-    ``|mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))`` (Dowson and Landau, 1982). With
-    ``S = R^T R`` the last trace is the sum of the singular values of ``R_a R_b^T``, which needs no
+    `|mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2))` (Dowson and Landau, 1982). With
+    `S = R^T R` the last trace is the sum of the singular values of `R_a R_b^T`, which needs no
     matrix square root, is exact for singular covariances (fewer images than features), and fast
     for few images. Few images bias the distance upwards: compare only equal counts.
 
@@ -74,8 +74,8 @@ def kernel_distance(
     size = min(subset_size, len(a), len(b))
     if size < 2:
         raise RissoleError("a kernel distance needs at least 2 images a side")
-    values = [_mmd(subset(a, size, generator), subset(b, size, generator)) for _ in range(subsets)]
-    values = torch.tensor(values, dtype=torch.float64)
+    drawn = [_mmd(subset(a, size, generator), subset(b, size, generator)) for _ in range(subsets)]
+    values = torch.tensor(drawn, dtype=torch.float64)
     return float(values.mean()), float(values.std()) if subsets > 1 else 0.0
 
 
@@ -96,7 +96,7 @@ def precision_recall(real: Tensor, images: Tensor, k: int = 3) -> tuple[float, f
 
     Precision: share of images inside the manifold of real photos, i.e. within the distance to the
     k-th neighbor of at least one photo. Recall: the same with the roles swapped. Both depend on
-    the counts: :func:`evaluate` uses as many photos as images.
+    the counts: `evaluate` uses as many photos as images.
 
     Args:
         real: (N, D) features of photos, N > k.
@@ -148,8 +148,8 @@ def feature_metrics(
     """FD, KD, precision and recall between features of images (N, D) and of photos (M, D).
 
     Returns:
-        ``fd`` with its interval, ``kd`` with its deviation over subsets, ``precision``, ``recall``,
-        counts and network. ``fid`` is there only when the features are Inception's.
+        `fd` with its interval, `kd` with its deviation over subsets, `precision`, `recall`,
+        counts and network. `fid` is there only when the features are Inception's.
     """
     generator = torch.Generator().manual_seed(seed)
     kd, kd_std = kernel_distance(images, real, generator=generator)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
-from rissole.storage.files import save_tensors
+from rissole.data.photos import to_float
+from rissole.models.saving import SavedNetwork
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 # torch-fidelity's name of the one network whose Frechet distance is the FID.
@@ -38,12 +37,15 @@ class FeatureConfig:
     scale: float = 1.0  # see TOTAL_VARIANCE
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(SavedNetwork):
     """A torchvision ResNet without its classifier.
 
     Args:
         config: Architecture, working resolution, seed and output scale.
     """
+
+    config_class = FeatureConfig
+    what = "feature network"
 
     def __init__(self, config: FeatureConfig | None = None):
         super().__init__()
@@ -62,7 +64,7 @@ class FeatureNetwork(nn.Module):
 
     @property
     def name(self) -> str:
-        """Names architecture, seed and weights, e.g. ``resnet18-vicreg-seed0-1a2b3c4d``."""
+        """Names architecture, seed and weights, e.g. `resnet18-vicreg-seed0-1a2b3c4d`."""
         digest = hashlib.sha256()
         for tensor in self.state_dict().values():
             digest.update(tensor.detach().half().cpu().contiguous().numpy().tobytes())
@@ -119,35 +121,14 @@ class FeatureNetwork(nn.Module):
         batches = tqdm(images.split(batch_size), desc="features", leave=False, disable=None)
         return torch.cat([function(to_float(b.to(self.device))).float().cpu() for b in batches])
 
-    def save(self, path: str | Path) -> None:
-        """Write half-precision weights with the config in the safetensors metadata."""
-        tensors = {
-            key: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
-            for key, t in self.state_dict().items()
-        }
-        save_tensors(tensors, path, metadata={"config": json.dumps(asdict(self.config))})
-
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> FeatureNetwork:
-        """Read a network written by :meth:`save`, in evaluation mode.
+    def open(cls, path: str | Path, device: str | torch.device = "cpu") -> FeatureNetwork:
+        """Reads what `write` wrote, in evaluation mode.
 
         Raises:
             RissoleError: The file is not a feature network.
         """
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                config = FeatureConfig(**json.loads((file.metadata() or {})["config"]))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            network = cls(config)
-            network.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RissoleError(f"{path} is not a feature network of this project") from error
-        return network.to(device).eval()
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Images as float32 in [-1, 1]: uint8 is rescaled, floats pass."""
-    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
+        return cls.read(path).to(device)
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -158,7 +139,7 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resize (B, 3, H, W) to ``size`` squared, with antialiasing; the right size passes as is."""
+    """Resizes (B, 3, H, W) to `size` squared, with antialiasing; the right size passes as is."""
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
@@ -179,7 +160,7 @@ class LibraryFeatures:
     """A well-known network of the torch-fidelity library, with its downloaded weights.
 
     Args:
-        name: One of ``EXTRACTORS``.
+        name: One of `EXTRACTORS`.
         device: Where to run it.
 
     Raises:
@@ -212,9 +193,9 @@ class LibraryFeatures:
 def load_features(
     features: FeatureNetwork | str | Path, device: str | torch.device = "cpu"
 ) -> FeatureNetwork | LibraryFeatures:
-    """A feature network from a file written by ``FeatureNetwork.save`` or by its known name."""
+    """A feature network from a file written by `FeatureNetwork.save` or by its known name."""
     if isinstance(features, FeatureNetwork):
         return features.to(device).eval()
     if Path(features).is_file():
-        return FeatureNetwork.load(features, device)
+        return FeatureNetwork.open(features, device)
     return LibraryFeatures(str(features), device)

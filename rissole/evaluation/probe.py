@@ -9,16 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from rissole.data.photos import to_float
 from rissole.evaluation.augmentation import blurred, jitter_colors
 from rissole.evaluation.copies import thumbnails
 from rissole.evaluation.distances import interval
-from rissole.evaluation.network import resize, to_float
+from rissole.evaluation.network import resize
 
 
 class CoherenceProbe(nn.Module):
     """Small CNN that tells photos from photos with foreign blocks; higher means less coherent.
 
-    The pixels at block borders are hidden from it: seams are measured by :func:`seam_ratio`, the
+    The pixels at block borders are hidden from it: seams are measured by `seam_ratio`, the
     probe shall look at what lies on both sides of them.
 
     Args:
@@ -36,13 +37,14 @@ class CoherenceProbe(nn.Module):
         plan = [(3, 1, 2), (1, 2, 2), (2, 2, 1), (2, 4, 2), (4, 4, 1), (4, 4, 2), (4, 4, 1)]
         layers = [_layer(i if i == 3 else i * width, o * width, stride) for i, o, stride in plan]
         # Flattened, not pooled: left and right have to be compared.
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * width, 1))
+        last = nn.Linear(64 * width, 1)
+        self.net = nn.Sequential(*layers, nn.Flatten(), last)
         generator = torch.Generator().manual_seed(seed)
         for part in self.net.modules():
             if isinstance(part, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(part.weight, generator=generator)
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B,) that images (B, 3, H, W) in [-1, 1] contain foreign blocks."""
@@ -77,7 +79,7 @@ def train_probe(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> CoherenceProbe:
-    """Train a probe: each batch holds photos, and the same photos with neighbors' blocks.
+    """Trains a probe: each batch holds photos, and the same photos with neighbors' blocks.
 
     Args:
         photos: (N, 3, S, S) real photos, uint8 or float.
@@ -139,7 +141,7 @@ def swap_blocks(
         picks: (B,) indices of the photos to change.
         neighbors: (N, k) indices of each photo's neighbors; each block draws its own.
         grid: Blocks per side.
-        generator: On the device of ``photos``.
+        generator: On the device of `photos`.
     """
     count, size, device = len(picks), photos.shape[-1], photos.device
     draw = torch.empty(count, 1, grid, grid, device=device).uniform_(generator=generator)
@@ -182,7 +184,7 @@ def auc(positive: Tensor, negative: Tensor) -> float:
 
 
 def auc_interval(positive: Tensor, negative: Tensor, seed: int = 0) -> list[float]:
-    """95 % interval of :func:`auc`; both sides are samples, and the smaller one errs more."""
+    """95 % interval of `auc`; both sides are samples, and the smaller one errs more."""
     value = auc(positive, negative)
     tops = (
         interval(lambda i: auc(positive[i], negative), len(positive), seed=seed)[1],
@@ -195,19 +197,19 @@ def auc_interval(positive: Tensor, negative: Tensor, seed: int = 0) -> list[floa
 def probe_coherence(
     probe: CoherenceProbe, images: Tensor, held_out: Tensor, training: Tensor, seed: int = 0
 ) -> dict[str, float | list[float] | int]:
-    """Compare images with real photos under a trained probe.
+    """Compares images with real photos under a trained probe.
 
     Args:
-        probe: From :func:`train_probe`.
+        probe: From `train_probe`.
         images: (N, 3, H, W) images to judge.
         held_out: (M, 3, S, S) real photos that the probe has not seen.
-        training: (K, 3, S, S) real photos that lend blocks to them for ``auc_swapped``.
+        training: (K, 3, S, S) real photos that lend blocks to them for `auc_swapped`.
         seed: Of the blocks swapped into the held-out photos.
 
     Returns:
-        ``auc`` of images against photos (0.5: as coherent as photos; 1: each looks patched),
-        its interval ``auc_ci95``, ``auc_swapped`` of photos with swapped blocks against photos
-        (how well the probe can tell at all), and ``auc_photos``, one half of the photos against
+        `auc` of images against photos (0.5: as coherent as photos; 1: each looks patched),
+        its interval `auc_ci95`, `auc_swapped` of photos with swapped blocks against photos
+        (how well the probe can tell at all), and `auc_photos`, one half of the photos against
         the other (0.5 but for chance).
     """
     generator = torch.Generator().manual_seed(seed)

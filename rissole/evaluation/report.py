@@ -1,6 +1,6 @@
 """Measuring generated images: do they look real, hold together, and are they new?
 
-:func:`evaluate` reports everything at once; each measure is a function of its own above it.
+`evaluate` reports everything at once; each measure is a function of its own above it.
 
 ============  =====================================================================================
 Frechet       How far the distribution of features is from that of real photos (FD, KD), and in
@@ -34,12 +34,11 @@ from rissole.evaluation.distances import (
     Gaussian,
     feature_metrics,
     frechet_distance,
-    interval,
     subset,
 )
 from rissole.evaluation.network import FeatureNetwork, load_features
 from rissole.evaluation.probe import CoherenceProbe, probe_coherence, train_probe
-from rissole.evaluation.seams import seam_jumps, seam_ratio
+from rissole.evaluation.seams import seam_metrics, seam_ratio
 from rissole.pipeline import RissolePipeline
 
 Source = Tensor | str | Path
@@ -58,56 +57,44 @@ def evaluate(
     probe: CoherenceProbe | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-) -> dict:
-    """Measure images against real photos.
+) -> dict[str, Any]:
+    """Measures images against real photos.
 
     Args:
-        images: Generated images: a tensor, or a folder of pictures.
-        reference: Training photos: a tensor, a folder, or a parquet file or folder of such.
-        features: Network for distances: itself, a file, or a name in ``EXTRACTORS``.
-        held_out: Photos that no network was trained on. By default split off ``reference`` in
-            the way that training does.
-        size: Side in pixels to which folders are read.
-        grid: Blocks per side, for seams, probe and copies.
-        parts: What to measure, of ``PARTS``.
-        probe: A trained probe, to save its training when many sets are measured.
-        seed: Of everything random.
-        device: Where networks run.
+        images: generated images: a tensor, or a folder of pictures.
+        reference: training photos: a tensor, a folder, or a parquet file or folder of such.
+        features: network for distances: itself, a file, or a name in `EXTRACTORS`.
+        held_out: photos not trained on; by default split off `reference` as in training.
+        size: side in pixels to which folders are read.
+        grid: blocks per side, for seams, probe and copies.
+        parts: what to measure, of `PARTS`.
+        probe: a trained probe, to save its training when many sets are measured.
+        seed: of everything random.
+        device: where networks run.
 
     Returns:
-        Nested dict, ready for JSON: ``features`` (:func:`feature_metrics`), ``seams``,
-        ``probe`` (:func:`probe_coherence`), ``copies`` (:func:`copies`, photos numbered as in
-        the training part of ``reference``); ``photos`` holds the same
-        figures for the held-out photos, the floor (``fd_images_at_n``: the images' FD at the
-        photos' smaller count, to compare with).
+        Figures of each part; in `photos` the same ones of the held-out photos, the floor.
 
     Raises:
         RissoleError: Unknown part, unreadable source, too few images.
     """
     check_parts(parts)
-    training = _load(reference, size)
-    training, held = split(training) if held_out is None else (training, _load(held_out, size))
-    images = _load(images, size)
-    _check_counts(images, training, held)
-    network = load_features(features, device) if {"features", "copies"} & set(parts) else None
-    result: dict[str, Any] = {
-        "n": len(images),
-        "n_training": len(training),
-        "n_held_out": len(held),
-    }
-    result["photos"] = {"n": len(held)}
+    made, training, held = _sets(images, reference, held_out, size)
+    network: Any = load_features(features, device) if {"features", "copies"} & set(parts) else None
+    result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
+    photos: dict[str, Any] = {"n": len(held)}
     if "features" in parts:
-        result["features"], floor = _measure_features(images, training, held, network, seed)
-        result["photos"] |= floor
+        result["features"], floor = _feature_figures(made, training, held, network, seed)
+        photos |= floor
     if "seams" in parts and grid > 1:
-        result["seams"] = _measure_seams(images, grid, seed)
-        result["photos"]["seam_ratio"] = seam_ratio(held, grid)
+        result["seams"] = {"grid": grid, **seam_metrics(made, grid, seed=seed)}
+        photos["seam_ratio"] = seam_ratio(held, grid)
     if "probe" in parts and grid > 1:
         probe = probe or train_probe(training, grid=grid, seed=seed, device=device)
-        result["probe"] = probe_coherence(probe, images, held, training, seed)
+        result["probe"] = probe_coherence(probe, made, held, training, seed)
     if "copies" in parts:
-        result["copies"] = copies(images, training, held, network, grid)
-    return result
+        result["copies"] = copies(made, training, held, network, grid)
+    return {**result, "photos": photos}
 
 
 def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Tensor:
@@ -130,28 +117,35 @@ def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Te
 
 
 def check_parts(parts: Sequence[str]) -> None:
-    """Refuse what is none of ``PARTS``."""
+    """Refuses what is none of `PARTS`."""
     if unknown := set(parts) - set(PARTS):
         raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
 
 
-def _load(source: Source, size: int) -> Tensor:
-    return source if isinstance(source, Tensor) else load_photos(source, size)
+def _sets(
+    images: Source, reference: Source, held_out: Source | None, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, training photos and held-out ones, enough of each for the measures by neighbors."""
+
+    def load(source: Source) -> Tensor:
+        return source if isinstance(source, Tensor) else load_photos(source, size)
+
+    photos = load(reference)
+    training, held = split(photos) if held_out is None else (photos, load(held_out))
+    sets = load(images), training, held
+    for what, some in zip(("image", "training photo", "held-out photo"), sets, strict=True):
+        if len(some) < 5:
+            raise RissoleError(f"too few to measure: {len(some)} {what}(s), at least 5 are needed")
+    return sets
 
 
-def _check_counts(images: Tensor, training: Tensor, held: Tensor) -> None:
-    """The neighbors in several measures set the smallest useful counts."""
-    for what, photos in (("image", images), ("training photo", training), ("held-out photo", held)):
-        if len(photos) < 5:
-            raise RissoleError(
-                f"too few to measure: {len(photos)} {what}(s), at least 5 are needed"
-            )
-
-
-def _measure_features(
+def _feature_figures(
     images: Tensor, training: Tensor, held: Tensor, network: FeatureNetwork, seed: int
 ) -> tuple[dict, dict]:
-    """Metrics of the images, and those of the held-out photos as their floor."""
+    """Metrics of the images, and those of the held-out photos as their floor.
+
+    Of the floor `fd_images_at_n` is the images' distance at the photos' smaller count, to compare.
+    """
     made, real, kept = (network.extract(x) for x in (images, training, held))
     result = feature_metrics(made, real, network.name, seed=seed)
     floor = feature_metrics(kept, real, network.name, seed=seed)
@@ -160,9 +154,3 @@ def _measure_features(
     fitted = Gaussian.fit(real)
     equal = [frechet_distance(subset(made, count, generator), fitted) for _ in range(5)]
     return result, {"features": floor, "fd_images_at_n": sum(equal) / len(equal)}
-
-
-def _measure_seams(images: Tensor, grid: int, seed: int) -> dict:
-    at, beside = seam_jumps(images, grid)
-    spread = interval(lambda i: float(at[i].sum() / beside[i].sum()), len(at), seed=seed)
-    return {"grid": grid, "seam_ratio": float(at.sum() / beside.sum()), "seam_ratio_ci95": spread}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import to_float
+from rissole.data.photos import to_float
+from rissole.evaluation.distances import interval
 
 
 def seam_ratio(images: Tensor, grid: int = 4) -> float:
@@ -22,18 +25,25 @@ def seam_ratio(images: Tensor, grid: int = 4) -> float:
     return float(at.sum() / beside.sum().clamp_min(1e-12))
 
 
+def seam_metrics(images: Tensor, grid: int = 4, seed: int = 0) -> dict[str, Any]:
+    """`seam_ratio` of images, and `seam_ratio_ci95`, its bootstrap interval."""
+    at, beside = seam_jumps(images, grid)
+    spread = interval(lambda i: float(at[i].sum() / beside[i].sum()), len(at), seed=seed)
+    return {"seam_ratio": seam_ratio(images, grid), "seam_ratio_ci95": spread}
+
+
 def seam_jumps(images: Tensor, grid: int = 4) -> tuple[Tensor, Tensor]:
     """Mean absolute jump (N,) per image at the borders and beside them, in both directions."""
     size = min(images.shape[-2:])
     if grid < 2 or size < 8 * grid:
         raise RissoleError(f"a {grid}x{grid} grid on {size} pixels has no borders to compare")
-    pairs = [_jumps_along(to_float(images).transpose(-1, axis), grid) for axis in (-1, -2)]
-    return tuple(torch.stack(part).mean(dim=0) for part in zip(*pairs, strict=True))
-
-
-def _jumps_along(images: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-    width = images.shape[-1]
-    jumps = images.diff(dim=-1).abs().double().mean(dim=(1, 2))  # (N, W - 1); i is between i, i + 1
-    borders = torch.tensor([round(i * width / grid) - 1 for i in range(1, grid)])
-    beside = (borders[:, None] + torch.tensor([-3, -2, 2, 3])).flatten()
-    return jumps[:, borders].mean(dim=1), jumps[:, beside].mean(dim=1)
+    found = []
+    for axis in (-1, -2):
+        along = to_float(images).transpose(-1, axis)
+        jumps = along.diff(dim=-1).abs().double().mean(dim=(1, 2))  # (N, W - 1)
+        # jump number i is between pixels i and i + 1
+        borders = torch.tensor([round(i * along.shape[-1] / grid) - 1 for i in range(1, grid)])
+        around = (borders[:, None] + torch.tensor([-3, -2, 2, 3])).flatten()
+        found.append(torch.stack([jumps[:, x].mean(dim=1) for x in (borders, around)]))
+    at, beside = torch.stack(found).mean(dim=0)
+    return at, beside

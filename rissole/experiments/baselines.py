@@ -1,38 +1,26 @@
 """What the block denoiser is compared with: other ways to use the same latents and neighbors.
 
-* `published`: the method of arXiv 2408.17095 re-implemented: 2x2 blocks that do not see each other,
-  the k neighbors' blocks concatenated on the channels, the block's position like a second time
-  embedding, noise predicted on the linear schedule of arXiv 2006.11239. Unlike there, no picture
-  retrieves itself in training.
-* `published-no-retrieval`: the same with noise in place of the neighbors, as its authors do.
-* `whole-image`: a U-Net on the whole latent without retrieval, flow matching as the block denoiser.
-* `whole-image-retrieval`: a U-Net on the whole latent with cross-attention to patches of the
-  neighbors' latents (as arXiv 2204.11824 does with CLIP embeddings).
-
-The networks are `diffusers` U-Nets of about the block denoiser's size.
+Each is a network and a `Method` of about the block denoiser's size; those of a whole picture in
+`whole_image`, the published method in `published`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
-from diffusers import (
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    SchedulerMixin,
-    UNet2DConditionModel,
-    UNet2DModel,
-)
-from torch import Tensor, nn
+from diffusers import DDPMScheduler
+from torch import Tensor
+from tqdm import tqdm
 
-from rissole.blocks import crop_blocks, stitch
-from rissole.config import RissoleError
 from rissole.models.saving import SavedNetwork
-
-BASELINES = ("published", "published-no-retrieval", "whole-image", "whole-image-retrieval")
-PUBLISHED_GRID = 2
-PATCH = 4  # side of a neighbor's patch, in cells
+from rissole.models.scheduler import default_scheduler
+from rissole.training.bulk import Painting, batch_size, noises
+from rissole.training.method import Loss, Method
+from rissole.training.situations import Sampler
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,7 @@ class BaselineConfig:
     """Shape of a baseline.
 
     Attributes:
-        kind: one of `BASELINES`.
+        kind: name of the method, noted in the network's file.
         latent_channels, latent_size: C and S of the canvas (C, S, S).
         neighbors: how many the published method concatenates; the others take any number.
         channels: widths of the U-Net's levels; None as measured against the block denoiser.
@@ -48,7 +36,7 @@ class BaselineConfig:
         dropout: probability, in training only.
     """
 
-    kind: str
+    kind: str = ""
     latent_channels: int = 4
     latent_size: int = 32
     neighbors: int = 10
@@ -56,42 +44,24 @@ class BaselineConfig:
     layers: int | None = None
     dropout: float = 0.1
 
-    def __post_init__(self):
-        if self.kind not in BASELINES:
-            raise RissoleError(f"no baseline {self.kind!r}: one of {', '.join(BASELINES)}")
-
 
 class Baseline(SavedNetwork):
-    """One of the networks above.
+    """A `diffusers` U-Net, and what it is shown.
 
-    Blocks are a batch of their own: a canvas is one block, or four for the published method.
+    Attributes:
+        grid: blocks per side; they are a batch of their own.
     """
 
     config_class = BaselineConfig
+    grid: ClassVar[int] = 1
 
     def __init__(self, config: BaselineConfig):
         super().__init__()
         self.config = config
-        if config.kind.startswith("published"):
-            self.unet = _block_unet(config)
-            kept = published_schedule().alphas_cumprod
-            self.register_buffer("kept", kept, persistent=False)  # share of the picture per step
-        elif config.kind == "whole-image":
-            self.unet = _whole_unet(config)
-        else:
-            self.unet, width = _listening_unet(config)
-            patches = (config.latent_size // PATCH) ** 2
-            self.patches = nn.Linear(config.latent_channels * PATCH**2, width)
-            self.where = nn.Parameter(torch.randn(patches, width) * 0.02)
-            self.null = nn.Parameter(torch.randn(1, width) * 0.02)
 
-    @property
-    def grid(self) -> int:
-        """Blocks per side."""
-        return PUBLISHED_GRID if self.config.kind.startswith("published") else 1
-
+    @abstractmethod
     def forward(
-        self, x: Tensor, level: Tensor, neighbors: Tensor | None, shown: Tensor | None = None
+        self, x: Tensor, level: Tensor, neighbors: Tensor, shown: Tensor | None = None
     ) -> Tensor:
         """Predicts the noise (published) or the velocity (whole image) of all blocks.
 
@@ -102,53 +72,74 @@ class Baseline(SavedNetwork):
             neighbors: (B, K, C, S, S) clean latents, nearest first.
             shown: bool (B,), pictures that see their neighbors; None shows them all.
         """
-        if self.config.kind == "whole-image":
-            return self.unet(x, level[:, 0]).sample
-        if self.config.kind == "whole-image-retrieval":
-            tokens = self._tokens(neighbors)
-            mask = self._mask(tokens, shown)
-            return self.unet(
-                x, level[:, 0], encoder_hidden_states=tokens, encoder_attention_mask=mask
-            ).sample
-        g = self.grid
-        blocks = torch.cat([x, neighbors.flatten(1, 2)], dim=1)
-        blocks = crop_blocks(blocks, g)
-        position = torch.arange(g * g, device=x.device).repeat(len(x))
-        noise = self.unet(blocks.flatten(0, 1), level.flatten(), class_labels=position).sample
-        return stitch(noise.unflatten(0, (len(x), g * g)), g)
-
-    def _tokens(self, neighbors: Tensor) -> Tensor:
-        """Null token and patches (B, 1 + K * P, width) of neighbors (B, K, C, S, S)."""
-        patches = neighbors.unfold(-2, PATCH, PATCH).unfold(-2, PATCH, PATCH)
-        patches = patches.permute(0, 1, 3, 4, 2, 5, 6).flatten(4).flatten(2, 3)
-        tokens = self.patches(patches) + self.where
-        null = self.null.to(tokens.dtype).expand(len(tokens), 1, -1)
-        return torch.cat([null, tokens.flatten(1, 2)], dim=1)
-
-    def _mask(self, tokens: Tensor, shown: Tensor | None) -> Tensor | None:
-        if shown is None:
-            return None
-        mask = shown[:, None].repeat(1, tokens.shape[1])
-        mask[:, 0] = True
-        return mask
 
 
-def published_schedule() -> DDPMScheduler:
-    """1000 steps, linear betas from 1e-4 to 2e-2, the noise predicted."""
-    return DDPMScheduler(clip_sample=False)
+class BaselineMethod(Method):
+    """How a baseline is trained and paints."""
 
+    network: ClassVar[type[Baseline]]
+    fixed = Method.fixed | {"kind"}
 
-def solver(steps: int) -> SchedulerMixin:
-    """The published sampler at 1000 steps; below, DPM-Solver++ on the same schedule."""
-    if steps == 1000:
-        return published_schedule()
-    return DPMSolverMultistepScheduler.from_config(published_schedule().config)
+    def config(self, model: Mapping[str, Any]) -> BaselineConfig:
+        """Settings of the network, from those a user gave."""
+        return replace(super().config(model), kind=self.name)
+
+    def losses(self, model: Any, sampler: Sampler) -> dict[str, Loss]:
+        """The mean squared error of what is predicted."""
+
+        def loss(index: Tensor) -> Tensor:
+            clean = sampler.latents[index].float()
+            with torch.autocast(clean.device.type, torch.bfloat16, enabled=clean.is_cuda):
+                output, target = self.predict(model, sampler, clean, index)
+            return (output.float() - target).square().mean()
+
+        return {"loss": loss}
+
+    @abstractmethod
+    def predict(
+        self, model: Any, sampler: Sampler, clean: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """What the network says of noisy pictures, and what it should say."""
+
+    def scheduler(self, steps: int) -> Any:
+        """The sampler: that of the block denoiser unless a method has its own."""
+        return default_scheduler()
+
+    def context(self, model: Any, near: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        """What the network is handed of neighbors (B, K, C, S, S)."""
+        return near[:, : max(k, 1)]
+
+    def neighbors_shown(self, model: Any, k: int) -> int:
+        """As many as the network's input has room for, at least."""
+        return max(k, model.config.neighbors)
+
+    def network_calls(self, how: Painting) -> int:
+        """Blocks one after another; guidance looks twice at every step."""
+        return how.num_inference_steps * self.network.grid**2 * (1 + (how.guidance_scale != 1))
+
+    def paint(self, model: Any, neighbors: Tensor, how: Painting, seed: int) -> Tensor:
+        """In batches, every one with noise of its own."""
+        device = next(model.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        parts, batch = [], batch_size(device)
+        starts = range(0, len(neighbors), batch)
+        for start in tqdm(starts, desc="painting", unit="batch", leave=False, disable=None):
+            near = neighbors[start : start + batch].to(device).float()
+            context = self.context(model, near, how.k, generator)
+            scheduler = self.scheduler(how.num_inference_steps)
+            painted = denoise(
+                model, scheduler, noises(seed + start, near[:, 0]).to(device), context,
+                num_inference_steps=how.num_inference_steps, guidance_scale=how.guidance_scale,
+                generator=generator,
+            )  # fmt: skip
+            parts.append(painted.cpu())
+        return torch.cat(parts)
 
 
 @torch.inference_mode()
-def paint_baseline(
-    model: Baseline,
-    scheduler: SchedulerMixin,
+def denoise(
+    model: Any,
+    scheduler: Any,
     noise: Tensor,
     neighbors: Tensor,
     *,
@@ -159,90 +150,31 @@ def paint_baseline(
     """Paints B pictures.
 
     Args:
-        scheduler: `solver` for the published method, else one for flow matching.
+        model: predicts.
+        scheduler: of the noise that it was trained with.
         noise: (B, C, S, S), standard normal.
         neighbors: (B, K, C, S, S), nearest first; not looked at by models without retrieval.
-        guidance_scale: of `whole-image-retrieval`; the others know no guidance.
-        generator: draws the noise that replaces neighbors, and that of the sampler.
+        num_inference_steps: of the scheduler.
+        guidance_scale: of models that are also trained without neighbors; the others know none.
+        generator: draws the noise of the sampler.
 
     Returns:
         (B, C, S, S) latents.
     """
-    kind, dtype = model.config.kind, next(model.parameters()).dtype
-    if kind == "published-no-retrieval":
-        neighbors = torch.randn(
-            len(noise), model.config.neighbors, *noise.shape[1:], generator=generator,
-            device=noise.device,
-        )  # fmt: skip
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
+    # samplers without noise of their own take a generator, too, but some warn about it
+    drawn_by = {"generator": generator} if isinstance(scheduler, DDPMScheduler) else {}
+    dtype, twice = next(model.parameters()).dtype, guidance_scale != 1
     x, shown = noise, None
+    context = torch.cat([neighbors, neighbors]) if twice else neighbors
+    if twice:
+        shown = torch.arange(2 * len(x), device=x.device) < len(x)
     for timestep in scheduler.timesteps:
-        twice = guidance_scale != 1
-        level = timestep.float().expand(len(x) * (1 + twice), model.grid**2)
         batch = torch.cat([x, x]) if twice else x
-        context = torch.cat([neighbors, neighbors]) if twice else neighbors
-        if twice:
-            shown = torch.arange(len(batch), device=x.device) < len(x)
+        level = timestep.float().expand(len(batch), model.grid**2)
         output = model(batch.to(dtype), level, context.to(dtype), shown).float()
         if twice:
             seen, blind = output.chunk(2)
             output = blind + guidance_scale * (seen - blind)
-        x = scheduler.step(output, timestep, x, **_drawn_by(scheduler, generator)).prev_sample
+        x = scheduler.step(output, timestep, x, **drawn_by).prev_sample
     return x
-
-
-def _drawn_by(scheduler: SchedulerMixin, generator: torch.Generator | None) -> dict:
-    """Samplers without noise of their own take a generator, too, but some warn about it."""
-    return {"generator": generator} if isinstance(scheduler, DDPMScheduler) else {}
-
-
-def _block_unet(config: BaselineConfig) -> UNet2DModel:
-    c = config.latent_channels
-    return UNet2DModel(
-        sample_size=config.latent_size // PUBLISHED_GRID,
-        # one convolution of all channels equals one of the block plus one of its neighbors
-        in_channels=c * (1 + config.neighbors),
-        out_channels=c,
-        block_out_channels=config.channels or (128, 192),
-        layers_per_block=config.layers or 2,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=32,
-        norm_num_groups=16,
-        num_class_embeds=PUBLISHED_GRID**2,
-        dropout=config.dropout,
-    )
-
-
-def _whole_unet(config: BaselineConfig) -> UNet2DModel:
-    return UNet2DModel(
-        sample_size=config.latent_size,
-        in_channels=config.latent_channels,
-        out_channels=config.latent_channels,
-        block_out_channels=config.channels or (64, 128, 192),
-        layers_per_block=config.layers or 2,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=32,
-        norm_num_groups=16,
-        dropout=config.dropout,
-    )
-
-
-def _listening_unet(config: BaselineConfig) -> tuple[UNet2DConditionModel, int]:
-    """The network and the width of the tokens it listens to."""
-    width = 192
-    return UNet2DConditionModel(
-        sample_size=config.latent_size,
-        in_channels=config.latent_channels,
-        out_channels=config.latent_channels,
-        block_out_channels=config.channels or (96, 128, 160),
-        layers_per_block=config.layers or 1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=4,  # this class means the number of heads
-        cross_attention_dim=width,
-        norm_num_groups=16,
-        dropout=config.dropout,
-    ), width

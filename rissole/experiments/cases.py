@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
+from rissole.training.bulk import Painting
+from rissole.training.denoiser_stage import folder
+from rissole.training.method import METHODS
 
 GUIDANCE = (1.0, 1.3, 1.6, 2.0, 3.0)  # these two: what the ablations try
 STEPS = (5, 8, 12, 16, 20, 30, 50)
-UNPAINTED = ("photos", "reconstructions", "nearest neighbor")  # in place of a model
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Case:
 
     Attributes:
         name: shown in the table.
-        model: folder in the run, or "photos", "reconstructions" or "nearest neighbor".
+        model: folder in the run, or what stands in place of one, of `bench.UNPAINTED`.
         order, grid, num_inference_steps, guidance_scale: as everywhere.
         k: neighbors shown; 0 paints without.
         neighbors: "nearest", or in their place "random" pictures, or random ones of the query's
@@ -33,11 +35,21 @@ class Case:
     k: int = 8
     neighbors: str = "nearest"
 
+    @property
+    def painting(self) -> Painting:
+        """How its pictures are painted."""
+        return Painting(
+            self.order, self.grid, self.num_inference_steps, self.guidance_scale, self.k
+        )
+
 
 def methods(steps: int, guidance: float) -> list[Case]:
-    """The rows of the comparison, the block denoiser at the given settings."""
+    """The rows of the comparison, the block denoiser at the given settings.
+
+    Methods from elsewhere come last, painted as the block denoiser is.
+    """
     ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
-    return [
+    rows = [
         Case("photos, held out", "photos"),
         Case("reconstructions", "reconstructions"),
         ours,
@@ -51,6 +63,9 @@ def methods(steps: int, guidance: float) -> list[Case]:
         Case("whole image, retrieval", "whole-image-retrieval", "whole", 1, 50, guidance),
         Case("nearest neighbor, decoded", "nearest neighbor"),
     ]
+    known = {case.model for case in (*rows, *ablations(steps, guidance))}
+    others = [method.name for method in METHODS if folder(method.name) not in known]
+    return rows + [replace(ours, name=name, model=folder(name)) for name in others]
 
 
 def ablations(steps: int, guidance: float) -> list[Case]:

@@ -15,11 +15,11 @@ import torch
 from safetensors import safe_open
 
 from rissole.experiments.cases import Case
-from rissole.experiments.comparison import load_model, network_calls, paint_latents, shown
+from rissole.experiments.comparison import load_method, method_of
 from rissole.experiments.machine import peak_rss
 from rissole.models.autoencoder import Codec
-from rissole.training.gallery_stage import decode_bytes
-from rissole.training.trainer import write_json
+from rissole.training.bulk import Painting, decode_bytes
+from rissole.training.checkpoint import write_json
 
 
 def cost_here(run: Path, case: Case, repeats: int = 3) -> dict[str, float | int]:
@@ -35,17 +35,18 @@ def cost_here(run: Path, case: Case, repeats: int = 3) -> dict[str, float | int]
 
 
 def _cost_here(run: Path, case: Case, repeats: int) -> dict[str, float | int]:
-    model, codec = load_model(run, case, "cpu"), Codec.load(run / "autoencoder")
+    method, model = load_method(run, case, "cpu")
+    codec, shown = Codec.load(run / "autoencoder"), method.neighbors_shown(model, case.k)
     with safe_open(run / "latents" / "latents.safetensors", "pt") as file:
-        near = file.get_slice("latents")[: max(shown(case, model), 1)][None].float()
+        near = file.get_slice("latents")[: max(shown, 1)][None, :shown].float()
 
-    def once(case: Case) -> float:
+    def once(painting: Painting) -> float:
         start = time.perf_counter()
-        decode_bytes(codec, paint_latents(model, case, near[:, : shown(case, model)], 0))
+        decode_bytes(codec, method.paint(model, near, painting, 0))
         return time.perf_counter() - start
 
-    once(replace(case, num_inference_steps=2))
-    seconds = statistics.median(once(case) for _ in range(repeats))
+    once(replace(case.painting, num_inference_steps=2))
+    seconds = statistics.median(once(case.painting) for _ in range(repeats))
     return {
         "cpu_seconds": seconds,
         "cpu_threads": torch.get_num_threads(),
@@ -60,7 +61,9 @@ def add_costs(run: Path, on_row: Callable[[str, dict], None] | None = None) -> N
     for name, row in rows.items():
         if "parameters" in row and "cpu_seconds" not in row:
             case = Case(**row["case"])
-            row |= cost_here(run, case, repeats=1 if network_calls(case) > 1000 else 3)
+            row |= cost_here(
+                run, case, repeats=1 if method_of(case).network_calls(case.painting) > 1000 else 3
+            )
             write_json(path, rows)
             if on_row:
                 on_row(name, row)

@@ -1,19 +1,36 @@
-"""What this machine spends: memory of this process."""
+"""What this machine spends: time, and memory of this process."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def timed(call: Callable[[], Result]) -> tuple[float, Result]:
+    """How long a call takes, in seconds, and what it returns."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def _status(field: str) -> int | None:
+    """A figure that Linux tells of this process, in bytes; None elsewhere."""
+    path = Path("/proc/self/status")
+    found = re.search(rf"{field}:\s+(\d+) kB", path.read_text()) if path.exists() else None
+    return int(found[1]) * 1024 if found else None
 
 
 def memory() -> float:
     """Memory of this process in MB, without mapped files where that is known."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"RssAnon:\s+(\d+) kB", status.read_text())[1]) / 1000
+    if (anonymous := _status("RssAnon")) is not None:
+        return anonymous / 1e6
     import psutil
 
     return psutil.Process().memory_info().rss / 1e6
@@ -39,13 +56,12 @@ def peak_memory() -> Iterator[dict[str, float]]:
 
 def peak_rss() -> int:
     """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would also count the process that started us: Linux keeps its maximum over exec
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    # getrusage would also count the process that started us: Linux keeps its maximum over exec
+    if (highest := _status("VmHWM")) is not None:
+        return highest
     import psutil
 
-    info = psutil.Process().memory_info()
+    info: Any = psutil.Process().memory_info()
     if hasattr(info, "peak_wset"):  # Windows
         return info.peak_wset
     import resource

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import time
-from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
 
-from rissole.experiments.machine import peak_rss
+from rissole.experiments.machine import peak_rss, timed
 from rissole.outputs import GenerationOutput
 from rissole.pipeline import RissolePipeline
 
@@ -46,7 +45,8 @@ def measure_painting(
             next(stream).preview.load()
 
     output, numbers = paint(seed), range(seed, seed + runs)
-    seconds, previews = _seconds(paint, numbers), _seconds(preview, numbers)
+    seconds = [timed(partial(paint, number))[0] for number in numbers]
+    previews = [timed(partial(preview, number))[0] for number in numbers]
     parameters = pipe.num_parameters()
     return {
         "denoiser_parameters": parameters["denoiser"],
@@ -66,16 +66,6 @@ def measure_painting(
             "database_items": len(pipe.database),
         },
     }
-
-
-def _seconds(call: Callable[[int], Any], numbers: Iterable[int]) -> list[float]:
-    """How long a call takes for each of some numbers."""
-    taken = []
-    for number in numbers:
-        start = time.perf_counter()
-        call(number)
-        taken.append(time.perf_counter() - start)
-    return taken
 
 
 def _machine(pipe: RissolePipeline) -> dict[str, Any]:

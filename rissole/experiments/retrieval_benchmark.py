@@ -15,10 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rissole.config import RissoleError
-from rissole.experiments.machine import memory, peak_memory
+from rissole.experiments.machine import memory, peak_memory, timed
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval import index as vectors
 from rissole.retrieval.index import VectorIndex
+from rissole.storage.database_facts import IndexFacts
 
 QUERIES = 256
 PART = 2048  # entries made at a time
@@ -29,11 +30,8 @@ def measure_index(
 ) -> dict[str, Any]:
     """Builds a database of synthetic entries, searches it, and deletes it.
 
-    An entry is the mixture of two latents of the pipeline's database with noise: nearly as varied
-    as photos, where independent noise would have no neighbors worth the name.
-
     Args:
-        count: entries.
+        count: entries, see `_entries`.
         folder: where to build; a temporary one by default.
         seed: of the entries and queries.
 
@@ -51,33 +49,30 @@ def measure_index(
         work = Path(temporary)
         if shutil.disk_usage(work).free < 1.1 * count * entry:
             raise RissoleError(f"{count * entry / 1e9:.1f} GB of disk are needed in {work.parent}")
-        start = time.perf_counter()
-        latents, made = _write_entries(pipe, work, count, dim, seed)
-        written = time.perf_counter() - start
+        written, (latents, made) = timed(lambda: _write_entries(pipe, work, count, dim, seed))
 
         def chunks() -> Iterator[np.ndarray]:
             for first in range(0, count, vectors.CHUNK):
                 yield made[first : first + vectors.CHUNK]
 
-        start = time.perf_counter()
-        info = vectors.build(work / "index.faiss", chunks, count, dim)
-        built = time.perf_counter() - start
-        size = (work / "index.faiss").stat().st_size
+        path = work / "index.faiss"
+        built, info = timed(lambda: vectors.build(path, chunks, count, dim))
         build_memory = peak["mb"]
         queries = _embed(pipe, next(_entries(pipe, QUERIES, seed + 1)))
         truth = vectors.exact_neighbors(queries, chunks, 8)
+        exact, _ = timed(lambda: vectors.exact_neighbors(queries[:8], chunks, 8))
         return {
             "entries": count,
             "dimensions": dim,
             "index": info.to_json(),
-            "index_mb": round(size / 1e6, 1),
+            "index_mb": round(path.stat().st_size / 1e6, 1),
             "latents_mb": round((work / "latents").stat().st_size / 1e6, 1),
             "entries_written_per_second": round(count / written),
             "index_build_seconds": round(built, 1),
             "index_entries_per_second": round(count / built),
             "peak_memory_while_building_mb": build_memory,
-            **_search(work / "index.faiss", info, queries, truth, latents),
-            "exact_ms_per_query": _exact_milliseconds(queries, chunks),
+            **_search(path, info, queries, truth, latents),
+            "exact_ms_per_query": round(1000 * exact / 8, 1),
         }
 
 
@@ -93,15 +88,19 @@ def _write_entries(
             made.write(_embed(pipe, part).astype(np.float16).tobytes())
             bar.update(len(part))
         bar.close()
-    shapes = (count, *pipe.database.latent_shape), (count, dim)
-    return tuple(
-        np.memmap(path, np.float16, "r", shape=shape)
-        for path, shape in zip(files, shapes, strict=True)
+    shape = (count, *pipe.database.latent_shape)
+    return (
+        np.memmap(files[0], np.float16, "r", shape=shape),
+        np.memmap(files[1], np.float16, "r", shape=(count, dim)),
     )
 
 
 def _entries(pipe: RissolePipeline, count: int, seed: int) -> Iterator[Tensor]:
-    """Synthetic latents (n, C, S, S), part by part."""
+    """Synthetic latents (n, C, S, S), part by part.
+
+    An entry is the mixture of two latents of the pipeline's database with noise: nearly as varied
+    as photos, where independent noise would have no neighbors worth the name.
+    """
     base = pipe.database.latents(range(min(len(pipe.database), 2048)))
     generator = torch.Generator().manual_seed(seed)
     for first in range(0, count, PART):
@@ -117,12 +116,11 @@ def _embed(pipe: RissolePipeline, latents: Tensor) -> np.ndarray:
 
 
 def _search(
-    path: Path, info: dict[str, Any], queries: np.ndarray, truth: np.ndarray, latents: np.ndarray
+    path: Path, info: IndexFacts, queries: np.ndarray, truth: np.ndarray, latents: np.ndarray
 ) -> dict[str, Any]:
     """Opens the index as the pipeline does, and asks one query at a time."""
-    before, start = memory(), time.perf_counter()
-    index = VectorIndex.load(path, info)
-    opened = time.perf_counter() - start
+    before = memory()
+    opened, index = timed(lambda: VectorIndex.load(path, info))
     cold, warm = _ask(index, queries, latents), _ask(index, queries, latents)
     return {
         "recall_at_8_of_new_queries": round(vectors.recall_at(warm.ids, truth), 4),
@@ -158,10 +156,3 @@ def _ask(index: VectorIndex, queries: np.ndarray, latents: np.ndarray) -> _Answe
 
 def _milliseconds(seconds: list[float], share: float = 0.5) -> float:
     return round(1000 * float(np.quantile(seconds, share)), 3)
-
-
-def _exact_milliseconds(queries: np.ndarray, chunks: vectors.Chunks) -> float:
-    """What a query costs when all entries are compared, several queries at once."""
-    start = time.perf_counter()
-    vectors.exact_neighbors(queries[:8], chunks, 8)
-    return round(1000 * (time.perf_counter() - start) / 8, 1)

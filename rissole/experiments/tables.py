@@ -17,16 +17,16 @@ from rissole.experiments.sheets import labeled_sheet
 def write_report(run: Path, cases: list[Case], name: str) -> Path:
     """Writes `comparison/NAME.md`, a table, and `NAME.png`: a row per method, a column per query.
 
-    The picture leaves out what photos can be recognised in.
+    The picture leaves out what photos can be recognized in.
     """
     out = run / "comparison"
     rows = json.loads((out / "rows.json").read_text())
     present = [c.name for c in cases if c.name in rows]
-    header = ("", "parameters", "GPU minutes", "calls", "s, CPU", "GB, CPU", "s, GPU", "FD",
+    header = ["", "parameters", "GPU minutes", "calls", "s, CPU", "GB, CPU", "s, GPU", "FD",
               "FD, check network", "KD x 1000", "precision", "recall", "seam ratio", "probe AUC",
-              "copies")  # fmt: skip
+              "copies"]  # fmt: skip
     if any("class_agreement" in rows[n]["features"] for n in present):
-        header += ("right class",)
+        header.append("right class")
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(_cells(n, rows[n]))} |" for n in present]
     (out / f"{name}.md").write_text("\n".join(lines) + "\n")

@@ -21,7 +21,7 @@ from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
-from rissole.storage.files import save_tensors
+from rissole.storage.files import save_tensors, write_atomic
 
 
 def tiny_autoencoder(
@@ -126,15 +126,15 @@ class Codec(nn.Module):
         copy = deepcopy(self.model)
         for tensor in (*copy.parameters(), *copy.buffers()):
             tensor.data = tensor.data.half()
-        copy.save_config(folder)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous() for name, tensor in copy.state_dict().items()}
-        save_tensors(weights, Path(folder) / SAFETENSORS_WEIGHTS_NAME, {"format": "pt"})
-        path = Path(folder) / "config.json"
-        config = json.loads(path.read_text())
+        save_tensors(weights, folder / SAFETENSORS_WEIGHTS_NAME, {"format": "pt"})
+        config = json.loads(copy.to_json_string())
         config.pop("_name_or_path", None)  # a path of this machine
         if config["_class_name"] == "AutoencoderTiny":
             config.pop("block_out_channels", None)  # derived; its own loader warns about it
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        write_atomic(folder / "config.json", f"{json.dumps(config, indent=2)}\n".encode())
 
     @property
     def latent_channels(self) -> int:

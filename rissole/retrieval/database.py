@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from rissole.config import MAX_NEIGHBORS, RissoleError, whole_number
+from rissole.config import MAX_NEIGHBORS, RissoleError, quoted, whole_number
 from rissole.data.images import to_tensor
 from rissole.retrieval.contents import INDEX, Contents, write_encoder
 from rissole.retrieval.encoders import QueryEncoder
@@ -170,7 +170,7 @@ class Database:
         names = self.classes
         if label not in names:
             known = ", ".join(names[:20]) or "none"
-            raise RissoleError(f"the database has no class {label!r:.60} (it has: {known})")
+            raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
         return self._contents.classes == names.index(label)
 
     def check(self, ids: Iterable[int]) -> None:
@@ -178,7 +178,7 @@ class Database:
         for i in ids:
             if not 0 <= i < len(self):
                 raise RissoleError(
-                    f"picture {i} is not in the database, which holds 0 to {len(self) - 1}"
+                    f"picture {quoted(i)} is not in the database, which holds 0 to {len(self) - 1}"
                 )
 
     def webp(self, item: int) -> bytes:

@@ -42,8 +42,12 @@ def save_tensors(
     The library's own `save_file` writes files that only their owner may read, whatever the umask.
 
     Raises:
-        RissoleError: if the file cannot be written.
+        RissoleError: if a value is NaN or infinite, or the file cannot be written; what was there
+            before stays.
     """
+    odd = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if odd:
+        raise RissoleError(f"cannot write {path}: {odd[0]} is not finite (NaN or infinity)")
     write_atomic(Path(path), save(dict(tensors), metadata))
 
 

@@ -6,7 +6,7 @@ takes several times as long as running them. A graph records the launches once a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Replay:
             self._record(inputs)
         for kept, new in zip(self.inputs, inputs, strict=True):
             kept.copy_(new)
+        assert self.graph is not None
         self.graph.replay()
         return self.outputs
 
@@ -62,3 +63,11 @@ class Replay:
         mode = "thread_local" if torch.distributed.is_initialized() else "global"
         with torch.cuda.graph(self.graph, pool=pool, capture_error_mode=mode):
             self.outputs = self.function(*self.inputs)
+
+
+def replays(
+    functions: Sequence[Callable[..., dict[str, Tensor]]], generator: torch.Generator
+) -> list[Replay]:
+    """A replay of each function; they share memory, so only one runs at a time."""
+    first = Replay(functions[0], generator)
+    return [first, *(Replay(function, generator, first) for function in functions[1:])]

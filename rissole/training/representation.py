@@ -1,7 +1,7 @@
 """A self-supervised feature network, trained on the photos themselves, for measuring images.
 
 Frechet distances and their relatives need features. With no download at hand this module trains
-them in minutes on one GPU: :func:`train_features` in, :class:`FeatureNetwork` out. Such features
+them in minutes on one GPU: `train_features` makes a `FeatureNetwork`. Such features
 serve to compare models on one data set; they are not Inception's and no number from them is a FID.
 
 Two tasks share one trunk:
@@ -20,7 +20,6 @@ Two tasks share one trunk:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,78 +28,75 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
+from rissole.data.photos import to_float
 from rissole.evaluation.network import (
     TOTAL_VARIANCE,
     FeatureConfig,
     FeatureNetwork,
     initialize,
-    to_float,
 )
-from rissole.training.trainer import Budget, Progress, load_weights, save_weights, session_seed
+from rissole.training.checkpoint import write_json
+from rissole.training.hyperparameters import FeatureTraining
+from rissole.training.learner import Trained
+from rissole.training.stage import state_file
+from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for
+from rissole.training.vicreg import vicreg
 from rissole.training.views import DAMAGES, random_damage, random_view
 
 
 def train_features(
     photos: Tensor,
-    minutes: float | None = None,
-    batch_size: int = 512,
-    seed: int = 0,
-    device: str | torch.device | None = None,
+    out: Path,
+    budget: Budget,
     *,
-    arch: str = "resnet18",
-    resolution: int | None = None,
-    steps: int | None = None,
-    out: Path | None = None,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    settings: FeatureTraining | None = None,
+    device: str = "cuda",
+    seed: int = 0,
 ) -> FeatureNetwork:
-    """Train a feature network on photos without labels.
+    """Trains a feature network on photos without labels, and writes it to a file.
+
+    Run again on the same file, it goes on where it stopped. Beside it lies the history of the
+    losses.
 
     Args:
-        photos: uint8 (N, 3, S, S), kept on ``device`` whole.
-        minutes: Wall-clock budget; the learning rate is annealed over it. Without ``steps`` 3.
-        batch_size: Photos per step, each seen in two views; half of them once more, damaged.
-        seed: Of weights, batches and augmentation.
-        device: Where to train; that of ``photos`` by default.
-        arch: One of ``ARCHITECTURES``.
-        resolution: To which the network scales all images, S by default. Twice that is better for
-            photos of 32 pixels, of which the last stage would see one cell.
-        steps: Stop after this many steps, if that is earlier.
-        out: File that the network is written to, also when Ctrl-C ends the training. A network that
-            is there already is trained on; what else that takes is kept beside it.
-        on_step: Called with the step number and its losses every 20 steps.
+        photos: uint8 (N, 3, S, S), kept on the device whole.
+        out: file of the network.
+        budget: the learning rate is annealed over it.
+        settings: of the stage.
+        device: where to train.
+        seed: of weights, batches and augmentation.
 
     Returns:
-        The network in evaluation mode, its features scaled to ``TOTAL_VARIANCE`` on the photos.
+        The network in evaluation mode, its features scaled to `TOTAL_VARIANCE` on the photos.
 
     Raises:
         RissoleError: Too few photos, or an unknown architecture.
     """
-    if min(len(photos), batch_size) < 4:
+    settings = settings or FeatureTraining()
+    batch_size = min(settings.batch_size, len(photos))
+    if batch_size < 4:
         raise RissoleError("a feature network needs at least 4 photos in a batch")
-    device = torch.device(device or photos.device)
-    photos = photos.to(device)
-    model = _learner(FeatureConfig(arch, resolution or photos.shape[-1], seed), out)
-    model = model.to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3)
-    generator = torch.Generator(device).manual_seed(session_seed(seed, out) if out else seed)
-    minutes = minutes or (3.0 if steps is None else math.inf)
-    bar = Progress(Budget(minutes, steps), f"features {arch}")
-    try:
-        for step, progress in bar:
-            optimizer.param_groups[0]["lr"] = 1e-3 * _anneal(progress)
-            losses = _training_step(model, optimizer, photos, batch_size, generator)
-            bar.report(step, **losses)
-            if on_step and step % 20 == 0:
-                on_step(step, {name: float(value) for name, value in losses.items()})
-    finally:  # Ctrl-C keeps what was learned
-        network = _calibrated(model.network, photos)
-        if out is not None:
-            network.save(out)
-            save_weights(_heads_file(out), model.heads)
-    return network
+    config = FeatureConfig(settings.arch, settings.resolution or photos.shape[-1], seed)
+    model = Learner(FeatureNetwork(config)).to(device).to(memory_format=torch.channels_last)
+    photos, generator = photos.to(device), generator_for(seed, device)
+    how = Trained(model, 1e-3, betas=(0.9, 0.999), weight_decay=1e-3, clip=10.0)
+    trainer = Trainer({"features": how}, generator, state_file(out))
+
+    def keep(history: History) -> None:
+        calibrate(model.network, photos)
+        model.network.write(out)
+        noted = {"network": model.network.name, "history": history}
+        write_json(out.with_suffix(".json"), noted)
+
+    trainer.fit(
+        [lambda index: feature_losses(model, photos[index], generator)],
+        Batches(len(photos), batch_size, generator), budget, keep,
+        title=f"{out.stem} {settings.arch}", recorded=False, every=25,
+    )  # fmt: skip
+    return model.network
 
 
-class _Learner(nn.Module):
+class Learner(nn.Module):
     """Trunk, VICReg projector and damage head."""
 
     def __init__(self, network: FeatureNetwork, width: int = 1024):
@@ -121,92 +117,32 @@ class _Learner(nn.Module):
         initialize(self.projector, generator)
         initialize(self.damage, generator)
 
-    @property
-    def heads(self) -> nn.ModuleList:
-        """What only training needs."""
-        return nn.ModuleList([self.projector, self.damage])
-
     def forward(self, views: Tensor, damaged: Tensor) -> tuple[Tensor, Tensor]:
+        """Projections of views (2 B, 3, S, S), and logits of how pictures were damaged."""
         features = self.network(torch.cat([views, damaged]))
         return self.projector(features[: len(views)]), self.damage(features[len(views) :])
 
 
-def _learner(config: FeatureConfig, out: Path | None) -> _Learner:
-    """A new learner, or the one that was written to a file and beside it."""
-    if out is None or not out.exists():
-        return _Learner(FeatureNetwork(config))
-    network = FeatureNetwork.load(out)
-    network.config = replace(network.config, scale=1.0)  # calibrated anew in the end
-    learner = _Learner(network)
-    load_weights(_heads_file(out), learner.heads)
-    return learner
-
-
-def _heads_file(out: Path) -> Path:
-    return out.with_name(f"{out.stem}-heads.safetensors")
-
-
-def _anneal(progress: float, warmup: float = 0.05) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    if progress < warmup:
-        return 0.05 + 0.95 * progress / warmup
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
-
-
-def _training_step(
-    model: _Learner,
-    optimizer: torch.optim.Optimizer,
-    photos: Tensor,
-    batch_size: int,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    picks = torch.randperm(len(photos), generator=generator, device=photos.device)[:batch_size]
-    batch = to_float(photos[picks])
+def feature_losses(model: Learner, photos: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Losses of a batch of photos (B, 3, S, S), uint8; adds their gradients."""
+    batch = to_float(photos)
     views = torch.cat([random_view(batch, generator) for _ in range(2)])
     damaged, kinds = random_damage(batch[: max(2, len(batch) // 2)], generator)
+    layout = torch.channels_last
     with torch.autocast(photos.device.type, torch.bfloat16, enabled=photos.is_cuda):
-        embedded, logits = model(_fast_layout(views), _fast_layout(damaged))
+        embedded, logits = model(
+            views.contiguous(memory_format=layout), damaged.contiguous(memory_format=layout)
+        )
     losses = vicreg(*embedded.float().chunk(2))
     losses["damage"] = F.cross_entropy(logits.float(), kinds)
-    total = sum(losses.values()) + 4 * losses["damage"]  # about as large as the VICReg terms
-    optimizer.zero_grad(set_to_none=True)
+    # damage four times more, which makes it about as large as the VICReg terms
+    total = torch.stack([*losses.values(), 4 * losses["damage"]]).sum()
     total.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-    optimizer.step()
     return {key: value.detach() for key, value in losses.items()} | {"total": total.detach()}
 
 
-def _fast_layout(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def vicreg(a: Tensor, b: Tensor) -> dict[str, Tensor]:
-    """VICReg's three terms (Bardes et al., 2022) with the paper's weights 25, 25, 1.
-
-    Args:
-        a: (B, D) projections of one view of B photos.
-        b: (B, D) projections of another view of the same photos, in the same order.
-    """
-    return {
-        "invariance": 25 * F.mse_loss(a, b),
-        "variance": 25 * (_spread_loss(a) + _spread_loss(b)) / 2,
-        "covariance": _covariance_loss(a) + _covariance_loss(b),
-    }
-
-
-def _spread_loss(x: Tensor) -> Tensor:
-    return F.relu(1 - (x.var(dim=0) + 1e-4).sqrt()).mean()
-
-
-def _covariance_loss(x: Tensor) -> Tensor:
-    x = x - x.mean(dim=0)
-    covariance = x.T @ x / (len(x) - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / x.shape[1]
-
-
-def _calibrated(network: FeatureNetwork, photos: Tensor) -> FeatureNetwork:
-    """Set the output scale so that the photos have ``TOTAL_VARIANCE``."""
+def calibrate(network: FeatureNetwork, photos: Tensor) -> None:
+    """Sets the output scale so that the photos have `TOTAL_VARIANCE`."""
+    network.config = replace(network.config, scale=1.0)
     variance = network.extract(photos).var(dim=0).sum().clamp_min(1e-12)
-    scale = math.sqrt(TOTAL_VARIANCE / float(variance))
-    network.config = replace(network.config, scale=scale)
-    return network
+    network.config = replace(network.config, scale=math.sqrt(TOTAL_VARIANCE / float(variance)))

@@ -1,47 +1,43 @@
-"""What every stage shares: a time or step budget, a learning rate, checkpoints that resume."""
+"""The one trainer: budget, learning rate, gradients, averages, history, and states to go on from.
+
+A stage gives it modules, functions that compute losses, and batches:
+
+    trainer = Trainer({"model": Trained(model, peak_rate=1e-3)}, generator, state_file(out))
+    trainer.fit([losses], batches, budget, keep=lambda history: model.save(out))
+
+What `fit` leaves in a state file (weights, optimizers, averages, random numbers) lets a later
+session go on as if there had been no break.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rissole.models.saving import SavedNetwork
-from rissole.storage.files import save_tensors, write_atomic
-from rissole.training.graphs import Replay
+from rissole.config import RissoleError
+from rissole.training.checkpoint import (
+    DIVERGED,
+    State,
+    check_learned,
+    read_state,
+    write_state,
+)
+from rissole.training.graphs import replays
+from rissole.training.learner import Learner, Trained
+from rissole.training.together import agreed, processes, rank
 
-EMA_EVERY = 4  # steps between updates of the average, which touches all weights
-
-
-def processes() -> int:
-    """How many processes train together; 1 unless `accelerate launch` or torchrun started more."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def rank() -> int:
-    """Number of this process among them."""
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def agreed(value: float) -> float:
-    """The first process's value."""
-    if processes() == 1:
-        return value
-    shared = torch.tensor(value, device="cuda" if torch.cuda.is_available() else "cpu")
-    torch.distributed.broadcast(shared, 0)
-    return shared.item()
+Losses = Callable[[Tensor], dict[str, Tensor]]  # of a batch's numbers; adds gradients
+History = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -65,60 +61,171 @@ class Budget:
             step += 1
 
 
-def learning_rate(progress: float, step: int, peak: float, warmup: int = 200) -> float:
-    """Linear warm-up over `warmup` steps, then half a cosine down to a hundredth of the peak."""
-    rise = min(1.0, (step + 1) / warmup)
-    return peak * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+class Batches:
+    """Index tensors (batch,) that visit every item once per epoch, in random order, for ever."""
+
+    def __init__(self, count: int, batch: int, generator: torch.Generator):
+        self.count, self.batch, self.generator = count, batch, generator
+        self.pool = torch.empty(0, dtype=torch.long, device=generator.device)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self
+
+    def __next__(self) -> Tensor:
+        draw, device = self.generator, self.generator.device
+        while len(self.pool) < self.batch:
+            epoch = torch.randperm(self.count, generator=draw, device=device)
+            self.pool = torch.cat([self.pool, epoch])
+        batch, self.pool = self.pool[: self.batch], self.pool[self.batch :]
+        return batch
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Sets one learning rate for all parameter groups."""
-    for group in optimizer.param_groups:
-        group["lr"] = value
+class Trainer:
+    """Trains modules together; goes on from the state file of an earlier session.
 
-
-class Gradients:
-    """The gradients of all trained parameters, in one buffer that stays where it is.
-
-    Recorded steps need them at the same address; one buffer is cleared, clipped and exchanged
-    between processes by one kernel.
+    Args:
+        trained: modules by name, and how each is trained.
+        generator: what losses and batches draw from, on the device.
+        state: file to go on from, and to leave for the next session.
+        schedule: the part of the learning-rate schedule that the budget covers; a run in two
+            sessions is (0, 0.5), then (0.5, 1).
+        seed: of the kinds of steps.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]):
-        trained = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self.flat = torch.zeros(sum(p.numel() for p in trained), device=trained[0].device)
-        start = 0
-        for p in trained:  # the same strides as its parameter: fused optimizers need that
-            p.grad = self.flat.as_strided(p.shape, p.stride(), start)
-            start += p.numel()
+    def __init__(
+        self,
+        trained: Mapping[str, Trained],
+        generator: torch.Generator,
+        state: Path,
+        *,
+        schedule: tuple[float, float] = (0.0, 1.0),
+        seed: int = 0,
+    ):
+        torch.set_float32_matmul_precision("high")  # products may use the tensor cores
+        torch.backends.cudnn.benchmark = True
+        self.generator, self.path, self.schedule = generator, state, schedule
+        self.learners = {name: Learner(how) for name, how in trained.items()}
+        self.kinds = torch.Generator().manual_seed(seed + int(1000 * schedule[0]))
+        self.found = read_state(state)
+        self.steps, self.minutes = self.found.steps, self.found.minutes
+        for name, learner in self.learners.items():
+            if self.found.steps:
+                learner.restore(self.found.part(name))
 
-    def clear(self) -> None:
-        """Sets all to 0."""
-        self.flat.zero_()
+    def fit(
+        self,
+        losses: Sequence[Losses],
+        batches: Batches,
+        budget: Budget,
+        keep: Callable[[History], None],
+        *,
+        shares: Sequence[float] = (1.0,),
+        title: str = "",
+        recorded: bool = True,
+        every: int = 100,
+    ) -> History:
+        """Trains until the budget is spent or Ctrl-C; keeps what was learned either way.
 
-    def exchange(self) -> None:
-        """Averages over the processes that train together."""
-        if processes() > 1:
-            torch.distributed.all_reduce(self.flat)
-            self.flat /= processes()
+        Args:
+            losses: kinds of steps; all draw from the trainer's generator.
+            batches: numbers of what a step sees.
+            budget: of this session.
+            keep: writes what the stage is for, with averaged weights in the modules.
+            shares: how often each kind of step is taken.
+            title: of the progress bar.
+            recorded: on CUDA, record steps once and replay them.
+            every: steps that the history averages over.
 
-    def clip(self, norm: float = 1.0) -> None:
-        """Scales all down to a joint norm."""
-        self.flat *= (norm / self.flat.norm().clamp(min=1e-6)).clamp(max=1.0)
+        Returns:
+            The history of the losses.
+
+        Raises:
+            RissoleError: when losses or weights are not finite; nothing is written then.
+        """
+        bar = Progress(budget, title, every)
+        steps: Sequence[Callable[[Tensor], dict[str, Tensor]]]
+        steps = [partial(self._learn, one) for one in losses]
+        steps = replays(steps, self.generator) if recorded else steps
+        start = time.monotonic()
+        with self._random_state(batches):
+            try:
+                for step, progress in bar:
+                    kind = int(torch.multinomial(torch.tensor(shares), 1, generator=self.kinds))
+                    values = steps[kind](next(batches))
+                    self._update(step, progress)
+                    bar.report(step, **values)
+            finally:  # Ctrl-C keeps what was learned
+                self.minutes += (time.monotonic() - start) / 60 * processes()
+                if not bar.diverged:
+                    self._finish(batches, partial(keep, bar.history))
+        return bar.history
+
+    def _learn(self, losses: Losses, index: Tensor) -> dict[str, Tensor]:
+        for learner in self.learners.values():
+            learner.gradients.clear()
+        return losses(index)
+
+    def _update(self, step: int, progress: float) -> None:
+        first, last = self.schedule
+        # a session that begins within the schedule goes on with its warm-up, another one anew
+        warming = self.steps if first > 0 else step
+        for learner in self.learners.values():
+            learner.update(first + progress * (last - first), warming, self.steps)
+        self.steps += 1
+
+    @contextmanager
+    def _random_state(self, batches: Batches) -> Iterator[None]:
+        """Random numbers go on where the last session stopped; dropout's are torch's own."""
+        device = self.generator.device
+        cuda = [device.index or 0] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            if drawn := self.found.part("random"):
+                self.kinds.set_state(drawn["kinds"])
+                torch.set_rng_state(drawn["torch"])
+                here = self.generator.get_state()
+                if rank() == 0 and drawn["generator"].shape == here.shape:
+                    self.generator.set_state(drawn["generator"])
+                    batches.pool = drawn["pool"].to(device)
+                else:  # another process, or another kind of device
+                    self.generator.manual_seed(self.generator.initial_seed() + self.steps)
+                if cuda and "cuda" in drawn:
+                    torch.cuda.set_rng_state(drawn["cuda"], device)
+            yield
+
+    def _finish(self, batches: Batches, keep: Callable[[], None]) -> None:
+        check_learned(learner.module for learner in self.learners.values())
+        if rank() == 0:
+            parts = {name: learner.tensors() for name, learner in self.learners.items()}
+            parts["random"] = {
+                "kinds": self.kinds.get_state(),
+                "torch": torch.get_rng_state(),
+                "generator": self.generator.get_state(),
+                "pool": batches.pool,
+            }
+            if self.generator.device.type == "cuda":
+                parts["random"]["cuda"] = torch.cuda.get_rng_state(self.generator.device)
+            write_state(self.path, State(parts, self.steps, self.minutes))
+        for learner in self.learners.values():
+            if learner.average:
+                learner.average.copy_to(learner.parameters)
+        if rank() == 0:
+            keep()
 
 
 class Progress:
     """A progress bar over a budget that shows running means of what a step reports."""
 
-    def __init__(self, budget: Budget, title: str, every: int = 25):
+    def __init__(self, budget: Budget, title: str, every: int):
         self.budget, self.title, self.every = budget, title, every
-        self.history: list[dict[str, float]] = []
+        self.history: History = []
+        self.diverged = False
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
         """Yields the budget's `(step, progress)`."""
         shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
         bar = tqdm(total=1000, desc=self.title, bar_format=shape, mininterval=2, disable=rank() > 0)
-        self.bar, self.sums, self.count = bar, {}, 0
+        self.bar, self.count = bar, 0
+        self.sums: dict[str, float | Tensor] = {}
         spent = False
         try:
             for step, progress in self.budget:
@@ -128,17 +235,25 @@ class Progress:
             spent = True
         finally:
             bar.close()
-            if not spent and rank() == 0:  # who pressed Ctrl-C shall wait, not press it again
+            # who pressed Ctrl-C shall wait, not press it again
+            if not (spent or self.diverged or rank()):
                 print("keeping what was learned", file=sys.stderr)
 
     def report(self, step: int, **values: Tensor | float) -> None:
-        """Adds a step's losses; prints their means now and then: reading them waits."""
+        """Adds a step's losses; prints their means now and then: reading them waits.
+
+        Raises:
+            RissoleError: when a mean is not finite.
+        """
         self.count += 1
         for name, value in values.items():
             value = value.detach() if isinstance(value, Tensor) else value
             self.sums[name] = self.sums.get(name, 0.0) + value
         if self.count >= self.every:
             means = {k: float(v) / self.count for k, v in self.sums.items()}
+            if odd := next((k for k, v in means.items() if not math.isfinite(v)), None):
+                self.diverged = True
+                raise RissoleError(DIVERGED.format(what=f"{odd} by step {step} is"))
             self.history.append({"step": step, **means})
             self.bar.set_postfix_str(
                 f"step {step} " + " ".join(f"{k} {v:.4g}" for k, v in means.items())
@@ -146,56 +261,9 @@ class Progress:
             self.sums, self.count = {}, 0
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Writes a module's weights atomically as safetensors."""
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(state, path)
-
-
-def load_weights(path: Path, model: nn.Module) -> bool:
-    """Loads weights when the file is there; tells whether it was."""
-    if not path.exists():
-        return False
-    model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    return True
-
-
-def write_json(path: Path, data: object) -> None:
-    """Writes readable JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, f"{json.dumps(data, indent=2)}\n".encode())
-
-
-def infinite_batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index tensors (batch,) that visit every item once per epoch, in random order, for ever."""
-    pool = torch.empty(0, dtype=torch.long, device=generator.device)
-    while True:
-        while len(pool) < batch:
-            pool = torch.cat(
-                [pool, torch.randperm(count, generator=generator, device=generator.device)]
-            )
-        yield pool[:batch]
-        pool = pool[batch:]
-
-
-def session_seed(seed: int, weights: Path) -> int:
-    """The seed of a run's batches and noise: another one each time it goes on.
-
-    Otherwise many short sessions would see the first pictures of one epoch over and over.
-
-    Args:
-        weights: file that an earlier session left; without it the seed is the one given.
-    """
-    if not weights.exists():
-        return seed
-    return seed + int(hashlib.sha256(weights.read_bytes()).hexdigest()[:8], 16)
-
-
-def draw(seed: int, schedule: tuple[float, float], device: str) -> torch.Generator:
-    """The random numbers of a part of a run; every process, and every part, has its own."""
-    part = seed + int(1000 * schedule[0]) + 10_000 * rank()
-    return torch.Generator(device).manual_seed(part)
+def generator_for(seed: int, device: str | torch.device) -> torch.Generator:
+    """The random numbers of a stage; every process that trains with others has its own."""
+    return torch.Generator(device).manual_seed(seed + 10_000 * rank())
 
 
 def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -203,115 +271,3 @@ def seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # noqa: TID251 - torch's layers draw from the global generator
         return make()
-
-
-def fit(
-    model: SavedNetwork,
-    losses: Sequence[Callable[[Tensor], Tensor]],
-    shares: Sequence[float],
-    batches: Iterator[Tensor],
-    generator: torch.Generator,
-    out: Path,
-    budget: Budget,
-    *,
-    peak_rate: float,
-    schedule: tuple[float, float] = (0.0, 1.0),
-    seed: int = 0,
-) -> list[dict[str, float]]:
-    """Trains a network, leaves the average of its weights in it and saves it to `out`.
-
-    Goes on from what an earlier call left there (raw and averaged weights, optimizer).
-
-    Args:
-        losses: kinds of steps, each a function from a batch's index tensor to a loss; all kinds
-            draw from `generator`.
-        shares: how often each kind is taken.
-        schedule: the part of the learning-rate schedule that the budget covers.
-
-    Returns:
-        The history of the losses.
-    """
-    fast_matmul()
-    seed = session_seed(seed, out / "raw.safetensors")
-    load_weights(out / "raw.safetensors", model)
-    gradients = Gradients([model])
-    ema = _average(out, model)
-    optimizer = _optimizer(out, model, peak_rate)
-    steps = _recorded(losses, gradients, generator)
-    cpu = torch.Generator().manual_seed(seed + int(1000 * schedule[0]))
-    bar = Progress(budget, out.name, every=100)
-    start = time.monotonic()
-    try:
-        for step, progress in bar:
-            overall = schedule[0] + progress * (schedule[1] - schedule[0])
-            set_learning_rate(optimizer, learning_rate(overall, step, peak_rate))
-            kind = torch.multinomial(torch.tensor(shares), 1, generator=cpu).item()
-            values = steps[kind](next(batches))
-            gradients.exchange()
-            gradients.clip()
-            optimizer.step()
-            if step % EMA_EVERY == 0:
-                ema.step(model.parameters())
-            bar.report(step, **values)
-    finally:  # Ctrl-C keeps what was learned
-        if rank() == 0:
-            save_weights(out / "raw.safetensors", model)
-            torch.save(optimizer.state_dict(), out / "optimizer.pt")
-        ema.copy_to(model.parameters())
-        if rank() == 0:
-            save_weights(out / "ema.safetensors", model)
-            model.save(out)
-            (out / "ema_step.txt").write_text(str(ema.optimization_step))
-            _note_time(out / "minutes.json", (time.monotonic() - start) / 60 * processes())
-    return bar.history
-
-
-def _note_time(path: Path, minutes: float) -> None:
-    """Adds to the device minutes that were spent on a network."""
-    before = json.loads(path.read_text())["minutes"] if path.exists() else 0.0
-    write_json(path, {"minutes": before + minutes})
-
-
-def _recorded(
-    losses: Sequence[Callable[[Tensor], Tensor]], gradients: Gradients, generator: torch.Generator
-) -> list[Replay]:
-    def learn(loss: Callable[[Tensor], Tensor], index: Tensor) -> dict[str, Tensor]:
-        gradients.clear()
-        value = loss(index)
-        value.backward()
-        return {"loss": value.detach()}
-
-    steps: list[Replay] = []
-    for loss in losses:
-        pool = steps[0] if steps else None
-        steps.append(Replay(partial(learn, loss), generator, pool))
-    return steps
-
-
-def _optimizer(out: Path, model: nn.Module, rate: float) -> torch.optim.AdamW:
-    fused = next(model.parameters()).is_cuda
-    optimizer = torch.optim.AdamW(
-        model.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused
-    )
-    if (out / "optimizer.pt").exists():
-        optimizer.load_state_dict(torch.load(out / "optimizer.pt", weights_only=True))
-    return optimizer
-
-
-def _average(out: Path, model: nn.Module) -> EMAModel:
-    """A moving average of the weights, going on from an earlier run's where there is one."""
-    decay = 0.9995**EMA_EVERY
-    ema = EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
-    path = out / "ema.safetensors"
-    if path.exists():
-        stored = load_file(path)
-        for shadow, (name, _) in zip(ema.shadow_params, model.named_parameters(), strict=True):
-            shadow.data.copy_(stored[name])
-        ema.optimization_step = int((out / "ema_step.txt").read_text())
-    return ema
-
-
-def fast_matmul() -> None:
-    """Lets float32 products use the tensor cores and cuDNN choose its kernels."""
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True

@@ -18,7 +18,7 @@ def random_view(batch: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         batch: (B, 3, H, W) in [-1, 1].
-        generator: On the device of ``batch``.
+        generator: On the device of `batch`.
     """
     view = jitter_colors(_sample(batch, _crop_grid(batch, (0.35, 1.0), generator)), generator)
     # Seldom: features that ignore blur would measure soft pictures as good ones.
@@ -27,16 +27,16 @@ def random_view(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_damage(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Damage every photo in one random way of ``DAMAGES``.
+    """Damages every photo in one random way of `DAMAGES`.
 
     All kinds pass through the same single resampling, so that its softness tells nothing.
 
     Args:
         batch: (B, 3, H, W) in [-1, 1].
-        generator: On the device of ``batch``.
+        generator: On the device of `batch`.
 
     Returns:
-        Images (B, 3, H, W) and kinds (B,), indices into ``DAMAGES``.
+        Images (B, 3, H, W) and kinds (B,), indices into `DAMAGES`.
     """
     n = len(batch)
     kinds = torch.randint(len(DAMAGES), (n,), generator=generator, device=batch.device)
@@ -59,7 +59,7 @@ def _crop_grid(batch: Tensor, scale: tuple[float, float], generator: torch.Gener
     Args:
         batch: (B, 3, H, W), only its shape is used.
         scale: Smallest and largest share of the area that is kept.
-        generator: On the device of ``batch``.
+        generator: On the device of `batch`.
     """
     n = len(batch)
     side = uniform(n, *scale, generator).sqrt()

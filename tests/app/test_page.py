@@ -55,9 +55,9 @@ def test_stop_keeps_the_picture_so_far(visit, under_way):
     assert visit.words().startswith("Stopped at block")
     assert ended(under_way)
     assert page.locator("[data-state=active]").count() == 1  # nothing covers the unfinished block
-    page.wait_for_timeout(300)
+    visit.settle()
     kept = page.evaluate(DRAWN)
-    page.wait_for_timeout(700)
+    visit.settle()
     assert page.evaluate(DRAWN) == kept
 
     visit.set_steps(1)
@@ -102,7 +102,8 @@ def test_keys_find_stop_and_generate_in_turn(visit):
     page.keyboard.press("Enter")
     visit.wait_for("running")
     assert page.evaluate("document.activeElement.id") == "rs-stop"
-    page.wait_for_timeout(500)  # a key that is held down does not stop it at once
+    # a key that is held down does not stop it at once: so many frames take longer
+    page.wait_for_function("document.querySelector('.rs-pixels').dataset.frames > 12")
     page.keyboard.press("Enter")
     visit.wait_for("stopped")
     assert page.evaluate("document.activeElement.id") == "rs-generate"
@@ -162,7 +163,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     first, recipe = canvas(page), save(page)
 
     page.get_by_label("2 × 2").check()  # the picture on show keeps its own grid
-    page.click(".rs-switch >> nth=1")  # the repaint takes the neighbours that are on now
+    page.click(".rs-switch >> nth=1")  # the repaint takes the neighbors that are on now
     page.click("[data-at='13']")
     page.click(".rs-repaint")
     page.wait_for_selector(".rs-words:has-text('Row 4, column 2 repainted in')")
@@ -174,7 +175,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     assert (new["init"], new["blocks"], new["grid"]) == (recipe, [[3, 1]], 4)
     assert set(new["neighbors"]) < set(recipe["neighbors"])
     assert page.locator(".rs-tile").count() == len(recipe["neighbors"]) - 1
-    page.click("[data-at='1']")  # painted before, with one neighbour more
+    page.click("[data-at='1']")  # painted before, with one neighbor more
     assert page.locator(".rs-percent").count() == len(recipe["neighbors"])
 
     page.keyboard.press("r")
@@ -199,7 +200,7 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     assert (canvas(page) == second).all()
     page.click(".rs-undo")
     page.locator(".rs-undo").wait_for(state="hidden")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert (canvas(page) == first).all()
     # the button that was pressed is gone, and the focus is not lost
     assert "rs-cell" in page.evaluate("document.activeElement.className")
@@ -222,7 +223,7 @@ def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
     page.keyboard.press("Escape")
     visit.wait_for("stopped")
     assert visit.words().startswith("Stopped at row 2, column 2, step")
-    page.wait_for_timeout(300)
+    visit.settle()
     moved = (canvas(page) != first).any(2)
     assert moved[32:64, 32:64].any()
     moved[32:64, 32:64] = False
@@ -268,7 +269,7 @@ def test_going_back_has_an_end(visit, monkeypatch):
     assert visit.overflow() <= 0
     page.click(".rs-undo")
     page.locator(".rs-undo").wait_for(state="hidden")
-    page.wait_for_timeout(200)
+    visit.finish()
     assert (canvas(page) == seen[1]).all()
 
 
@@ -336,7 +337,7 @@ def test_inspect_a_block(visit, pipe):
     assert page.inner_text(".rs-focus-why").startswith(f"{out.network_calls} network calls, ")
     assert page.inner_text(".rs-focus-why").endswith("for 16 blocks together")
 
-    page.click(".rs-tile-pick >> nth=1")  # another neighbour, large
+    page.click(".rs-tile-pick >> nth=1")  # another neighbor, large
     assert page.inner_text(".rs-other figcaption").startswith(f"Picture {out.neighbors[1]}:")
 
 
@@ -407,14 +408,14 @@ def test_a_block_by_itself_tells_its_own_cost(visit):
     assert visit.page.inner_text(".rs-focus-why").endswith("for this block")
 
 
-# ---- neighbours of single blocks -----------------------------------------------------------------
+# ---- neighbors of single blocks -----------------------------------------------------------------
 
 
 def own(page) -> dict:
     return save(page)["block_neighbors"]
 
 
-def test_drag_a_neighbour_onto_a_block(visit):
+def test_drag_a_neighbor_onto_a_block(visit):
     page, hits = visit.page, visit.hits()
     drag(page, ".rs-hit-pick >> nth=1", "[data-at='6']")
     assert page.locator("[data-at='6'] .rs-badge").count() == 1
@@ -438,7 +439,7 @@ def drag(page, source: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
-def test_tap_a_neighbour_then_blocks(visit):
+def test_tap_a_neighbor_then_blocks(visit):
     page, hits = visit.page, visit.hits()
     page.tap(".rs-hit-pick >> nth=2")
     page.tap(".rs-goto")
@@ -459,7 +460,7 @@ def test_tap_a_neighbour_then_blocks(visit):
     assert page.locator(".rs-badge").count() == 1
 
 
-def test_give_a_neighbour_with_keys(visit):
+def test_give_a_neighbor_with_keys(visit):
     page, hits = visit.page, visit.hits()
     page.focus(".rs-hit-pick >> nth=0")
     page.keyboard.press("Enter")
@@ -475,7 +476,7 @@ def test_give_a_neighbour_with_keys(visit):
     assert page.locator(".rs-badge").count() == 0
 
 
-def test_another_grid_clears_the_neighbours_of_blocks(visit):
+def test_another_grid_clears_the_neighbors_of_blocks(visit):
     page = visit.page
     drag(page, ".rs-hit-pick >> nth=1", "[data-at='15']")
     page.get_by_label("2 × 2").check()
@@ -483,10 +484,10 @@ def test_another_grid_clears_the_neighbours_of_blocks(visit):
     assert page.locator(".rs-badge").count() == 0
 
 
-# ---- neighbours ----------------------------------------------------------------------------------
+# ---- neighbors ----------------------------------------------------------------------------------
 
 
-def test_a_pinned_neighbour_survives_a_search(visit, pipe):
+def test_a_pinned_neighbor_survives_a_search(visit, pipe):
     page = visit.page
     page.click("[data-item='5']")
     page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
@@ -502,7 +503,7 @@ def test_a_pinned_neighbour_survives_a_search(visit, pipe):
     assert page.inner_text(".rs-score >> nth=0") == f"{score:.2f}"
 
 
-def test_add_move_and_remove_neighbours(visit):
+def test_add_move_and_remove_neighbors(visit):
     page = visit.page
     page.click("[data-item='5']")
     page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
@@ -523,7 +524,7 @@ def test_add_move_and_remove_neighbours(visit):
     assert save(page)["neighbors"] == [fresh[0], *hits[1:], fresh[1]]
 
 
-def test_near_duplicates_k_and_the_last_neighbour(visit, monkeypatch):
+def test_near_duplicates_k_and_the_last_neighbor(visit, monkeypatch):
     page = visit.page
     monkeypatch.setattr("rissole.app.choose.NEAR", -1.0)
     page.click("[data-item='5']")
@@ -556,7 +557,7 @@ def test_the_gallery_scrolls_and_obeys_keys(visit):
     assert page.get_attribute("[data-item='22']", "aria-selected") == "true"
 
 
-def test_more_like_this_and_search_from_a_neighbour(visit, pipe):
+def test_more_like_this_and_search_from_a_neighbor(visit, pipe):
     page = visit.page
     visit.paint()
     recipe = save(page)
@@ -601,7 +602,10 @@ def test_repaint_several_blocks_and_compare(visit, pipe):
     assert not (first != second)[96:].any()  # blocks beside see a little of it when decoded
 
     page.click("[data-view=wipe]")
-    page.wait_for_timeout(100)
+    page.wait_for_function(
+        """() => document.querySelector(".rs-earlier").getContext("2d")
+          .getImageData(0, 0, 1, 1).data[3] === 255"""
+    )
     shown = page.evaluate(
         """() => [...document.querySelector(".rs-earlier").getContext("2d")
           .getImageData(0, 0, 128, 128).data]"""

@@ -63,12 +63,12 @@ def drop(page, data: bytes, name: str = "picture.png") -> None:
 # ---- keep and share ------------------------------------------------------------------------------
 
 
-def test_history_favourites_and_all_but_the_seed(visit):
+def test_history_favorites_and_all_but_the_seed(visit):
     page = visit.page
     assert page.is_disabled(".rs-share [data-do=open]")
     paint(visit, 2)
     first, recipe = canvas(page), save(page)
-    tool(page, "favourite")
+    tool(page, "favorite")
     paint(visit, 3)
     assert (canvas(page) != first).any()
     assert kept(page).count() == 2
@@ -93,26 +93,27 @@ def test_history_favourites_and_all_but_the_seed(visit):
 
     visit.go(page.url)
     page.wait_for_selector(".rs-hit")
-    assert (kept(page).count(), kept(page, "favourites").count()) == (2, 1)
-    kept(page, "favourites").nth(0).dblclick()
+    assert (kept(page).count(), kept(page, "favorites").count()) == (2, 1)
+    kept(page, "favorites").nth(0).dblclick()
     finish(visit)
     assert (canvas(page) == first).all()
-    tool(page, "favourite")
-    assert kept(page, "favourites").count() == 0
+    tool(page, "favorite")
+    assert kept(page, "favorites").count() == 0
 
 
 def test_history_has_an_end(visit):
     page = visit.page
     paint(visit, 1)
-    for _ in range(3):
+    for count in (11, 21, 24):
         # as if many were painted: each message with a link of its own is another picture
         page.evaluate(
             """() => { const frame = document.querySelector(".rs-kept img").src;
-            for (let n = 0; n < 10; n += 1) document.dispatchEvent(new CustomEvent("rissole:drawn",
-              { detail: { state: "done", link: `p=${Math.random()}`, seed: n, frame } })); }"""
+            for (let n = 0; n < 10; n += 1) window.rissole.tell("drawn",
+              { state: "done", link: `p=${Math.random()}`, seed: n, frame }); }"""
         )
-        page.wait_for_timeout(200)
-    assert kept(page).count() == 24
+        page.wait_for_function(
+            "(n) => document.querySelectorAll('[data-of=history] .rs-kept').length === n", arg=count
+        )
 
 
 def test_a_link_opens_the_same_picture(visit, pipe):
@@ -181,7 +182,7 @@ def test_a_dropped_png_brings_everything_back(visit, pipe):
 
     page.get_by_label("New seed every time").check()
     page.get_by_label("New seed every time").uncheck()
-    paint(visit)  # the settings alone paint it again: the blocks have kept their neighbours
+    paint(visit)  # the settings alone paint it again: the blocks have kept their neighbors
     assert (canvas(page) == np.asarray(out.images[0])).all()
 
 
@@ -201,7 +202,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe):
         page.wait_for_selector(".rs-said:has-text('could not be opened')")
         assert (canvas(page) == before).all()
         assert page.evaluate("document.documentElement.dataset.rissole") == "done"
-        tool(page, "favourite")  # all of it still works
+        tool(page, "favorite")  # all of it still works
         page.wait_for_selector(".rs-said:not(:has-text('opened'))", state="attached")
 
 
@@ -321,7 +322,7 @@ def test_stop_keeps_the_compared_pictures(visit):
     page.wait_for_selector(".rs-table [data-link]")
     page.click(".rs-halt")
     assert page.inner_text(".rs-compare .rs-said").startswith("Stopped. 1 of 4")
-    page.wait_for_timeout(500)
+    visit.settle()
     assert page.locator(".rs-table [data-link]").count() == 1
     assert download(page, ".rs-save").suggested_filename.endswith("-compare.png")
     paint(visit, 1)
@@ -367,7 +368,7 @@ def test_the_facts_of_the_model_are_in_view(visit, pipe):
     facts = visit.page.inner_text(".rs-facts")
     assert pipe.fingerprint in facts
     assert pipe.database.fingerprint in facts
-    assert "24 pictures: colours" in facts
+    assert "24 pictures: colors" in facts
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
@@ -401,7 +402,7 @@ def test_everyone_can_use_it(visit):
     page.click("[data-at='2']")
     page.click(".rs-release")
     paint(visit)
-    tool(page, "favourite")
+    tool(page, "favorite")
     link(page)
     page.click(".rs-ways")
     compared(page)

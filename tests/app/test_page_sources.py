@@ -14,6 +14,7 @@ from rissole.app.assets import texts
 from rissole.app.databases import Sources
 from rissole.app.links import decode
 from rissole.app.memory import Remembering
+from rissole.app.share import Sharing
 from rissole.app.state import Visit as Visit_
 from rissole.app.studio import Studio
 from rissole.config import RissoleError
@@ -133,7 +134,7 @@ def test_own_photos_for_this_visit_only(visit, photos, browser, address):
     seen(page)
     assert len(save(page)["neighbors"]) == 2
     assert "Painted from your own photos" in page.inner_text(".rs-picked")
-    for name in ("favourite", "link"):
+    for name in ("favorite", "link"):
         assert page.is_disabled(f".rs-share [data-do={name}]")
     page.click("[data-at='2']")
     page.keyboard.press("r")
@@ -185,7 +186,7 @@ def test_one_photo_on_a_phone(visit, photos):
     page = visit.page
     page.set_input_files(".rs-files", photos[2])
     page.wait_for_selector(".rs-return:visible")
-    assert visit.hits() == [0]  # its own neighbour: there is no other
+    assert visit.hits() == [0]  # its own neighbor: there is no other
     assert visit.overflow() <= 0
     visit.set_steps(2)
     page.tap("#rs-generate")
@@ -195,7 +196,7 @@ def test_one_photo_on_a_phone(visit, photos):
     visit.check_access()
 
 
-def test_an_upload_among_the_neighbours(visit, photos):
+def test_an_upload_among_the_neighbors(visit, photos):
     page, before = visit.page, visit.hits()
     with page.expect_file_chooser() as chooser:
         page.click("#rs-add")
@@ -249,13 +250,29 @@ def test_what_a_browser_says_about_photos_is_not_believed(pipe, databases, tmp_p
 
 def test_databases_that_can_be_chosen(pipe, databases, tmp_path):
     labels = [entry.label for entry in Sources(pipe, [databases]).entries()]
-    assert labels == ["colours", "moods"]
+    assert labels == ["colors", "moods"]
     started = Sources(pipe.with_database(databases / "moods"))  # as with --database
-    assert [entry.label for entry in started.entries()] == ["moods", "colours"]
+    assert [entry.label for entry in started.entries()] == ["moods", "colors"]
     assert started.find(pipe.database.fingerprint).database.image(3) == pipe.database.image(3)
     shutil.copytree(databases / "moods", tmp_path / "strange")
     write_manifest(tmp_path / "strange", "strange", encoder="of another bundle")
     assert len(Sources(pipe, [tmp_path]).entries()) == 1
+
+
+def test_the_menu_calls_an_encoder_as_it_calls_itself(pipe, monkeypatch):
+    monkeypatch.setattr(type(pipe.retriever.encoders["latent"]), "label", "Alike from afar")
+    shown = Remembering(Studio(Sources(pipe), texts())).show(Visit_())
+    assert shown["encoders"][0] == {"name": "latent", "label": "Alike from afar"}
+
+
+def test_a_link_without_a_database_is_for_the_one_that_is_open(pipe, databases):
+    sources = Sources(pipe, [databases])
+    here, moods = [entry.key for entry in sources.entries()]
+    for source in (None, moods):
+        link = {"link": f"?b={pipe.fingerprint}&p=n1.2~t1~s0", "fresh": False}
+        sharing = Sharing(Studio(sources, texts()))
+        *_, last = sharing.recall(Visit_(source=source), gr.EventData(None, link))
+        assert last[2].pictures[-1].recipe.database == (source or here)
 
 
 def test_visitors_databases_are_forgotten(pipe, monkeypatch):

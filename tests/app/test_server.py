@@ -77,7 +77,7 @@ def test_generate_describes_its_parameters(client):
     assert names[:3] == ["neighbors", "item", "image"]
     assert {"k", "order", "grid", "steps", "guidance_scale", "seed"} <= set(names)
     described = {p["parameter_name"]: p["python_type"] for p in described["parameters"]}
-    assert "how many neighbours" in described["k"]["description"]
+    assert "how many neighbors" in described["k"]["description"]
     assert "Literal['parallel', 'sequential', 'independent']" in described["order"]["type"]
 
 
@@ -133,7 +133,7 @@ def test_trying_a_block_again_does_not_grow_the_recipe(client, pipe, painted):
     assert (back, Path(path).read_bytes()) == (once, Path(first).read_bytes())
 
 
-def test_regenerate_block_keeps_the_neighbours_of_the_block(client, painted):
+def test_regenerate_block_keeps_the_neighbors_of_the_block(client, painted):
     mixed = {**painted[1], "block_neighbors": {"2,0": [8]}}
     for row, ids in ((2, [8]), (3, painted[1]["neighbors"])):
         _, new = client.predict(recipe=mixed, row=row, col=0, api_name="/regenerate_block")
@@ -187,7 +187,7 @@ def test_a_recipe_carries_its_database(client, moods, pipe):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"database": "mood"}, "No database is called 'mood' here. There are: colours, moods"),
+        ({"database": "mood"}, "No database is called 'mood' here. There are: colors, moods"),
         ({"database": "../moods"}, "No database is called '../moods'"),
         ({"database": 3}, "No database is called 3"),
         ({"database": ["moods"]}, "No database is called ['moods']"),
@@ -207,7 +207,7 @@ def test_what_is_not_there_is_refused(client, endpoint, arguments, said):
     assert_one_clear_line(refusal(client, api_name=endpoint, **arguments), said)
 
 
-def test_neighbours_that_are_given_are_not_searched(client):
+def test_neighbors_that_are_given_are_not_searched(client):
     for more in ({"label": "wild"}, {"encoder": "latent"}):
         given = {"neighbors": [1], "database": "moods", **more}
         assert_one_clear_line(refusal(client, api_name="/generate", **given), "for a search")
@@ -414,7 +414,7 @@ def test_a_file_of_another_server_is_not_fetched(address):
     picture = {"path": "http://127.0.0.1:9/cat.png", "meta": {"_type": "gradio.FileData"}}
     assert "not fetched" in call(address, "retrieve", [picture, None, 3, None])
     for route in ("gradio_api/file=http://127.0.0.1:9/", "file=HTTPS://127.0.0.1:9/"):
-        assert httpx.get(address + route).status_code == 403
+        assert httpx.get(address + route).status_code == 404
 
 
 def test_a_file_of_this_server_is_not_read(address):

@@ -23,7 +23,7 @@ def test_variants_differ_in_one_thing_each(recipe):
     assert variants(again) == found
 
 
-def test_without_neighbours_the_neighbours_have_no_effect(pipe, recipe):
+def test_without_neighbors_the_neighbors_have_no_effect(pipe, recipe):
     alone = variants(recipe)["alone"]
     other = pipe(**{**alone.to_dict(), "neighbors": [1, 2]})
     out = pipe(**alone.to_dict())
@@ -71,7 +71,7 @@ def test_cross_sets_both_settings(recipe):
     assert y.labels == ("guidance 1", "guidance 1.5", "guidance 2")
 
 
-def test_another_grid_drops_the_neighbours_of_single_blocks(recipe):
+def test_another_grid_drops_the_neighbors_of_single_blocks(recipe):
     mixed = Recipe.from_dict({**recipe.to_dict(), "block_neighbors": {"3,3": [1]}})
     row = cross(mixed, Axis.parse("grid", "2,4"), Axis.parse("order", "seq, parallel"))[0]
     assert [bool(r.block_neighbors) for r in row] == [False, True]

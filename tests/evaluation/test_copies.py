@@ -1,15 +1,14 @@
 """Planted copies are found."""
 
 import pytest
-from synthetic import smooth_pictures
+from synthetic import smooth_pictures, trained_network
 
 from rissole.evaluation.copies import copies
-from rissole.training.representation import train_features
 
 
 @pytest.fixture(scope="module")
-def network():
-    return train_features(smooth_pictures(16), batch_size=8, steps=2)
+def network(tmp_path_factory):
+    return trained_network(tmp_path_factory.mktemp("networks") / "features.safetensors")
 
 
 def test_copies_finds_a_planted_mirrored_copy(network):

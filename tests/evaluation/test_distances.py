@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from synthetic import generator, smooth_pictures
+from synthetic import generator, trained_network
 
 from rissole.config import RissoleError
 from rissole.evaluation.distances import (
@@ -15,7 +15,6 @@ from rissole.evaluation.distances import (
 from rissole.evaluation.network import (
     INCEPTION,
 )
-from rissole.training.representation import train_features
 
 
 def _gaussian(n, mean, root, seed):
@@ -27,8 +26,8 @@ def _gaussian(n, mean, root, seed):
 
 
 @pytest.fixture(scope="module")
-def network():
-    return train_features(smooth_pictures(16), batch_size=8, steps=2)
+def network(tmp_path_factory):
+    return trained_network(tmp_path_factory.mktemp("networks") / "features.safetensors")
 
 
 def test_frechet_distance_of_a_set_to_itself_is_zero():

@@ -2,25 +2,21 @@
 
 import pytest
 import torch
-from synthetic import smooth_pictures
+from synthetic import smooth_pictures, trained_network
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import (
-    FeatureConfig,
-    FeatureNetwork,
-    to_float,
-)
-from rissole.training.representation import train_features
+from rissole.data.photos import to_float
+from rissole.evaluation.network import FeatureConfig, FeatureNetwork
 
 
 @pytest.fixture(scope="module")
-def network():
-    return train_features(smooth_pictures(16), batch_size=8, steps=2)
+def network(tmp_path_factory):
+    return trained_network(tmp_path_factory.mktemp("networks") / "features.safetensors")
 
 
 def test_feature_network_survives_saving(network, tmp_path):
-    network.save(tmp_path / "features.safetensors")
-    loaded = FeatureNetwork.load(tmp_path / "features.safetensors")
+    network.write(tmp_path / "features.safetensors")
+    loaded = FeatureNetwork.open(tmp_path / "features.safetensors")
     assert loaded.config == network.config and loaded.name == network.name
     pictures = smooth_pictures(6, seed=3)
     assert torch.allclose(loaded.extract(pictures), network.extract(pictures), rtol=0.02, atol=0.05)
@@ -38,8 +34,8 @@ def test_extraction_does_not_depend_on_batches_or_type(network):
 def test_a_file_that_is_no_feature_network(tmp_path, content):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(content)
-    with pytest.raises(RissoleError, match="not a feature network"):
-        FeatureNetwork.load(path)
+    with pytest.raises(RissoleError, match="no usable feature network"):
+        FeatureNetwork.open(path)
 
 
 def test_an_unknown_architecture_is_refused():

@@ -4,9 +4,7 @@ import pytest
 import torch
 from synthetic import generator, smooth_pictures
 
-from rissole.evaluation.network import (
-    to_float,
-)
+from rissole.data.photos import to_float
 from rissole.evaluation.probe import (
     CoherenceProbe,
     auc,
@@ -18,7 +16,7 @@ from rissole.evaluation.probe import (
 )
 
 
-def test_swapped_blocks_come_from_the_neighbours_at_the_same_place():
+def test_swapped_blocks_come_from_the_neighbors_at_the_same_place():
     photos = smooth_pictures(12)
     neighbors = torch.tensor([[3, 5]] * 12)
     swapped = swap_blocks(photos, torch.tensor([0, 1, 7]), neighbors, 4, generator())
@@ -35,7 +33,7 @@ def test_swapped_blocks_come_from_the_neighbours_at_the_same_place():
     assert foreign < 40
 
 
-def test_neighbours_are_neither_the_photo_itself_nor_its_duplicate():
+def test_neighbors_are_neither_the_photo_itself_nor_its_duplicate():
     photos = smooth_pictures(20)
     photos[7] = photos[3]
     neighbors = nearest_photos(photos, k=5)

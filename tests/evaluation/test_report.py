@@ -3,23 +3,20 @@
 import json
 
 import pytest
-from synthetic import smooth_pictures
+from synthetic import smooth_pictures, trained_network
 
 from rissole.config import RissoleError
 from rissole.data.images import save_png, to_pil
-from rissole.evaluation.network import (
-    to_float,
-)
+from rissole.data.photos import to_float
 from rissole.evaluation.probe import (
     CoherenceProbe,
 )
 from rissole.evaluation.report import evaluate
-from rissole.training.representation import train_features
 
 
 @pytest.fixture(scope="module")
-def network():
-    return train_features(smooth_pictures(16), batch_size=8, steps=2)
+def network(tmp_path_factory):
+    return trained_network(tmp_path_factory.mktemp("networks") / "features.safetensors")
 
 
 def test_evaluate_a_folder_against_photos(network, tmp_path):

@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from synthetic import generator, smooth_pictures
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import (
-    to_float,
-)
+from rissole.data.photos import to_float
 from rissole.evaluation.seams import seam_ratio
 
 

@@ -10,23 +10,20 @@ from PIL import Image
 
 from rissole.config import RissoleError
 from rissole.evaluation.network import FeatureNetwork
-from rissole.experiments.baselines import (
-    BASELINES,
-    Baseline,
-    BaselineConfig,
-    paint_baseline,
-    solver,
-)
-from rissole.experiments.cases import Case, ablations
+from rissole.experiments.baselines import BaselineConfig, BaselineMethod
+from rissole.experiments.cases import Case, ablations, methods
 from rissole.experiments.comparison import _kept, compare
 from rissole.experiments.costs import add_costs
 from rissole.experiments.tables import write_report
 from rissole.models.autoencoder import Codec, tiny_autoencoder
-from rissole.models.scheduler import default_scheduler
-from rissole.training.latents_stage import make_latents
-from rissole.training.presets import train_preset
+from rissole.training.bulk import Painting
+from rissole.training.denoising import train_denoiser
+from rissole.training.hyperparameters import DenoiserTraining
+from rissole.training.method import METHODS
+from rissole.training.neighborhoods import make_latents
 from rissole.training.trainer import Budget
 
+BASELINES = [method.name for method in METHODS if issubclass(method, BaselineMethod)]
 TINY_UNET = {"published": (32, 32), "whole-image": (32, 32, 32)}
 TINY_BLOCKS = {
     "channels": (16, 32), "canvas_channels": (16, 32), "canvas_layers": 2, "block_layers": 1,
@@ -50,45 +47,40 @@ def run(photos, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
     (folder / "latents").mkdir()
     Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0)).save(folder / "autoencoder")
-    FeatureNetwork().save(folder / "features.safetensors")
+    FeatureNetwork().write(folder / "features.safetensors")
     data = make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
-    train_preset(
-        "rissole", data, folder / "denoiser", Budget(steps=1), device="cpu", batch_size=2,
-        windows=2, neighbors=2, model=TINY_BLOCKS,
-    )  # fmt: skip
-    train_preset(
-        "published", data, folder / "published", Budget(steps=1), device="cpu", batch_size=2,
-        model={"neighbors": 3, "channels": (32, 32), "layers": 1},
-    )  # fmt: skip
+    settings = DenoiserTraining(batch_size=2, windows=2, neighbors=2)
+    for name, out, model in (
+        ("rissole", "denoiser", TINY_BLOCKS),
+        ("published", "published", {"neighbors": 3, "channels": (32, 32), "layers": 1}),
+    ):
+        train_denoiser(
+            data, folder / out, Budget(steps=1), method=METHODS[name](), model=model,
+            settings=settings, device="cpu",
+        )  # fmt: skip
     return folder
 
 
 @pytest.mark.parametrize("kind", BASELINES)
 def test_baselines_paint_what_their_inputs_say(kind, tmp_path):
-    model = Baseline(tiny(kind)).eval()
+    method = METHODS[kind]()
+    model = method.network(tiny(kind)).eval()
     torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
     model.save(tmp_path)
-    model = Baseline.load(tmp_path)
-    draw = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, 4, 32, 32, generator=draw)
-    neighbors = torch.randn(2, 3, 4, 32, 32, generator=draw)
-
-    def paint(neighbors):
-        scheduler = solver(3) if kind.startswith("published") else default_scheduler()
-        seeded = torch.Generator().manual_seed(1)
-        return paint_baseline(
-            model, scheduler, noise, neighbors, num_inference_steps=3, generator=seeded
-        )
-
-    first, again, other = paint(neighbors), paint(neighbors), paint(neighbors.flip(-1))
-    assert first.shape == noise.shape
+    model = method.network.load(tmp_path)
+    neighbors = torch.randn(2, 3, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    how = Painting(num_inference_steps=3, guidance_scale=1.0, k=3)
+    first, again = (method.paint(model, neighbors, how, seed=1) for _ in range(2))
+    other = method.paint(model, neighbors.flip(-1), how, seed=1)
+    assert first.shape == (2, 4, 32, 32)
     assert torch.equal(first, again)
     looks_at_neighbors = kind in ("published", "whole-image-retrieval")
     assert torch.equal(first, other) != looks_at_neighbors
+    assert method.network_calls(how) == 3 * model.grid**2
 
 
 def test_published_blocks_do_not_see_each_other():
-    model = Baseline(tiny("published")).eval()
+    model = METHODS["published"].network(tiny("published")).eval()
     torch.nn.init.normal_(model.unet.conv_out.weight, std=0.1)
     x, neighbors = torch.randn(1, 4, 32, 32), torch.randn(1, 3, 4, 32, 32)
     changed = x.clone()
@@ -100,9 +92,23 @@ def test_published_blocks_do_not_see_each_other():
     assert torch.allclose(before[..., 16:, :], after[..., 16:, :], atol=1e-5)
 
 
-def test_unknown_baseline_is_refused():
-    with pytest.raises(RissoleError, match="no baseline 'gan'"):
-        BaselineConfig("gan")
+def test_methods_from_elsewhere_have_a_row():
+    names = [case.name for case in methods(20, 1.6)]
+
+    @METHODS.register
+    class Mine(METHODS["rissole"]):
+        name = "mine"
+
+    try:
+        assert [case.name for case in methods(20, 1.6)] == [*names, "mine"]
+        assert methods(20, 1.6)[-1].model == "mine"
+    finally:
+        METHODS._entries.pop("mine")
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(RissoleError, match="--preset must be one of .*rissole.*, not 'gan'"):
+        METHODS["gan"]
 
 
 def test_comparison_measures_what_is_there_and_goes_on(run, photos):

@@ -40,7 +40,7 @@ def small_bundle(tmp_path_factory):
     embedding = LatentEmbedding.fit(latents)
     classes = [NAMES[i % 3] for i in range(24)]
     build_database(
-        folder / "database", pictures, codec, embedding, "colours", latents, classes=classes
+        folder / "database", pictures, codec, embedding, "colors", latents, classes=classes
     )
     config = {"name": "small", "image_size": 32, "defaults": defaults}
     denoiser = seeded(Denoiser(shape), 1)

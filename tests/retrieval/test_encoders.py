@@ -11,13 +11,16 @@ from safetensors.torch import load_file, save_file
 from rissole.config import RissoleError
 from rissole.data.images import to_tensor
 from rissole.data.sources import open_source
+from rissole.evaluation.neighbors import neighbor_quality
 from rissole.evaluation.network import FeatureConfig, FeatureNetwork
 from rissole.models.autoencoder import Codec, PixelSpace
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
 from rissole.retrieval.encoders import ClipEncoder, CornerEncoder, LearnedConfig, LearnedEncoder
 from rissole.storage.manifest import verify, write_manifest
-from rissole.training.encoder_stage import neighbor_quality, train_encoder
+from rissole.training.checkpoint import read_state
+from rissole.training.hyperparameters import EncoderTraining
+from rissole.training.neighbor_learning import train_encoder
 from rissole.training.trainer import Budget
 
 
@@ -138,20 +141,20 @@ def test_learned_encoder_trains_two_steps_and_comes_back(tmp_path):
             for i in range(24)
         ]
     )
-    result = train_encoder(
-        photos, tmp_path, Budget(steps=2), batch_size=8, width=32, device="cpu", seed=3
-    )
+    settings, out = EncoderTraining(batch_size=8, width=32), tmp_path / "encoder"
+    result = train_encoder(photos, out, Budget(steps=2), settings=settings, device="cpu", seed=3)
     assert 0 <= result["views_that_find_their_photo"] <= 1
     assert result["parameters"] <= 3_000_000
-    encoder = LearnedEncoder.load(tmp_path)
+    encoder = LearnedEncoder.load(out)
     vectors = encoder(to_tensor(picture(0)))
     assert vectors.shape == (1, encoder.dim)
     assert vectors.norm().item() == pytest.approx(1)
-    assert LearnedEncoder.load(tmp_path).id == encoder.id
-    before = (tmp_path / "encoder.safetensors").read_bytes()
-    train_encoder(photos, tmp_path, Budget(steps=1), batch_size=8, width=32, device="cpu")
-    assert (tmp_path / "encoder.safetensors").read_bytes() != before
-    assert LearnedEncoder.load(tmp_path).id != encoder.id
+    assert LearnedEncoder.load(out).id == encoder.id
+    before = (out / "encoder.safetensors").read_bytes()
+    train_encoder(photos, out, Budget(steps=1), settings=settings, device="cpu")
+    assert (out / "encoder.safetensors").read_bytes() != before
+    assert LearnedEncoder.load(out).id != encoder.id
+    assert read_state(tmp_path / "state" / "encoder.safetensors").steps == 3
 
 
 def test_quality_of_neighbors_is_told_from_chance(pipe):

@@ -13,7 +13,7 @@ from rissole.data.sources import open_source
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
 from rissole.retrieval.encoders import LearnedConfig, LearnedEncoder
-from rissole.training.trainer import save_weights
+from rissole.training.checkpoint import save_weights
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import app
+from rissole.app import __main__ as app
 from rissole.app import zerogpu
 from rissole.app.assets import texts
 from rissole.app.databases import Sources
@@ -22,7 +22,7 @@ from rissole.app.share import Sharing
 from rissole.app.state import Query, Visit
 from rissole.app.studio import Studio
 
-ROOT = Path(app.__file__).parent
+ROOT = Path(__file__).parents[2]
 COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 

@@ -19,8 +19,10 @@ from rissole.experiments.comparison import compare
 from rissole.experiments.sheets import class_sheet
 from rissole.experiments.tables import write_report
 from rissole.storage.manifest import verify
-from rissole.training.gallery_stage import _queries, most, training_neighbors
-from rissole.training.latents_stage import make_latents, neighbor_table
+from rissole.training.bulk import training_neighbors
+from rissole.training.gallery import _queries
+from rissole.training.neighborhoods import make_latents, neighbor_table
+from rissole.training.selection import most
 
 CLASSES = ["dark", "light"]
 TINY = {

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from rissole.app.about import card_facts, latent_picture
 from rissole.app.assets import texts
-from rissole.app.facts import card_facts, latent_picture
-from rissole.app.server import _footer
+from rissole.app.margins import footer
 
 
 def test_latents_as_a_picture_use_the_whole_range(pipe):
@@ -35,7 +35,7 @@ def test_similarity_is_what_retrieve_says(pipe):
 
 def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
     facts = card_facts(pipe)
-    assert (facts["name"], facts["pictures"], facts["label"]) == ("tiny", "24", "colours")
+    assert (facts["name"], facts["pictures"], facts["label"]) == ("tiny", "24", "colors")
     assert (facts["bundle"], facts["database"]) == (pipe.fingerprint, pipe.database.fingerprint)
     assert "limits" not in facts  # the tiny bundle's card says nothing
 
@@ -49,9 +49,9 @@ def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
 
 def test_footer_says_what_the_card_says(pipe, monkeypatch, tmp_path):
     words = texts()["page"]
-    assert _footer(pipe, words).startswith(f"<p>{words['footer']}</p>")  # no card, no claim
+    assert footer(pipe, words).startswith(f"<p>{words['footer']}</p>")  # no card, no claim
     (tmp_path / "README.md").write_text("---\nlicense: <b>mine</b>\n---\n# x\n")
     monkeypatch.setattr(pipe, "folder", tmp_path)
-    assert "Weights: &lt;b&gt;mine&lt;/b&gt;." in _footer(pipe, words)
+    assert "Weights: &lt;b&gt;mine&lt;/b&gt;." in footer(pipe, words)
     monkeypatch.setattr(pipe.database, "folder", tmp_path / "database")
-    assert "gallery (colours): &lt;b&gt;mine" in _footer(pipe, words)
+    assert "gallery (colors): &lt;b&gt;mine" in footer(pipe, words)

@@ -32,7 +32,8 @@ def card_facts(pipe: RissolePipeline) -> dict[str, str]:
         "name", "pictures", "label", "bundle" and "database" (fingerprints), and from the card
         "license", "data", "limits"
     """
-    card = _card(pipe)
+    path = None if pipe.folder is None else pipe.folder / CARD
+    card = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
     license_ = re.search(r"^license:\s*(\S+)", card, re.M)
     found = {
         "name": pipe.config["name"],
@@ -50,11 +51,6 @@ def card_facts(pipe: RissolePipeline) -> dict[str, str]:
 def _license(name: str) -> str:
     """The Hub's name of a license as people write it: CC BY-NC 4.0 for cc-by-nc-4.0."""
     return re.sub(r"^cc-(by[a-z-]*)-([\d.]+)$", lambda m: f"CC {m[1].upper()} {m[2]}", name)
-
-
-def _card(pipe: RissolePipeline) -> str:
-    path = pipe.folder / CARD if pipe.folder is not None else None
-    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
 
 
 def _section(card: str, title: str) -> str:

@@ -1,0 +1,92 @@
+"""Starts the browser app: `rissole app`, `python -m rissole.app`, or `python app.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from rissole.app.address import listening, no_proxies
+from rissole.app.zerogpu import prepare
+from rissole.config import RissoleError
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line; what it leaves out comes from the environment, as Spaces have it."""
+    parser = argparse.ArgumentParser(description="Paint pictures block by block in the browser.")
+    add, known = parser.add_argument, os.environ.get
+    add(
+        "--bundle",
+        default=known("RISSOLE_BUNDLE") or "cats-128",
+        help="bundled name, folder or owner/name on the Hub [$RISSOLE_BUNDLE, else cats-128]",
+    )
+    add(
+        "--database",
+        default=known("RISSOLE_DATABASE") or None,
+        help="folder of a retrieval database, or owner/name of a data set on the Hub "
+        "[$RISSOLE_DATABASE, else the bundle's own]",
+    )
+    add(
+        "--databases",
+        default=known("RISSOLE_DATABASES") or None,
+        help="folder of further databases for visitors to choose from [$RISSOLE_DATABASES, "
+        "else none]",
+    )
+    add(
+        "--clip",
+        default=known("RISSOLE_CLIP") or None,
+        help="CLIP model that makes text queries possible, such as MobileCLIP2-S0; needs "
+        "open_clip_torch [$RISSOLE_CLIP, else none]",
+    )
+    add(
+        "--revision",
+        default=known("RISSOLE_REVISION") or None,
+        help="branch, tag or commit of a bundle on the Hub [$RISSOLE_REVISION, else main]",
+    )
+    add(
+        "--names",
+        default=known("RISSOLE_NAMES") or "",
+        help="names by which visitors may call this server beside its own, as a proxy before it "
+        "has them, separated by commas; * for any [$RISSOLE_NAMES, else none]",
+    )
+    add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
+    add("--port", type=int, help="port to listen on [the first free one from 7860]")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Loads the bundle and serves the page until interrupted; returns the exit code."""
+    options = parse(arguments)
+    # what is asked to end, not killed, tidies up behind itself
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        listening(options.host, options.port)  # no use to load anything for a wrong address
+        print(f"Loading {options.bundle} ...", flush=True)
+        prepare()
+        # after the arguments: --help and a typing error should not wait for torch
+        from rissole import RissolePipeline
+
+        with no_proxies():  # the page's library makes its client, for whatever proxy, right away
+            from rissole.app.server import serve
+
+        pipe = RissolePipeline.from_pretrained(
+            options.bundle, options.revision, database=options.database, clip=options.clip
+        )
+        if pipe.commit:
+            print(f"{options.bundle} at commit {pipe.commit}", flush=True)
+        if options.clip:
+            print("Reading the database's pictures with CLIP, once ...", flush=True)
+            pipe.retriever.prepare("clip")
+        more = [options.databases] if options.databases else []
+        names = options.names.split(",")
+        serve(pipe, options.host, options.port, more, names, quiet=False)
+    except RissoleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

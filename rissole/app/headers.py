@@ -1,0 +1,95 @@
+"""What browsers are told of every answer: whom to trust with the page, and what it may load."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Spaces show the page in a frame on the Hub
+FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
+HUB = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # an address can hold a whole recipe
+}
+_INLINE = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+
+
+def policy(scripts: Iterable[bytes]) -> str:
+    """The content security policy of the page.
+
+    Scripts are files of this server, or inline and exactly those given: markup that gets in runs
+    nothing, and nothing is asked of other hosts. 'unsafe-eval' is how the library turns the
+    scripts of components, which it gets as text, into functions; inline styles are all over it.
+
+    Args:
+        scripts: the inline scripts of the page.
+    """
+    known = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    hub = f" {HUB}" if os.environ.get("SPACE_ID") else ""  # its bar above the page
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'self' 'unsafe-eval' {known}",
+            f"style-src 'self' 'unsafe-inline'{hub}",
+            f"font-src 'self' data:{hub}",
+            f"img-src 'self' data: blob:{hub}",
+            f"connect-src 'self' data: blob:{hub}",
+            "manifest-src 'self'",
+            "worker-src 'self' blob:",
+            "base-uri 'self'",
+            "form-action 'none'",
+            FRAMES,
+        )
+    )
+
+
+def _digest(script: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(script).digest()).decode()
+
+
+class SafeHeaders:
+    """ASGI middleware: adds the headers to every answer of the app, with a policy to each page.
+
+    Args:
+        app: the application.
+        scripts: what the page's own script adds to it inline.
+    """
+
+    def __init__(self, app: ASGIApp, scripts: Iterable[str] = ()):
+        self.app, self.scripts = app, [script.encode() for script in scripts]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on; holds a page back until its scripts are known."""
+        held: list[Message] = []
+
+        async def adding(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(SAFE)
+                if headers.get("content-type", "").startswith("text/html"):
+                    held.append(message)
+                    return
+                headers["Content-Security-Policy"] = f"default-src 'none'; {FRAMES}"
+            elif held:
+                held.append(message)
+                if message.get("more_body"):
+                    return
+                self._protect(held)
+                while held:
+                    await send(held.pop(0))
+                return
+            await send(message)
+
+        await self.app(scope, receive, adding if scope["type"] == "http" else send)
+
+    def _protect(self, page: list[Message]) -> None:
+        body = b"".join(message.get("body", b"") for message in page[1:])
+        headers = MutableHeaders(scope=page[0])
+        headers["Content-Security-Policy"] = policy((*_INLINE.findall(body), *self.scripts))

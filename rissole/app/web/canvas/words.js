@@ -1,0 +1,175 @@
+// What the canvas says of its state, as functions of the state and the texts.
+import { chosen, isLive, isPainting, placeOf, side } from "../shared/state.js";
+import { fill } from "../shared/values.js";
+
+/**
+ * @typedef {import("../types").State} State
+ * @typedef {import("../types").Message} Message
+ * @typedef {Record<string, any>} Texts
+ */
+
+/** @type {(text: string, place: number[], values?: Record<string, unknown>) => string} */
+const named = (text, [row, col], values = {}) => fill(text, { row: row + 1, col: col + 1, ...values });
+
+/**
+ * Where the painting was when a message was sent.
+ * @param {Message} now
+ * @param {Texts} texts
+ */
+const where = (now, texts) => {
+  const { step, total_steps: steps, repaint: blocks } = now;
+  if (blocks) {
+    const text = blocks.length > 1 ? texts.repaintingMany : texts.repainting;
+    return named(text, now.position || blocks[0], { step, steps, count: blocks.length });
+  }
+  if (now.position) return fill(texts.block, { index: now.index, blocks: now.num_blocks, step, steps });
+  return fill(now.grid === 1 ? texts.whole : texts.parallel, { blocks: now.grid ** 2, step, steps });
+};
+
+/**
+ * @param {Message} message
+ * @param {Texts} texts
+ */
+const outcome = (message, texts) => {
+  const seconds = message.seconds.toFixed(1);
+  if (message.back) return texts.back;
+  const blocks = message.repaint;
+  if (!blocks) return fill(texts.done, { seconds });
+  return named(blocks.length > 1 ? texts.repaintedMany : texts.repainted, blocks[0], { seconds, count: blocks.length });
+};
+
+/**
+ * @param {State} s
+ * @param {Texts} texts
+ */
+const waiting = (s, texts) => {
+  if (s.stopping) return texts.stopping;
+  if (!s.queued) return texts.starting;
+  return s.line ? fill(texts.inLine, { place: s.line }) : texts.queued;
+};
+
+/** @param {string} text */
+const lowered = (text) => text.charAt(0).toLowerCase() + text.slice(1);
+
+/**
+ * The line under the picture.
+ * @param {State} s
+ * @param {Message | null} shown what of the film is on show
+ * @param {Texts} texts
+ * @returns {string}
+ */
+export const words = (s, shown, texts) => {
+  if (s.away && isLive(s)) return texts.away;
+  if (s.phase === "idle") return chosen(s).length ? texts.idle : texts.loading;
+  if (s.phase === "starting") return waiting(s, texts);
+  if (s.phase === "error") return s.message?.error || texts.failed;
+  if (s.phase === "stopped" && !s.message) return texts.stoppedEarly;
+  const message = /** @type {Message} */ (s.message);
+  if (s.phase === "running") return where(message, texts);
+  if (s.scrubbed !== null) return where(shown || message, texts);
+  if (s.phase === "stopped") return fill(texts.stopped, { where: lowered(where(message, texts)) });
+  return outcome(message, texts);
+};
+
+/**
+ * What a view shows.
+ * @param {State} s
+ * @param {Message | null} shown
+ * @param {number | null} heat the seam ratio
+ * @param {Texts} texts
+ * @returns {string}
+ */
+const viewed = (s, shown, heat, texts) => {
+  if (s.view === "seams" && heat !== null) return fill(texts.seams, { ratio: heat.toFixed(2) });
+  if (s.view === "won") return s.large !== null && shown?.ids.includes(s.large) ? texts.wonOne : texts.won;
+  return s.view === "wipe" ? texts.wipeHint : "";
+};
+
+/**
+ * The smaller line below it: what it cost, or what the view shows.
+ * @param {State} s
+ * @param {Message | null} shown
+ * @param {number | null} heat the seam ratio
+ * @param {Texts} texts
+ * @returns {string}
+ */
+export const cost = (s, shown, heat, texts) => {
+  const view = viewed(s, shown, heat, texts);
+  if (view) return view;
+  if (s.phase === "idle") return chosen(s).length ? texts.idleFaint : "";
+  if (!isPainting(s) || !s.message || !shown || s.phase === "error" || s.phase === "starting") return "";
+  const values = { calls: shown.calls, seconds: shown.seconds.toFixed(1), seed: shown.seed };
+  const now = chosen(s);
+  const other = [...now].sort().join() !== [...s.message.used].sort().join();
+  if (!isLive(s) && other && now.length && s.scrubbed === null) return texts.older;
+  return fill(s.phase === "running" || s.scrubbed !== null ? texts.calls : texts.callsSeed, values);
+};
+
+/**
+ * How much of the painting is done, from 0 to 1.
+ * @param {State} s
+ */
+export const progress = (s) => {
+  const { message } = s;
+  if (!isPainting(s) || !message || s.phase === "starting") return 0;
+  const steps = (message.index - 1) * message.total_steps + message.step;
+  return steps / (message.num_blocks * message.total_steps);
+};
+
+/**
+ * What a block looks like: "waiting", "active" or "done".
+ * @param {State} s
+ * @param {Message | null} shown
+ * @param {number} at its number
+ */
+export const looks = (s, shown, at) => {
+  if (!shown) return "waiting";
+  const finished = s.phase === "done" && s.scrubbed === null;
+  if (shown.active[at] === "1" && !finished) return "active";
+  return shown.done[at] === "1" ? "done" : "waiting";
+};
+
+/**
+ * The name of a block for those who do not see it.
+ * @param {State} s
+ * @param {Message | null} shown
+ * @param {number} at
+ * @param {Texts} texts
+ */
+export const cellName = (s, shown, at, texts) => {
+  const place = placeOf(s, at);
+  const own = s.neighbors.blocks[place.join()];
+  const name = named(texts.cell, place, { state: texts.cellStates[looks(s, shown, at)] });
+  return own ? `${name}, ${fill(texts.cellOwn, { items: own.join(", ") })}` : name;
+};
+
+/**
+ * The name of the repaint button.
+ * @param {State} s
+ * @param {Texts} texts
+ */
+export const repaintName = (s, texts) =>
+  (s.picked.size > 1 ? fill(texts.repaintMany, { count: s.picked.size }) : texts.repaint);
+
+/**
+ * The name of the block in focus.
+ * @param {State} s
+ * @param {number[]} place
+ * @param {Texts} texts
+ */
+export const blockName = (s, place, texts) =>
+  (side(s) === 1 ? texts.focusWhole : named(texts.focus, place));
+
+/**
+ * Why there is no film of a finished block.
+ * @param {Message} message
+ * @param {number[]} place
+ * @param {{reel(run: string): Message[]}} film
+ * @param {Texts} texts
+ */
+export const withoutFilm = (message, [row, col], film, texts) => {
+  if (message.state !== "done") return "";
+  const kept = message.repaint && !message.repaint.some(([r, c]) => r === row && c === col);
+  if (kept) return message.before && film.reel(message.before).length ? texts.stripKept : texts.stripKeptOnly;
+  return film.reel(message.run).length > 1 ? "" : texts.stripNone;
+};

@@ -1,0 +1,11 @@
+// The page as a whole, before any of its components; loaded once.
+import { watchKeys } from "./keys.js";
+import { watchServer } from "./server.js";
+import { tell } from "./store.js";
+import { go, watchTurns } from "./turns.js";
+
+watchTurns();
+watchKeys();
+watchServer();
+// what Python listeners call, as a script of their own: see `telling` in parts.py
+Object.assign(window, { rissole: { tell, go } });

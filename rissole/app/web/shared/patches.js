@@ -1,0 +1,79 @@
+// Everything that reaches into parts of Gradio that it does not promise to keep. Each says what it
+// works around; tests/app/test_patches.py fails when Gradio no longer needs it.
+
+// ---- which requests are under way ----------------------------------------------------------------
+
+// Gradio cancels only what its server has accepted, and until a cancelled run is over it passes
+// over the next one; it tells nobody when either is. So its requests are counted here.
+export const BEGIN = "queue/join";
+const END = ["/cancel", "/reset"];
+/** @type {Record<string, number>} */
+const underWay = { [BEGIN]: 0, [END[0]]: 0, [END[1]]: 0 };
+/** @type {((begins: boolean) => void)[]} */
+const listeners = [];
+
+export const beginning = () => underWay[BEGIN] > 0;
+export const cancelling = () => END.some((name) => underWay[name] > 0);
+
+/**
+ * Says when a run is begun (true) or cancelled (false) at the server.
+ * @param {(begins: boolean) => void} listener
+ */
+export const onRequest = (listener) => { listeners.push(listener); };
+
+export const countRequests = () => {
+  const send = window.fetch;
+  window.fetch = async (...request) => {
+    const address = request[0] instanceof Request ? request[0].url : String(request[0]);
+    const { pathname } = new URL(address, location.href);
+    const kind = Object.keys(underWay).find((name) => pathname.endsWith(name));
+    if (!kind) return send(...request);
+    underWay[kind] += 1;
+    for (const listener of listeners) listener(kind === BEGIN);
+    try { return await send(...request); } finally { underWay[kind] -= 1; }
+  };
+};
+
+// ---- the input of an upload button ---------------------------------------------------------------
+
+/**
+ * Gradio's upload button says nothing before the server has the file, and takes none that was
+ * dropped elsewhere: both need the input that it hides beside the button.
+ * @param {string} id of the button
+ */
+export const fileInput = (id) => {
+  const input = document.getElementById(id)?.parentElement?.querySelector("input[type=file]");
+  return /** @type {HTMLInputElement | null} */ (input ?? null);
+};
+
+/**
+ * A hint for the file dialog of phones. In Python it would also be a rule, by the name of the file;
+ * the server looks at what is in it.
+ * @param {string} id of the button
+ */
+export const hintPictures = (id) => fileInput(id)?.setAttribute("accept", "image/*");
+
+// ---- addresses of the server ---------------------------------------------------------------------
+
+/**
+ * How many wait in line, this visitor among them; null where that is not known. Gradio shows it
+ * only in its own progress bars.
+ * @returns {Promise<number | null>}
+ */
+export const lineLength = async () => {
+  const answer = await fetch("gradio_api/queue/status", { cache: "no-store" }).catch(() => null);
+  return answer?.ok ? (await answer.json()).queue_size : null;
+};
+
+/**
+ * Saves a file that the server wrote for this page under its own name; Gradio offers that only for
+ * its own components.
+ * @param {unknown} path
+ */
+export const saveFile = (path) => {
+  if (typeof path !== "string") return;
+  const link = document.createElement("a");
+  link.href = `gradio_api/file=${encodeURI(path)}`;
+  link.download = path.split(/[\\/]/).pop() ?? "";
+  link.click();
+};

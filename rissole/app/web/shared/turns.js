@@ -1,0 +1,76 @@
+// Generate and Stop, in turn: Stop waits until the server has accepted what it should stop, and
+// Generate until what was stopped is over (see `patches.js`).
+import { pause, press, within } from "./dom.js";
+import { E } from "./events.js";
+import { beginning, cancelling, countRequests, onRequest } from "./patches.js";
+import { hear, live, tell } from "./store.js";
+
+const HEARD = 500; // ms in which the library sends what a button asked for
+const POLL = 30; // ms
+
+let begun = { at: 0, sent: true }; // the run, and whether the server was told of it
+let ended = { at: 0, sent: true };
+/** @param {{at: number, sent: boolean}} request */
+const unsent = ({ at, sent }) => !sent && Date.now() - at < HEARD;
+
+/** Whether a run that was stopped is not yet over. */
+export const ending = () => cancelling() || unsent(ended);
+
+/** @type {Record<string, () => boolean>} */
+const ready = {
+  "rs-stop": () => !beginning() && !unsent(begun),
+  "rs-generate": () => !ending(),
+};
+
+/** @type {HTMLElement | null} */
+let waiting = null; // the button that is pressed as soon as it can do what it says
+/** @param {HTMLElement} button */
+const pressLater = async (button) => {
+  if (waiting) return;
+  waiting = button;
+  tell(E.WAITING, button.id);
+  while (!ready[button.id]()) await pause(POLL);
+  await pause(POLL); // the library, too, has heard of it
+  waiting = null;
+  button.click();
+};
+
+/**
+ * Stop comes up where Generate was: the second click of a double click, or a key that is held
+ * down, is not meant for it.
+ * @param {MouseEvent} event
+ */
+const slipped = (event) => event.isTrusted && event.detail !== 1 && Date.now() - begun.at < HEARD;
+
+/** @param {MouseEvent} event */
+const takeTurns = (event) => {
+  const button = within(event, "#rs-generate, #rs-stop");
+  if (!button) return;
+  const stop = button.id === "rs-stop";
+  const slip = stop && slipped(event);
+  if (!slip && !waiting && ready[button.id]()) {
+    if (stop) ended = { at: Date.now(), sent: false };
+    return;
+  }
+  event.stopImmediatePropagation();
+  event.preventDefault();
+  if (!slip) pressLater(button);
+};
+
+/** Generates, and stops first where something is being painted. */
+export const go = async () => {
+  if (live()) press("rs-stop");
+  while (live()) await pause(POLL);
+  requestAnimationFrame(() => setTimeout(() => press("rs-generate"), 2 * POLL));
+};
+
+export const watchTurns = () => {
+  countRequests();
+  onRequest((begins) => { (begins ? begun : ended).sent = true; });
+  window.addEventListener("click", takeTurns, { capture: true });
+  hear(E.PHASE, (phase) => {
+    if (phase === "starting") begun = { at: Date.now(), sent: false };
+    const [from, to] = live() ? ["rs-generate", "rs-stop"] : ["rs-stop", "rs-generate"];
+    if (document.activeElement?.id === from) document.getElementById(to)?.focus({ preventScroll: true });
+  });
+};

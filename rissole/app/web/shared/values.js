@@ -1,0 +1,53 @@
+// Small functions of plain values; nothing here knows of a page.
+
+/**
+ * "{name}" in a text becomes values.name; what comes out is only ever used as textContent.
+ * @param {string} text
+ * @param {Record<string, unknown>} [values]
+ */
+export const fill = (text, values = {}) =>
+  text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+
+/**
+ * A whole number within bounds, whatever was given.
+ * @param {unknown} value
+ * @param {number} low
+ * @param {number} high
+ */
+export const whole = (value, low, high) =>
+  Math.min(high, Math.max(low, Math.trunc(Number(value) || 0)));
+
+/**
+ * Where a key leads in a grid of `count` cells, `columns` wide; null for other keys.
+ * @param {string} key
+ * @param {number} index
+ * @param {number} columns
+ * @param {number} count
+ */
+export const arrow = (key, index, columns, count) => {
+  /** @type {Record<string, number>} */
+  const moves = {
+    ArrowLeft: index - 1, ArrowRight: index + 1,
+    ArrowUp: index - columns, ArrowDown: index + columns,
+    Home: 0, End: count - 1,
+  };
+  if (!(key in moves)) return null;
+  return moves[key] < 0 || moves[key] >= count ? index : moves[key];
+};
+
+/**
+ * Up to `count` of a list, evenly spread, the first and the last included.
+ * @template T
+ * @param {T[]} list
+ * @param {number} count
+ */
+export const spread = (list, count) =>
+  list.length <= count ? list
+    : Array.from({ length: count }, (_, n) => list[Math.round((n * (list.length - 1)) / (count - 1))]);
+
+/**
+ * Thumbnails have an address of their own, relative to the page, and never change.
+ * @param {string} source key of the database
+ * @param {unknown} item
+ */
+export const thumb = (source, item) => `thumbs/${encodeURIComponent(source)}/${Number(item)}.webp`;

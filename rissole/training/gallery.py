@@ -1,0 +1,142 @@
+"""The gallery a bundle carries, synthesized so that no photo needs to be shipped.
+
+The model paints many pictures, each guided by neighbors of a training photo. Those too near to a
+photo are dropped; of the rest the most realistic are kept, no two of them alike.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
+from rissole.evaluation.network import FeatureNetwork
+from rissole.loading import fast_dtype, write_bundle
+from rissole.models.autoencoder import Codec
+from rissole.models.denoiser import Denoiser
+from rissole.models.scheduler import default_scheduler
+from rissole.retrieval.contents import build_database, decode_all
+from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.encoders import LearnedEncoder
+from rissole.storage.manifest import write_manifest
+from rissole.storage.staging import staged
+from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
+from rissole.training.hyperparameters import GallerySettings
+from rissole.training.neighborhoods import read_latents
+from rissole.training.selection import select
+
+DEFAULTS = {
+    "order": "parallel",
+    "grid": 4,
+    "num_inference_steps": NUM_INFERENCE_STEPS,
+    "guidance_scale": GUIDANCE_SCALE,
+    "k": 8,
+}
+
+
+def paint_gallery(
+    run: Path,
+    photos: Tensor,
+    settings: GallerySettings | None = None,
+    *,
+    device: str = "cuda",
+    seed: int = 0,
+) -> tuple[Tensor, list[str] | None, dict[str, float]]:
+    """Paints candidates and chooses among them.
+
+    Where photos have classes, every class gets as many pictures, judged by its own photos, from the
+    half of its candidates that a linear classifier of the photos finds most typical of it.
+
+    Args:
+        run: folder of the earlier stages.
+        photos: the uint8 photos of those stages.
+        settings: of the stage.
+        device: where to paint.
+        seed: of queries and noise.
+
+    Returns:
+        Latents (count, C, S, S) in half precision, the class of each, and figures on the choice.
+    """
+    settings = settings or GallerySettings()
+    count, candidates = settings.count, settings.candidates
+    if candidates < count:
+        raise RissoleError(f"{count} pictures cannot be chosen from {candidates} candidates")
+    data = read_latents(run, photos)
+    denoiser = Denoiser.load(run / "denoiser").to(device, fast_dtype(torch.device(device)))
+    codec = Codec.load(run / "autoencoder").to(device)
+    network = FeatureNetwork.open(run / "features.safetensors", device)
+    queries = _queries(data, candidates, seed)
+    latents = paint_many(
+        denoiser,
+        training_neighbors(data, queries, k=8, seed=seed, reach=24),
+        Painting(
+            settings.order, settings.grid, settings.num_inference_steps, settings.guidance_scale
+        ),
+        seed,
+    )
+    kinds = None if "labels" not in data else (data["labels"][queries], data["labels"])
+    images = decode_bytes(codec, latents)
+    kept, figures = select(images, photos, network, count, kinds, settings.near_share)
+    classes = None
+    if kinds is not None:
+        names = json.loads((run / "latents" / "classes.json").read_text())
+        classes = [names[i] for i in kinds[0][kept].tolist()]
+    return latents[kept].half(), classes, figures
+
+
+def _queries(data: dict[str, Tensor], count: int, seed: int) -> Tensor:
+    """Numbers of training pictures at random, as many of each class, one class after another.
+
+    Pictures of a class come again when it has too few.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if "labels" not in data:
+        return torch.randint(len(data["latents"]), (count,), generator=generator)
+    kinds = data["labels"].unique()
+    kinds = kinds[kinds >= 0]
+    order = torch.randperm(len(data["labels"]), generator=generator)
+    wanted = torch.arange(count // len(kinds))
+    each = [order[data["labels"][order] == kind] for kind in kinds]
+    return torch.cat([members[wanted % len(members)] for members in each])
+
+
+def write_gallery_bundle(
+    run: Path,
+    latents: Tensor,
+    out: Path,
+    *,
+    name: str = "cats-128",
+    label: str = "synthesized pictures",
+    card: str | None = None,
+    defaults: dict | None = None,
+    classes: list[str] | None = None,
+) -> None:
+    """Writes a complete bundle whose database are the pictures of some latents.
+
+    Args:
+        run: folder of the earlier stages; with an `encoder/` the bundle searches by it.
+        latents: (N, C, S, S) from `paint_gallery`.
+        card: text of the model card, README.md.
+        defaults: settings of a run that the bundle ships.
+        classes: the class of each picture.
+    """
+    denoiser = Denoiser.load(run / "denoiser")
+    codec = Codec.load(run / "autoencoder")
+    embedding = LatentEmbedding.load(run / "latents")
+    with torch.inference_mode():
+        pictures = decode_all(codec, latents)
+    config = {"name": name, "image_size": pictures[0].width, "defaults": defaults or DEFAULTS}
+    learned = None
+    if (run / "encoder").is_dir():
+        learned = LearnedEncoder.load(run / "encoder")
+        config["encoder"] = learned.name
+    with staged(out) as stage:
+        write_bundle(stage, codec, denoiser, default_scheduler(), embedding, config, card)
+        if learned is not None:
+            learned.save(stage / "encoder")
+        found_by = learned or embedding
+        build_database(stage / "database", pictures, codec, found_by, label, latents, classes)
+        write_manifest(stage, name)

@@ -1,0 +1,153 @@
+"""A module with its optimizer, gradients and average."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from rissole.training.together import processes
+
+
+def learning_rate(progress: float, step: int, peak: float, warmup: int = 200) -> float:
+    """Linear warm-up over `warmup` steps, then half a cosine down to a hundredth of the peak."""
+    rise = min(1.0, (step + 1) / warmup)
+    return peak * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Gradients:
+    """The gradients of all trained parameters, in one buffer that stays where it is.
+
+    Recorded steps need them at the same address; one buffer is cleared, clipped and exchanged
+    between processes by one kernel.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+        self.flat = torch.zeros(sum(p.numel() for p in trained), device=trained[0].device)
+        start = 0
+        for p in trained:  # the same strides as its parameter: fused optimizers need that
+            p.grad = self.flat.as_strided(p.shape, p.stride(), start)
+            start += p.numel()
+
+    def clear(self) -> None:
+        """Sets all to 0."""
+        self.flat.zero_()
+
+    def exchange(self) -> None:
+        """Averages over the processes that train together."""
+        if processes() > 1:
+            torch.distributed.all_reduce(self.flat)
+            self.flat /= processes()
+
+    def clip(self, norm: float) -> None:
+        """Scales all down to a joint norm."""
+        self.flat *= (norm / self.flat.norm().clamp(min=1e-6)).clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class Average:
+    """A moving average of the weights.
+
+    Attributes:
+        decay: share that an update keeps of what was there, once it is warm.
+        every: steps between updates, which touch all weights.
+    """
+
+    decay: float
+    every: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A module and how it is trained.
+
+    Attributes:
+        module: parameters that do not require gradients stay as they are.
+        peak_rate: highest learning rate of AdamW.
+        steady: keep that rate in place of warming up and cooling down.
+        betas, weight_decay: of AdamW.
+        clip: joint norm that gradients are scaled down to; None leaves them.
+        average: of the weights; None ends with the last ones.
+    """
+
+    module: nn.Module
+    peak_rate: float
+    steady: bool = False
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    average: Average | None = None
+
+
+class Learner:
+    """Optimizer, gradients and average of a module."""
+
+    def __init__(self, how: Trained):
+        self.how, self.module = how, how.module
+        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, how.peak_rate, betas=how.betas, weight_decay=how.weight_decay,
+            fused=self.parameters[0].is_cuda,
+        )  # fmt: skip
+        self.gradients = Gradients([self.module])
+        self.average = None
+        if how.average:
+            self.average = EMAModel(
+                self.parameters, decay=how.average.decay, use_ema_warmup=True, power=0.75,
+                foreach=True,
+            )  # fmt: skip
+
+    def update(self, progress: float, warming: int, step: int) -> None:
+        """One step of the optimizer by the gradients that are there.
+
+        Args:
+            progress: through the learning-rate schedule, 0 to 1.
+            warming: steps since the warm-up began.
+            step: steps of all sessions.
+        """
+        how = self.how
+        self.gradients.exchange()
+        if how.clip is not None:
+            self.gradients.clip(how.clip)
+        if not how.steady:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(progress, warming, how.peak_rate)
+        self.optimizer.step()
+        if self.average and how.average and step % how.average.every == 0:
+            self.average.step(self.parameters)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a later session needs, by name."""
+        found = {f"weights.{name}": value for name, value in self.module.state_dict().items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            found |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
+        if self.average:
+            shadows = enumerate(self.average.shadow_params)
+            found |= {f"average.{number}": value for number, value in shadows}
+            found["average.steps"] = torch.tensor(self.average.optimization_step)
+        return found
+
+    def restore(self, found: Mapping[str, Tensor]) -> None:
+        """Takes over what an earlier session left."""
+        weights = {name: found[f"weights.{name}"] for name in self.module.state_dict()}
+        self.module.load_state_dict(weights)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in found.items():
+            if name.startswith("optimizer."):
+                _, place, key = name.split(".")
+                like = self.parameters[int(place)]
+                if value.shape == like.shape:  # in its parameter's layout, as fused kernels want
+                    value = torch.empty_like(like).copy_(value)
+                moments.setdefault(int(place), {})[key] = value
+        self.optimizer.load_state_dict(
+            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        if self.average:
+            for number, shadow in enumerate(self.average.shadow_params):
+                shadow.data.copy_(found[f"average.{number}"])
+            self.average.optimization_step = int(found["average.steps"])

@@ -1,0 +1,228 @@
+"""Latents of all photos and their mirror images, and who is whose neighbor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from rissole.config import RissoleError
+from rissole.data.photos import portion, split, to_float
+from rissole.models.autoencoder import Codec
+from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
+from rissole.storage.files import save_tensors
+from rissole.training.checkpoint import write_json
+
+POOL = 64  # neighbors kept per picture; training draws its few from them
+DUPLICATE = 0.98  # cosine above which another photo counts as the same one
+
+
+def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
+    """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images."""
+    codec = codec.to(device)
+    both = torch.cat([photos, photos.flip(-1)])
+    parts = tqdm(
+        both.split(portion(photos.shape[-1], device)),
+        desc="encoding photos",
+        unit="batch",
+        leave=False,
+        disable=None,
+    )
+    with torch.inference_mode():
+        return torch.cat([codec.encode(to_float(part).to(device)).cpu() for part in parts])
+
+
+def neighbor_table(
+    vectors: Tensor,
+    queries: Tensor | None = None,
+    pool: int = POOL,
+    *,
+    unlike: Callable[[Tensor], Tensor] | None = None,
+    device: str = "cpu",
+    chunk: int = 512,
+) -> Tensor:
+    """The nearest pictures of each, best first, without itself, its mirror image and duplicates.
+
+    Compares `chunk` queries at a time with all pictures: some 200 MB for 100,000 of them.
+
+    Args:
+        vectors: unit vectors (2 N, dim) of the database: N pictures, then their mirror images.
+        queries: (M, dim); None means the database's own pictures, the case of training.
+        unlike: for numbers (m,) of queries, bool (m, 2 N): pictures that come last, however near.
+        device: where to compare.
+
+    Returns:
+        int64 (M, pool) ids; where fewer may be neighbors, they are repeated.
+
+    Raises:
+        RissoleError: when a picture has no other to be its neighbor.
+    """
+    base, own = vectors.to(device), queries is None
+    asked = vectors if queries is None else queries
+    number = torch.arange(len(base), device=device) % (len(base) // 2)
+    parts = []
+    for rows in torch.arange(len(asked), device=device).split(chunk):
+        scores = asked[rows.cpu()].to(device) @ base.T
+        banned = scores > DUPLICATE
+        if own:
+            banned |= number == number[rows][:, None]
+        if unlike is not None:
+            scores = scores - 4.0 * unlike(rows)  # cosines differ by 2 at most
+        best = scores.masked_fill_(banned, -torch.inf).topk(min(pool, len(base)))
+        parts.append(_repeated(best.indices, best.values.isfinite().sum(1), pool).cpu())
+    return torch.cat(parts)
+
+
+def _repeated(ids: Tensor, found: Tensor, pool: int) -> Tensor:
+    """The first `found` (M,) of the ids (M, K) over and over, up to (M, pool)."""
+    if not found.all():
+        raise RissoleError("too few different photos: one has no other to be its neighbor")
+    slot = torch.arange(pool, device=ids.device) % found[:, None]
+    return ids.gather(1, slot)
+
+
+def make_latents(
+    autoencoder: Path,
+    photos: Tensor,
+    out: Path,
+    device: str,
+    *,
+    labels: Tensor | None = None,
+    classes: Sequence[str] = (),
+    encoder: QueryEncoder | None = None,
+    same_class: float = 0.75,
+) -> dict[str, Tensor]:
+    """Encodes photos, finds neighbors and writes both to `out`.
+
+    Reads them when they are there and were made of the same photos by the same networks.
+
+    Args:
+        labels: (N,) classes of the photos, -1 for none; numbers into `classes`, which are noted.
+        encoder: what neighbors are found by; the pooled latents by default.
+        same_class: share of pictures whose neighbors are of their own class. Not all are: who
+            retrieves without a class gets neighbors of several.
+
+    Returns:
+        `latents` (2 N, C, S, S) float16 and `neighbors` (2 N, 64) of the training photos;
+        `held_latents` and `held_neighbors` of the held-out ones (neighbors among training photos);
+        with classes also `labels` (2 N,) and `held_labels`.
+    """
+    path = out / "latents.safetensors"
+    codec = Codec.load(autoencoder)
+    made_of = {
+        "autoencoder": _encoding(codec),
+        "photos": _digest({"photos": photos}),
+        "neighbors": "" if encoder is None else encoder.id,
+        "classes": f"{same_class} {classes} {_digest({} if labels is None else {'': labels})}",
+    }
+    if path.exists() and _noted(path) == made_of:
+        return load_file(path)
+    known = None if labels is None or not len(classes) else labels
+    data, embedding = _computed(codec, photos, known, encoder, same_class, device)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "classes.json").unlink(missing_ok=True)
+    if known is not None:
+        write_json(out / "classes.json", list(classes))
+    embedding.save(out)
+    save_tensors(data, path, metadata=made_of)
+    return data
+
+
+def _computed(
+    codec: Codec,
+    photos: Tensor,
+    labels: Tensor | None,
+    encoder: QueryEncoder | None,
+    same_class: float,
+    device: str,
+) -> tuple[dict[str, Tensor], LatentEmbedding]:
+    """What `make_latents` returns, and the embedding of the latents."""
+    parts = split(photos)
+    latents = [encode_photos(codec, part, device) for part in parts]
+    embedding = LatentEmbedding.fit(latents[0])
+    encoder = (encoder or LatentEncoder(embedding)).to(device)
+    vectors, held = (_vectors(encoder, p, z, device) for p, z in zip(parts, latents, strict=True))
+    data: dict[str, Tensor] = {}
+    unlike: list[Callable[[Tensor], Tensor] | None] = [None, None]
+    if labels is not None:
+        kinds = [x.repeat(2) for x in split(labels)]
+        data = {"labels": kinds[0], "held_labels": kinds[1]}
+        unlike = [_unlike(own, kinds[0], same_class, device) for own in kinds]
+    data |= {
+        "latents": latents[0].half(),
+        "neighbors": neighbor_table(vectors, unlike=unlike[0], device=device),
+        "held_latents": latents[1].half(),
+        "held_neighbors": neighbor_table(vectors, held, unlike=unlike[1], device=device),
+    }
+    return data, embedding
+
+
+def read_latents(run: Path, photos: Tensor | None = None) -> dict[str, Tensor]:
+    """What `make_latents` wrote to a run's folder.
+
+    Args:
+        photos: what the caller takes for the photos of the run.
+
+    Raises:
+        RissoleError: when it is missing, was made by another autoencoder than the run's or of other
+            photos; nothing that was trained on it would fit.
+    """
+    path = run / "latents" / "latents.safetensors"
+    if not path.exists():
+        raise RissoleError(f"{path} is missing: run --stage latents first")
+    noted = _noted(path)
+    if "autoencoder" in noted and (run / "autoencoder").is_dir():
+        current = _encoding(Codec.load(run / "autoencoder"))
+        if noted["autoencoder"] != current:
+            raise RissoleError(
+                f"the autoencoder in {run} was trained on after {path.parent} was made: run "
+                "--stage latents --resume, and train denoisers anew"
+            )
+    if photos is not None and noted.get("photos", own := _digest({"photos": photos})) != own:
+        raise RissoleError(
+            f"these are not the photos that {path.parent} was made of: give the same --data and "
+            "--size"
+        )
+    return load_file(path)
+
+
+def _noted(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+def _encoding(codec: Codec) -> str:
+    """Changes when the latents of photos would; the decoder may be trained on."""
+    weights = {k: v for k, v in codec.model.state_dict().items() if "decoder" not in k}
+    return _digest(weights | {"scale": torch.tensor([codec.scale, codec.shift])})
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _vectors(encoder: QueryEncoder, photos: Tensor, latents: Tensor, device: str) -> Tensor:
+    """Unit vectors (2 N, dim), on the CPU, of photos and their mirror images."""
+    pairs = zip(torch.cat([photos, photos.flip(-1)]).split(256), latents.split(256), strict=True)
+    with torch.inference_mode():
+        made = [encoder(to_float(p).to(device), z.to(device)).float().cpu() for p, z in pairs]
+    return torch.cat(made)
+
+
+def _unlike(own: Tensor, base: Tensor, share: float, device: str) -> Callable[[Tensor], Tensor]:
+    """For `neighbor_table`: pictures of other classes (of `base`), for a share of the queries."""
+    generator = torch.Generator().manual_seed(0)
+    bound = ((torch.rand(len(own), generator=generator) < share) & (own >= 0)).to(device)
+    own, base = own.to(device), base.to(device)
+    return lambda rows: bound[rows][:, None] & (own[rows][:, None] != base)

@@ -1,0 +1,144 @@
+"""What a stage of training is, and which there are.
+
+A stage is a class in a file of its own: what it is called, its settings, what it needs and writes,
+and how it runs. Those of this package are all `*_stage.py` beside this file; they load what
+computes when they run, so that the command line can list them at once. A stage from elsewhere
+registers itself the same way:
+
+    @dataclass(frozen=True)
+    class ToySettings:
+        times: int = 2
+
+    @STAGES.register
+    class Toy(Stage):
+        name = "toy"
+        help = "counts photos."
+        settings = ToySettings
+
+        def run(self, job, settings):
+            count = settings.times * len(job.photos.photos)
+            self.target(job.run, settings).write_text(str(count))
+            return {"photos": count}
+"""
+
+from __future__ import annotations
+
+import graphlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rissole.config import RissoleError
+from rissole.registry import Registry
+from rissole.training.hyperparameters import Positive as Positive  # stages from elsewhere use it
+
+if TYPE_CHECKING:
+    from rissole.data.photos import Labelled
+    from rissole.training.trainer import Budget
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage is run with.
+
+    Attributes:
+        run: folder of the run, where every stage reads and writes.
+        budget: how long to train.
+        device: where to compute.
+        seed: of everything random.
+        size: side of the photos, in pixels.
+        resume: whether to go on from what an earlier session of the stage left.
+        read: reads the photos; stages ask for `photos`.
+    """
+
+    run: Path
+    budget: Budget
+    device: str
+    seed: int
+    size: int
+    resume: bool
+    read: Callable[[], Labelled]
+
+    @property
+    def photos(self) -> Labelled:
+        """The photos of `--data`, cut to `--size`."""
+        return self.read()
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a stage that has none."""
+
+
+class Stage:
+    """A stage of training.
+
+    Attributes:
+        name: of the stage, and of what it writes.
+        help: one line for the command line.
+        settings: a dataclass; a JSON file may set its fields, options of the command line too.
+        needs: stages that must have run before.
+        uses: stages whose results are taken where they are.
+        reads_photos: whether it needs `--data`.
+        shared: whether several processes may train it together.
+    """
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    settings: ClassVar[type] = NoSettings
+    needs: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
+    reads_photos: ClassVar[bool] = True
+    shared: ClassVar[bool] = False
+
+    def target(self, run: Path, settings: Any) -> Path:
+        """The file or folder that the stage writes."""
+        return run / self.name
+
+    def state(self, run: Path, settings: Any) -> Path | None:
+        """The file that its training goes on from; None for a stage that does not train."""
+        return state_file(self.target(run, settings))
+
+    def prepare(self, job: Job, settings: Any) -> None:
+        """Refuses what cannot work before anything is read or trained."""
+        target, state = self.target(job.run, settings), self.state(job.run, settings)
+        if target.exists() and not job.resume:
+            raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
+        if target.exists() and state is not None and not state.exists():
+            raise RissoleError(f"{state} is missing: without it {target} cannot be trained on")
+        for name in self.needs:
+            stage = STAGES[name]()
+            if not (path := stage.target(job.run, stage.settings())).exists():
+                raise RissoleError(f"{path} is missing: run --stage {name} first")
+
+    def run(self, job: Job, settings: Any) -> dict[str, Any]:
+        """Runs the stage and returns its figures."""
+        raise NotImplementedError
+
+
+def state_file(out: Path) -> Path:
+    """Where the training of a part of a run keeps its state: `RUN/state/PART.safetensors`."""
+    return out.parent / "state" / f"{out.stem}.safetensors"
+
+
+class _Stages(Registry[type[Stage]]):
+    """Stages by name; finds those of this package when it is first asked."""
+
+    def names(self) -> list[str]:
+        """All names, in an order in which they can run."""
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+            if module.name.endswith("_stage"):
+                importlib.import_module(f"rissole.training.{module.name}")
+        known = super().names()
+        before = {name: {*self._entries[name].needs, *self._entries[name].uses} for name in known}
+        order = graphlib.TopologicalSorter(before).static_order()
+        return [name for name in order if name in self._entries]
+
+    def __iter__(self) -> Iterator[type[Stage]]:
+        return iter([self._entries[name] for name in self.names()])
+
+
+STAGES = _Stages("--stage")

@@ -1,0 +1,446 @@
+"""What strangers try on a public page: paths, addresses, floods, markup, names of other hosts."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from visiting import canvas
+
+from rissole.app.server import serve
+from rissole.config import RissoleError
+from rissole.data.images import save_png
+
+ROOT = Path(__file__).parents[2]
+LINE = "There is nothing at this address."
+UPLOAD = "Choose one picture file"
+
+
+def call(address: str, endpoint: str, data: list) -> str:
+    """One call as any program could send it: no client that checks or uploads first."""
+    place = f"{address}gradio_api/call/{endpoint}"
+    event = httpx.post(place, json={"data": data}).json()["event_id"]
+    return httpx.get(f"{place}/{event}", timeout=60).text
+
+
+def listener(address: str, part: str, event: str) -> tuple[int, list]:
+    """(number of a page function, values of its inputs at first), by the id of what triggers it."""
+    config = httpx.get(f"{address}config").json()
+    parts = {c["id"]: c["props"] for c in config["components"]}
+    (found,) = (number for number, props in parts.items() if props.get("elem_id") == part)
+    for function in config["dependencies"]:
+        if [found, event] in function["targets"] and function["backend_fn"]:
+            return function["id"], [parts[number].get("value") for number in function["inputs"]]
+    raise LookupError(f"{part} {event}")
+
+
+def trigger(address: str, part: str, event: str, last: object = None, sent: object = None) -> dict:
+    """Runs a page function as its script would; returns the final message.
+
+    Args:
+        last: value of the last input; all others are as at first.
+        sent: what the event carries.
+    """
+    number, data = listener(address, part, event)
+    session = os.urandom(5).hex()
+    body = {"data": [*data[:-1], last], "fn_index": number, "event_data": sent}
+    place = f"{address}gradio_api/queue"
+    httpx.post(f"{place}/join", json={**body, "session_hash": session}).raise_for_status()
+    stream = {"params": {"session_hash": session}, "timeout": 60}
+    with httpx.stream("GET", f"{place}/data", **stream) as lines:
+        for line in lines.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line else {}
+            if message.get("msg") == "process_completed":
+                return message
+    raise AssertionError("the stream ended early")
+
+
+def raw(address: str, method: str, path: str, **headers: str) -> tuple[int, str, dict]:
+    """One request letter by letter: nothing is tidied up on the way."""
+    url = httpx.URL(address)
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace"), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
+# ---- paths ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strange(pipe, tmp_path) -> dict[str, str]:
+    """Paths that are no upload; most lead to a picture that could be read."""
+    from rissole.app.uploads import private_folder
+
+    outside = tmp_path / "private.png"
+    pipe.database.image(4).save(outside)
+    link = private_folder() / f"{tmp_path.name}.png"
+    link.symlink_to(outside)
+    (private_folder() / tmp_path.name).symlink_to(tmp_path)
+    return {
+        "existing": str(outside),
+        "missing": str(tmp_path / "missing.png"),
+        "link": str(link),
+        "through a link": str(private_folder() / tmp_path.name / outside.name),
+        "climbing": f"{private_folder()}/../{os.path.relpath(outside, private_folder().parent)}",
+        "folder": str(private_folder()),
+        "device": "/dev/zero",
+        "zero": "\0",
+        "long": "a" * 5000,
+        "empty": "",
+        "scheme": f"file://{outside}",
+    }
+
+
+MARKED = {"meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize("mark", [{}, MARKED], ids=["bare", "marked"])
+def test_no_endpoint_reads_a_file_that_was_not_sent(address, strange, mark):
+    answers = {
+        (endpoint, kind): call(address, endpoint, [*before, {"path": path, **mark}])
+        for kind, path in strange.items()
+        for endpoint, before in (
+            ("retrieve", []),
+            ("generate", [None, None]),
+            ("regenerate_block", [0, 0, None]),
+        )
+    }
+    wrong = {name: said for name, said in answers.items() if UPLOAD not in said}
+    assert wrong == {}
+    assert len(set(answers.values())) == 1  # nothing tells an existing file from a missing one
+
+
+@pytest.mark.parametrize("part", ["rs-upload", "rs-opened", "rs-add"])
+@pytest.mark.parametrize("mark", [{}, MARKED], ids=["bare", "marked"])
+def test_no_button_reads_a_file_that_was_not_sent(address, strange, part, mark):
+    for path in strange.values():
+        message = trigger(address, part, "upload", {"path": path, **mark})
+        assert not message["success"]
+        assert UPLOAD in message["output"]["error"], path
+
+
+def test_own_photos_are_files_that_were_sent(address, strange):
+    message = trigger(address, "rs-memory", "photos", 4, {"files": list(strange.values())})
+    assert "None of the files is a photo" in message["output"]["error"]
+
+
+@pytest.mark.parametrize("key", ["hits", "blocks"])
+def test_a_file_cannot_ride_in_what_the_page_sends_back(address, strange, key):
+    ride = {"path": str(ROOT / "README.md"), **MARKED}
+    value = {"hits": [], "blocks": {}, key: [ride] if key == "hits" else {"0,0": ride}}
+    message = trigger(address, "rs-surprise", "click", value)
+    assert UPLOAD in message["output"]["error"]
+
+
+def test_a_file_that_was_sent_is_read(address, pipe, tmp_path):
+    pipe.database.image(4).save(tmp_path / "query.png")
+    with (tmp_path / "query.png").open("rb") as file:
+        (path,) = httpx.post(f"{address}gradio_api/upload", files={"files": file}).json()
+    assert '"ids": [4' in call(address, "retrieve", [{"path": path}, None, 3])
+    assert httpx.get(f"{address}gradio_api/file={path}").status_code == 200
+
+
+def test_only_files_of_this_server_are_served(address, strange):
+    for kind, path in strange.items():
+        if kind != "zero":
+            status, said, _ = raw(address, "GET", f"/gradio_api/file={path}")
+            assert (status, said) == (404, LINE), kind
+
+
+@pytest.fixture
+def apps() -> Iterator[list[subprocess.Popen]]:
+    """Apps in processes of their own, started by the test; none outlives it."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for app in started:
+        app.kill()
+        app.wait()
+
+
+def start(apps: list, bundle: Path, files: Path, **environment: str) -> str:
+    """Starts an app that makes its folder in `files`; returns its address once it listens."""
+    here = {**os.environ, "GRADIO_TEMP_DIR": str(files), **environment}
+    command = [sys.executable, "-u", "app.py", "--bundle", str(bundle)]
+    app = subprocess.Popen(command, cwd=ROOT, env=here, stdout=subprocess.PIPE, text=True)
+    apps.append(app)
+    found = next(filter(None, (re.search(r"http://\S+", line) for line in app.stdout)))
+    return f"{found[0]}/"
+
+
+def test_two_apps_share_no_folder_and_leave_none(apps, tiny_bundle, tmp_path):
+    # a proxy for the world is in nobody's way, even one that could not be used at all
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "nonsense://127.0.0.1:9"}
+    for more in ({}, proxies):
+        address = start(apps, tiny_bundle, tmp_path / "files", **more)
+        assert httpx.get(address).status_code == 200
+    folders = list((tmp_path / "files").iterdir())
+    assert len(folders) == 2
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+    for app in apps:
+        app.send_signal(signal.SIGTERM)
+    assert [app.wait(60) for app in apps] == [128 + signal.SIGTERM] * 2
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRADIO_SERVER_NAME", "256.1.1.1"),
+        ("GRADIO_SERVER_NAME", "no such name"),
+        ("GRADIO_SERVER_PORT", "web"),
+        ("GRADIO_SERVER_PORT", "70000"),
+        ("GRADIO_SERVER_PORT", ""),
+    ],
+)
+def test_a_wrong_address_in_the_environment_is_one_line(pipe, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(RissoleError, match=r"256.1.1.1|no such name|GRADIO_SERVER_PORT") as error:
+        serve(pipe, prevent_thread_lock=True)
+    assert "\n" not in str(error.value)
+
+
+# ---- addresses -----------------------------------------------------------------------------------
+
+REFUSED = [
+    *("/gradio_api/file/http://example.com/", "/gradio_api/file/etc/hostname"),
+    *("/gradio_api/file=http://example.com/", "/gradio_api/file=HTTPS://example.com/"),
+    *("//gradio_api/file=http://example.com/", "/file=http://example.com/", "/file/etc/hostname"),
+    *("/gradio_api/proxy=https://x.hf.space/", "/proxy=https://x.hf.space/"),
+    *("/monitoring", "/monitoring/summary", "/monitoring/key"),
+    *("/gradio_api/dev/reload", "/dev/reload", "/gradio_api/vibe-code", "/gradio_api/vibe-code/"),
+    *("/gradio_api/deep_link?session_hash=a", "/gradio_api/custom_component/a/client/b/c.js"),
+    *("/gradio_api/runs", "/gradio_api/openapi.json", "/openapi.json", "/docs", "/gradio_api/mcp"),
+    *("/gradio_api/stream/a/b/1/playlist.m3u8", "/gradio_api/stream/a/b/1/playlist-file"),
+    *("/gradio_api/token", "/gradio_api/user", "/login", "/logout", "/svelte/svelte.js"),
+    *("/gradio_api/call/other/1", "/gradio_api/%66ile/http://example.com/", "/pwa_icon/100000"),
+    *("/gradio_api/upload_progress?upload_id=a", "/gradio_api/profiling/traces", "/nothing"),
+]
+REFUSED_POSTS = [
+    *("/gradio_api/run/generate", "/gradio_api/run/generate/", "/gradio_api/api/generate"),
+    *("/gradio_api/run/predict", "/run/generate", "/api/predict", "/gradio_api/call/other"),
+    *("/gradio_api/process_recording", "/gradio_api/component_server", "/gradio_api/stream/a"),
+    *("/gradio_api/vibe-edit", "/gradio_api/undo-vibe-edit", "/gradio_api/vibe-starter-queries"),
+    *("/gradio_api/profiling/clear", "/gradio_api/run-history/connect", "/login", "/"),
+]
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_addresses_that_are_not_there(address, path):
+    for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PROPFIND"):
+        status, said, _ = raw(address, method, path)
+        assert (status, said) == (404, "" if method == "HEAD" else LINE), method
+
+
+@pytest.mark.parametrize("path", REFUSED_POSTS)
+def test_nothing_is_done_outside_the_queue(address, path):
+    body = {"data": [None] * 13, "fn_index": 0, "session_hash": "a", "event_data": None}
+    answer = httpx.post(address.rstrip("/") + path, json=body)
+    assert (answer.status_code, answer.text) == (404, LINE)
+
+
+def paths(routes: list) -> Iterator[tuple[str, set[str]]]:
+    """(path, methods) of all routes, those of routers within included."""
+    for route in routes:
+        if hasattr(route, "methods"):
+            yield route.path, route.methods or set()
+        else:
+            yield from paths(route.original_router.routes)
+
+
+def test_no_route_of_the_library_opens_by_itself(pipe):
+    """Whatever routes there are: those that are not listed answer as if they were not there."""
+    from rissole.app.routes import listed
+
+    app, address, _ = serve(pipe, prevent_thread_lock=True)
+    try:
+        there = [
+            (method, re.sub(r"\{[^}]+\}", "1", path))
+            for path, methods in paths(app.routes)
+            for method in methods
+        ]
+        unlisted = [one for one in there if not listed(*one)]
+        assert len(unlisted) > 60
+        for method, path in unlisted:
+            status, said, _ = raw(address, method, path)
+            assert (status, said) == (404, "" if method == "HEAD" else LINE), (method, path)
+    finally:
+        app.get_blocks().close()
+
+
+def test_behind_a_proxy_the_app_may_live_under_a_path(pipe):
+    app, address, _ = serve(pipe, prevent_thread_lock=True, root_path="/cats")
+    try:
+        for path in ("/", "/cats/", "/config", "/cats/config", "/cats/here"):
+            assert raw(address, "GET", path)[0] in (200, 204), path
+        for path in ("/cats/monitoring", "/cats/cats/config", "/catsconfig"):
+            assert raw(address, "GET", path)[:2] == (404, LINE), path
+    finally:
+        app.get_blocks().close()
+
+
+def test_a_flood_does_not_keep_a_visitor_from_painting(visit, address):
+    """Sixty programs ask at once for the most work, past the queue and through it."""
+    heavy = {"data": [[1], None, None, None, "sequential", 4, 200, 2.0, 1]}
+    light = {"data": [[1], None, None, None, "parallel", 1, 1, 1.0, 1]}
+
+    def post(number: int) -> int:
+        place, body = ("call", light) if number % 2 else ("run", heavy)
+        return httpx.post(f"{address}gradio_api/{place}/generate", json=body).status_code
+
+    with ThreadPoolExecutor(60) as pool:
+        codes = [pool.submit(post, number) for number in range(60)]
+        visit.set_steps(2)
+        visit.page.click("#rs-generate")
+        assert {code.result() for code in codes} == {200, 404}
+        visit.finish()
+    assert canvas(visit.page).any()
+
+
+# ---- markup --------------------------------------------------------------------------------------
+
+MARKUP = "<img src=//a.b/c><b>"
+
+
+def toasted(visit) -> str:
+    toast = visit.page.locator("[data-testid=toast-body]").first
+    toast.wait_for()
+    assert toast.locator("img, b, a, form, input").count() == 0
+    return toast.inner_text()
+
+
+def test_markup_in_a_link_is_shown_letter_by_letter(visit, address):
+    visit.go(f"{address}?b=%3Cimg%20src%3D//a.b/c%3E%3Cb%3E&p=n1")
+    assert MARKUP in toasted(visit)
+    visit.page.wait_for_selector(".rs-hit")
+
+
+def test_markup_in_a_picture_is_shown_letter_by_letter(visit, pipe, tmp_path):
+    recipe = {"neighbors": [1], MARKUP: 1, "<form action=//a.b><input name=password>" * 20: 2}
+    save_png(pipe.database.image(1), tmp_path / "odd.png", recipe)
+    visit.page.locator("#rs-opened input[type=file]").or_(
+        visit.page.locator("input[type=file]")
+    ).last.wait_for(state="attached")
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.evaluate("document.querySelector('#rs-opened').click()")
+    chooser.value.set_files(tmp_path / "odd.png")
+    said = toasted(visit)
+    assert "unknown setting: <form action=//a.b>" in said
+    assert len(said) < 120
+
+
+def test_messages_quote_forty_characters_and_programs_get_them_as_they_are(address):
+    said = call(address, "retrieve", [None, None, None, None, "<b>" * 1000])
+    assert "<b><b>" in said
+    assert len(said) < 300
+    for sent in ([None, 10**400], [None, None, 10**400], [None, None, None, None, ["x" * 5000]]):
+        said = call(address, "retrieve", sent)
+        assert "event: error" in said
+        assert len(said) < 300
+    far = [[1], None, None, None, None, None, None, 10**400]
+    assert "guidance_scale must be from 0 to 20" in call(address, "generate", far)
+    message = trigger(address, "rs-memory", "sift", None, {"label": MARKUP})
+    assert "&lt;img src" in message["output"]["error"]
+
+
+# ---- headers and names ---------------------------------------------------------------------------
+
+
+def test_every_answer_has_safe_headers(address, pipe):
+    thumb = f"/thumbs/{pipe.database.fingerprint}/2.webp"
+    for path in ("/", "/config", "/theme.css", "/here", thumb, "/nothing"):
+        headers = raw(address, "GET", path)[2]
+        assert headers["x-content-type-options"] == "nosniff", path
+        assert headers["referrer-policy"] == "same-origin"
+        rules = dict(
+            rule.strip().split(" ", 1) for rule in headers["content-security-policy"].split(";")
+        )
+        assert rules["default-src"] == "'none'"
+        for host in ("'self'", "https://huggingface.co", "https://*.hf.space"):
+            assert host in rules["frame-ancestors"].split()
+        assert "unsafe-inline" not in rules.get("script-src", "")
+        assert "http" not in rules.get("script-src", "") + rules.get("connect-src", "")
+
+
+def test_markup_that_gets_in_runs_nothing_and_asks_nobody(visit):
+    visit.page.evaluate(
+        """() => new Promise((done) => {
+          document.addEventListener("securitypolicyviolation", done, { once: true });
+          document.body.insertAdjacentHTML("beforeend", `<img src=x: onerror="window.ran = 1">`);
+          document.body.append(Object.assign(document.createElement("script"),
+            { textContent: "window.ran = 2" }));
+        })"""
+    )
+    assert visit.page.evaluate("window.ran") is None
+    asked = "fetch('http://127.0.0.1:9/').then(() => 1, (error) => String(error))"
+    assert "Failed to fetch" in visit.page.evaluate(asked)
+    assert all("Content Security Policy" in one or "x:" in one for one in visit.troubles)
+    visit.troubles.clear()
+
+
+@pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example", "10.0.0.1", "[::2]:7"])
+def test_a_name_that_anybody_could_own_is_refused(address, name):
+    status, said, _ = raw(address, "GET", "/", Host=name)
+    assert status == 421
+    assert "--names or RISSOLE_NAMES" in said
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:80", "127.0.0.1:7", "[::1]:7860"])
+def test_names_of_this_computer_are_answered(address, name):
+    assert raw(address, "GET", "/", Host=name)[0] == 200
+
+
+def test_names_behind_a_proxy_and_in_a_space(monkeypatch):
+    from rissole.app.address import Names
+
+    monkeypatch.delenv("SPACE_HOST", raising=False)
+    assert "demo.example:443" in Names("127.0.0.1", ["Demo.example"])
+    assert "anything" in Names("127.0.0.1", ["*"])
+    everywhere = Names("0.0.0.0")
+    assert "192.168.0.7:7860" in everywhere
+    assert f"{socket.gethostname()}:7860" in everywhere
+    assert "evil.example" not in everywhere
+    assert "" not in everywhere
+    monkeypatch.setenv("SPACE_HOST", "someone-cats.hf.space")
+    space = Names("0.0.0.0")
+    assert "someone-cats.hf.space" in space
+    assert "evil.example" not in space
+
+
+def test_pages_of_other_sites_send_nothing_to_this_computer(address):
+    headers = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    files = {"files": ("a.txt", b"a")}
+    answer = httpx.post(f"{address}gradio_api/upload", files=files, headers=headers)
+    assert answer.status_code == 403
+    assert httpx.post(f"{address}gradio_api/upload", files=files).status_code == 200
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["import app", "import rissole", "import rissole.cli"])
+@pytest.mark.parametrize(("own", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_without_spinning_unless_told_otherwise(first, own, found):
+    """What the thread library itself says it was told, in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({} if own is None else {"OMP_WAIT_POLICY": own})
+    code = f"{first}, sys; assert 'torch' not in sys.modules; import torch"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if "OPENMP DISPLAY ENVIRONMENT" not in done.stderr:
+        pytest.skip("this torch has no OpenMP")
+    assert re.search(rf"OMP_WAIT_POLICY\s*=\s*'{found}'", done.stderr)

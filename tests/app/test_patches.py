@@ -1,0 +1,144 @@
+"""What the patches of Gradio's private parts work around is still so.
+
+Each test looks at Gradio without the patch. One that fails says: Gradio no longer needs it, take
+the patch out.
+"""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+from gradio.data_classes import FileData
+
+STEPS = 60
+
+
+class Counter:
+    """An app with a run of many steps that can be stopped, and a button beside it."""
+
+    def __init__(self):
+        self.begun, self.steps, self.ended = 0, 0, threading.Semaphore(0)
+        with gr.Blocks(analytics_enabled=False) as self.demo:
+            begin, stop = gr.Button("Begin", elem_id="begin"), gr.Button("Stop", elem_id="stop")
+            shown, said = gr.Number(), gr.Textbox(elem_id="said")
+            run = begin.click(self.run, None, shown, show_progress="hidden")
+            stop.click(None, cancels=[run])
+            gr.Button("Speak", elem_id="speak").click(lambda: "spoken", None, said)
+        _, self.address, _ = self.demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+
+    def run(self):
+        self.begun += 1
+        try:
+            for self.steps in range(1, STEPS + 1):
+                time.sleep(0.02)  # what a step of a model takes
+                yield self.steps
+        finally:
+            self.ended.release()
+
+
+@pytest.fixture
+def counter():
+    counter = Counter()
+    yield counter
+    counter.demo.close()
+
+
+@pytest.fixture
+def plain(browser, counter):
+    page = browser.new_page()
+    page.goto(counter.address)
+    page.wait_for_selector("#begin")
+    yield page
+    page.close()
+
+
+def test_a_stop_at_once_is_not_heard(plain, counter):
+    plain.evaluate("for (const id of ['begin', 'stop']) document.getElementById(id).click()")
+    assert counter.ended.acquire(timeout=20)
+    assert counter.steps == STEPS  # shared/turns.js lets Stop wait
+
+
+def test_a_run_that_is_begun_before_the_last_has_ended_is_passed_over(plain, counter):
+    plain.click("#begin")
+    plain.wait_for_function("document.querySelector('input[type=number]').value > 2")
+    plain.evaluate("for (const id of ['stop', 'begin']) document.getElementById(id).click()")
+    assert counter.ended.acquire(timeout=20)
+    plain.click("#speak")
+    plain.wait_for_function("document.querySelector('#said textarea').value === 'spoken'")
+    assert counter.begun == 1  # shared/turns.js lets Generate wait
+
+
+def test_an_upload_button_tells_of_a_file_only_when_it_has_arrived():
+    assert {str(event) for event in gr.UploadButton.EVENTS} == {"change", "click", "upload"}
+
+
+def test_an_upload_button_with_file_types_judges_by_the_name(tmp_path):
+    (tmp_path / "photo").write_bytes(b"a picture, for all it knows")
+    button = gr.UploadButton(file_types=["image"])
+    with pytest.raises(gr.Error):
+        button.preprocess(FileData(path=str(tmp_path / "photo")))
+
+
+def test_the_length_of_the_line_is_told_at_an_address_only(counter):
+    answer = httpx.get(f"{counter.address}gradio_api/queue/status").json()
+    assert answer["queue_size"] == 0
+
+
+# ---- in Python -----------------------------------------------------------------------------------
+
+
+def endpoint(picture: FileData | None = None, k: int = 3) -> int:
+    """Counts.
+
+    Args:
+        picture: what to look at.
+        k: how many.
+    """
+    return k
+
+
+def with_endpoint() -> gr.Blocks:
+    with gr.Blocks(analytics_enabled=False) as demo:
+        gr.api(endpoint, api_name="count")
+    return demo
+
+
+def test_an_address_in_place_of_a_file_is_fetched(monkeypatch):
+    asked = []
+
+    async def fetch(url: str, *_: object, **__: object) -> str:
+        asked.append(url)
+        return str(Path(__file__))
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    block = gr.Image()
+    move = block.async_move_resource_to_block_cache("https://example.invalid/cat.png")
+    with ThreadPoolExecutor(1) as threads:  # the browser's own loop runs in this one
+        threads.submit(asyncio.run, move).result()
+    assert asked == ["https://example.invalid/cat.png"]
+
+
+def test_a_call_without_its_last_arguments_is_refused():
+    demo = with_endpoint()
+    listener = next(iter(demo.fns.values()))
+    with pytest.raises(ValueError, match="didn't receive enough"):
+        demo.validate_inputs(listener, [None])
+
+
+def test_the_documentation_of_an_endpoint_says_nothing_of_its_arguments():
+    shown = with_endpoint().get_api_info()["named_endpoints"]["/count"]["parameters"]
+    assert "how many" not in str(shown)
+
+
+def test_the_folder_that_is_set_after_the_import_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "set"))
+    monkeypatch.setattr("gradio.routes.DEFAULT_TEMP_DIR", str(tmp_path / "imported"))
+    with gr.Blocks(analytics_enabled=False) as demo:
+        gr.Number()
+    gr.routes.App.create_app(demo)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["imported"]

@@ -1,0 +1,76 @@
+"""A denoiser learns, goes on, and is kept."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+
+from rissole.models.denoiser import Denoiser, DenoiserConfig
+from rissole.training.checkpoint import read_state
+from rissole.training.denoising import train_denoiser
+from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
+from rissole.training.neighborhoods import make_latents, read_latents
+from rissole.training.reconstruction import train_autoencoder
+from rissole.training.trainer import Budget
+
+SMALL = {
+    "channels": (16, 32), "canvas_channels": (16, 32), "canvas_layers": 2, "block_layers": 1,
+    "head_channels": 16,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(48)])
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> Path:
+    """A run with a barely trained autoencoder and its latents."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "latents").mkdir()
+    settings = CodecTraining(batch_size=4)
+    out = folder / "autoencoder"
+    train_autoencoder(photos, out, Budget(steps=6), settings=settings, device="cpu")
+    make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
+    return folder
+
+
+def test_denoiser_learns_and_resumes(run):
+    from safetensors.torch import load_file
+
+    data = load_file(run / "latents" / "latents.safetensors")
+    settings = DenoiserTraining(batch_size=8, windows=4, neighbors=3, peak_rate=3e-3)
+    common = {"model": SMALL, "settings": settings, "device": "cpu"}
+    out = run / "denoiser"
+    before = train_denoiser(data, out, Budget(steps=1), schedule=(0, 0.01), **common)
+    after = train_denoiser(data, out, Budget(steps=60), schedule=(0.01, 1), **common)
+    assert after["train_loss_4x4"] < 0.95 * before["train_loss_4x4"]
+    assert Denoiser.load(out).config == DenoiserConfig(**SMALL)
+    state = read_state(run / "state" / "denoiser.safetensors")
+    assert state.steps == 61
+    assert state.part("model")["average.steps"] == 16  # the average moves every fourth step
+    assert json.loads((out / "minutes.json").read_text())["minutes"] == state.minutes > 0
+
+
+def test_ctrl_c_keeps_a_denoiser_that_paints(run, tmp_path, capsys):
+    class Interrupted(Budget):
+        def __iter__(self):
+            yield 0, 0.0
+            raise KeyboardInterrupt
+
+    settings = DenoiserTraining(batch_size=2, windows=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_denoiser(
+            read_latents(run),
+            tmp_path / "denoiser",
+            Interrupted(),
+            model=SMALL,
+            settings=settings,
+            device="cpu",
+        )
+    assert Denoiser.load(tmp_path / "denoiser").config == DenoiserConfig(**SMALL)
+    assert "keeping what was learned" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""Settings of stages from files."""
+
+import pytest
+import torch
+
+from rissole.config import RissoleError
+from rissole.experiments.published import Published
+from rissole.models.denoiser import DenoiserConfig
+from rissole.training.denoiser_stage import DenoiserSettings
+from rissole.training.denoising import Rissole
+from rissole.training.settings import read_settings
+from rissole.training.stage import STAGES
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "words"),
+    [
+        ("features", '{"batchsize": 4}', "settings.json: no setting 'batchsize', there are batch"),
+        ("autoencoder", '{"batch_size": "x"}', "batch_size should be a valid integer, not 'x'"),
+        ("encoder", '{"batch_size": 0}', "batch_size should be greater than or equal to 1, not 0"),
+        ("encoder", '{"batch_size": true}', "batch_size should be a valid integer, not True"),
+        ("encoder", '{"peak_rate": NaN}', "is not JSON"),
+        ("decoder", '{"discriminator": -1.0}', "discriminator is too small: -1.0"),
+        ("denoiser", '{"grids": [1, 0]}', "grids.2"),
+        ("denoiser", '{"grids": [0, 0, 0]}', "grids must hold numbers above 0"),
+        ("gallery", '{"photos": 3}', "no setting 'photos'"),
+        ("latents", "[]", "must hold one JSON object"),
+        ("latents", "{", "is not JSON"),
+    ],
+)
+def test_settings_that_a_stage_cannot_use(stage, text, words, tmp_path):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(RissoleError) as refusal:
+        read_settings(tmp_path / "settings.json", STAGES[stage].settings, {})
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_settings_are_read_as_the_stages_take_them(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"grids": [1, 0, 0], "drop": 0, "model": {"halo": 0, "canvas": false}}')
+    found = read_settings(path, DenoiserSettings, {"preset": "no-halo", "schedule": None})
+    assert (found.grids, found.drop, found.preset, found.schedule) == (
+        (1, 0, 0),
+        0,
+        "no-halo",
+        (0, 1),
+    )
+    assert Rissole().config(found.model) == DenoiserConfig(halo=0, canvas=False)
+    model = Published().config({"neighbors": 3, "channels": [32, 32, 32]})
+    assert (model.kind, model.neighbors, model.channels) == ("published", 3, (32, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"halos": 1}, "model: no setting 'halos'"),
+        ({"halo": -4}, "halo is too small"),
+        ({"latent_size": 16}, "no setting 'latent_size'"),  # the latents tell
+    ],
+)
+def test_settings_that_no_network_has(model, words):
+    with pytest.raises(RissoleError, match=words):
+        Rissole().config(model)
+
+
+@pytest.mark.parametrize("method", [Rissole(), Published()])
+@pytest.mark.parametrize("channels", [[0, 0], [8]])
+def test_a_network_that_cannot_be_built_is_one_line(method, channels):
+    with pytest.raises(RissoleError, match="no network has these settings|channels") as refusal:
+        method.build(torch.zeros(1, 4, 32, 32), {"channels": channels})
+    assert "\n" not in str(refusal.value)

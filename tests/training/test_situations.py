@@ -1,0 +1,80 @@
+"""What a denoiser meets in training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+
+from rissole.models.interface import State
+from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
+from rissole.training.neighborhoods import make_latents
+from rissole.training.reconstruction import train_autoencoder
+from rissole.training.situations import Sampler, loss_mask
+from rissole.training.trainer import Budget
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(48)])
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> Path:
+    """A run with a barely trained autoencoder and its latents."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "latents").mkdir()
+    settings = CodecTraining(batch_size=4)
+    out = folder / "autoencoder"
+    train_autoencoder(photos, out, Budget(steps=6), settings=settings, device="cpu")
+    make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
+    return folder
+
+
+def sampler(run, batch=64, **settings):
+    from safetensors.torch import load_file
+
+    data = load_file(run / "latents" / "latents.safetensors")
+    chosen = DenoiserTraining(batch_size=batch, neighbors=3, **settings)
+    draw = torch.Generator().manual_seed(0)
+    return Sampler(data["latents"], data["neighbors"], chosen, draw)
+
+
+def test_states_are_what_the_orders_will_meet(run):
+    draws = sampler(run)
+    clean = draws.latents[:64].float()
+    state, noise, active = draws.state(clean, 4)
+    levels = state.levels.flatten(1)
+    present = state.present.flatten(1)
+    assert (levels[~active & present] == 0).all()  # finished blocks are clean
+    assert (levels[~present] == 1).all()
+    assert active.any(1).all()  # something is painted in every picture
+    kept = ~active & present
+    cells = kept.view(64, 4, 4).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    assert torch.equal(state.canvas.where(cells, clean), clean)
+    assert (~present).any()
+    assert kept.any()
+    assert (~state.context).any()
+
+
+def test_some_pictures_see_no_neighbors_and_numbers_vary(run):
+    neighbors, shown = sampler(run, drop=0.3).neighbors(torch.arange(64), 3)
+    assert neighbors.shape == (64, 3, 4, 32, 32)
+    assert set(shown.sum(1).tolist()) == {0, 1, 2, 3}
+
+
+def test_loss_counts_cells_of_the_same_level_only():
+    levels = torch.full((1, 2, 2), 0.5)
+    levels[0, 0, 1] = 0.2
+    everywhere = torch.ones(1, 2, 2, dtype=torch.bool)
+    state = State(torch.zeros(1, 4, 32, 32), levels, everywhere, torch.tensor([True]))
+    mask = loss_mask(state, everywhere.flatten(1), torch.tensor([[0, 1]]), halo=4)
+    assert mask.shape == (1, 2, 24, 24)
+    assert mask[0, 0, 4:20, 4:20].all()  # the block itself
+    assert mask[0, 0, 20:, 4:20].all()  # below it, the same level
+    assert not mask[0, 0, :20, 20:].any()  # right of it, another level
+    assert not mask[0, 0, :4].any()  # beyond the canvas
+    assert mask[0, 1].sum() == 16 * 16  # alone at its level
+    alone = state._replace(context=torch.tensor([False]))
+    assert loss_mask(alone, everywhere.flatten(1), torch.tensor([[0]]), 4).sum() == 16 * 16
