@@ -125,7 +125,7 @@ def stitch(blocks: Tensor, grid: int) -> Tensor:
 def blend_weights(block: int, halo: int, device: torch.device | str = "cpu") -> Tensor:
     """Weights (w, w) of a window: 1 inside, falling to 0 at its rim.
 
-    The ramp of 2 * halo cells is centred on the block's border, so that the weights of all windows
+    The ramp of 2 * halo cells is centered on the block's border, so that the weights of all windows
     add up to 1 on every cell that two to four of them see.
     """
     position = torch.arange(block + 2 * halo, device=device) + 0.5

@@ -69,8 +69,7 @@ def evaluate(
         grid: blocks per side, for seams, probe and copies.
         parts: what to measure, of `PARTS`.
         probe: a trained probe, to save its training when many sets are measured.
-        seed: of everything random.
-        device: where networks run.
+        seed, device: of everything random; where networks run.
 
     Returns:
         Figures of each part; in `photos` the same ones of the held-out photos, the floor.

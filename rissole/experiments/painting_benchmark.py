@@ -47,10 +47,8 @@ def measure_painting(
     output, numbers = paint(seed), range(seed, seed + runs)
     seconds = [timed(partial(paint, number))[0] for number in numbers]
     previews = [timed(partial(preview, number))[0] for number in numbers]
-    parameters = pipe.num_parameters()
     return {
-        "denoiser_parameters": parameters["denoiser"],
-        "autoencoder_parameters": parameters["autoencoder"],
+        **{f"{part}_parameters": count for part, count in pipe.num_parameters().items()},
         "network_calls": output.network_calls,
         "seconds_per_image": round(statistics.median(seconds), 4),
         "seconds_per_image_min": round(min(seconds), 4),

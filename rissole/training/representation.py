@@ -85,8 +85,7 @@ def train_features(
     def keep(history: History) -> None:
         calibrate(model.network, photos)
         model.network.write(out)
-        noted = {"network": model.network.name, "history": history}
-        write_json(out.with_suffix(".json"), noted)
+        write_json(out.with_suffix(".json"), {"network": model.network.name, "history": history})
 
     trainer.fit(
         [lambda index: feature_losses(model, photos[index], generator)],
