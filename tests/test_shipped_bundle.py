@@ -90,7 +90,7 @@ def test_no_seams_in_parallel_and_many_when_blocks_are_independent(cats, dark_an
 def test_ten_classes_are_painted_straight_on_pixels(objects):
     parameters = objects.num_parameters()
     assert parameters["denoiser"] <= 10_000_000 and parameters["autoencoder"] == 0
-    assert sum(p.numel() for p in objects.encoder.parameters()) <= 3_000_000
+    assert sum(p.numel() for p in objects.retriever.encoder.parameters()) <= 3_000_000
     assert objects.database.image(0).size == (32, 32)
     names = objects.database.labels(range(len(objects.database)))
     assert Counter(names) == dict.fromkeys(objects.database.classes, 100)
