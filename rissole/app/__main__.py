@@ -37,8 +37,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--clip",
         default=known("RISSOLE_CLIP") or None,
-        help="CLIP model that makes text queries possible, such as MobileCLIP2-S0; needs "
-        "open_clip_torch [$RISSOLE_CLIP, else none]",
+        help="CLIP model that makes text queries possible, such as MobileCLIP2-S0, "
+        "downloaded once [$RISSOLE_CLIP, else none]",
     )
     add(
         "--revision",

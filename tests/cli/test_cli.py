@@ -122,7 +122,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(run, arguments, words):
         (["--neighbors", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"], "16"),
         (["--device", "warp-drive"], "warp-drive"),
         (["--database", "no-such-folder"], "no-such-folder"),
-        (["--text", "a cat"], "no text encoder is loaded: pip install open_clip_torch"),
+        (["--text", "a cat"], "no text encoder is loaded: start with --clip"),
         (["--text", "a cat", "--item", "1"], "only one of"),
         (["--clip", "no-such-model", "--text", "a cat"], "no-such-model"),
         (["--encoder", "magic"], "encoder must be one of latent"),

@@ -64,7 +64,7 @@ def test_a_toy_encoder_searches_and_can_be_chosen(colored):
     assert hits.ids == scores.topk(4).indices.tolist()
     assert colored.with_encoder("color").retrieve(item=3, k=4).ids == hits.ids
     assert usable(colored)[-1] == "color"
-    with pytest.raises(RissoleError, match="cannot read text: pip install open_clip_torch"):
+    with pytest.raises(RissoleError, match="cannot read text: start with --clip"):
         colored.retrieve(text="blue", encoder="color")
 
 

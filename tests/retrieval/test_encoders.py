@@ -26,9 +26,9 @@ from rissole.training.trainer import Budget
 
 def test_text_needs_its_encoder_and_says_how_to_get_it(pipe):
     assert not pipe.retriever.text_encoder
-    with pytest.raises(RissoleError, match="pip install open_clip_torch"):
+    with pytest.raises(RissoleError, match="start with --clip MobileCLIP2-S0"):
         pipe.retrieve(text="a ginger cat")
-    with pytest.raises(RissoleError, match="no CLIP model is loaded: pip install open_clip"):
+    with pytest.raises(RissoleError, match="no CLIP model is loaded: start with --clip"):
         pipe.retrieve(item=0, encoder="clip")
     with pytest.raises(RissoleError, match="no encoder 'learned'"):
         pipe.retrieve(item=0, encoder="learned")

@@ -16,7 +16,7 @@ from rissole.config import RissoleError
 from rissole.retrieval.encoders.base import BundleParts, QueryEncoder, digest
 
 CLIP = "MobileCLIP2-S0"  # 11 M weights see pictures, 63 M read words; see `ClipEncoder.load`
-GET_CLIP = "pip install open_clip_torch, then give --clip"
+GET_CLIP = f"start with --clip {CLIP}, or give clip= in Python"
 
 
 class ClipEncoder(QueryEncoder):
@@ -62,7 +62,9 @@ class ClipEncoder(QueryEncoder):
         try:
             import open_clip
         except ImportError as error:
-            raise RissoleError(f"text queries need another package: {GET_CLIP}") from error
+            raise RissoleError(
+                "text queries need another package: pip install open_clip_torch"
+            ) from error
         name, tag = _clip_name(source, open_clip)
         try:
             with _no_log():  # it says in many lines what the error will say in one
