@@ -40,7 +40,7 @@ def test_requirements_for_development_repeat_the_extra(project):
 
 
 def test_every_requirement_has_both_bounds(project):
-    everything = project["dependencies"] + project["optional-dependencies"]["dev"]
+    everything = sum(project["optional-dependencies"].values(), project["dependencies"])
     for requirement in map(Requirement, everything):
         assert {bound.operator for bound in requirement.specifier} == {">=", "<"}, requirement
 

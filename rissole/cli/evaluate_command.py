@@ -26,8 +26,9 @@ Reference = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        help="Network that compares pictures: a file made by `train --stage features`, or "
-        "inception-v3-compat (FID) and clip-vit-b-32, which are downloaded.",
+        help="Network that compares pictures: a file made by `train --stage features`; "
+        "efficientnet-lite2, which is a package; or inception-v3-compat (FID) and clip-vit-b-32, "
+        "which are downloaded.",
         show_default="needed for features and copies",
     ),
 ]

@@ -36,9 +36,10 @@ def jitter_colors(batch: Tensor, generator: torch.Generator) -> Tensor:
 def _hue_matrix(angle: Tensor) -> Tensor:
     """Rotations (B, 3, 3) of RGB about the gray axis by `angle` radians (B,), by Rodrigues."""
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    eye = torch.eye(3, device=angle.device)  # nothing is copied to the device: graphs forbid it
     third = torch.full((3, 3), 1 / 3, device=angle.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5
-    return cos * torch.eye(3, device=angle.device) + (1 - cos) * third + sin * cross
+    cross = (eye.roll(1, 0) - eye.roll(-1, 0)) / 3**0.5
+    return cos * eye + (1 - cos) * third + sin * cross
 
 
 def blurred(batch: Tensor, sigma: float) -> Tensor:

@@ -16,12 +16,14 @@ from tqdm.auto import tqdm
 
 from rissole.config import RissoleError
 from rissole.data.photos import to_float
+from rissole.evaluation.lite import VARIANTS, LiteNetwork
 from rissole.models.saving import SavedNetwork
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 # torch-fidelity's name of the one network whose Frechet distance is the FID.
 INCEPTION = "inception-v3-compat"
 EXTRACTORS = {INCEPTION: "2048", "clip-vit-b-32": "clip"}  # network: its layer
+LITE = {f"efficientnet-{variant}": variant for variant in VARIANTS}
 # Real photos get this total variance over all features, so that distances measured with different
 # networks have about the same size: two unrelated sets of cats are some 200 apart.
 TOTAL_VARIANCE = 100.0
@@ -77,22 +79,12 @@ class FeatureNetwork(SavedNetwork):
             images: (B, 3, H, W) in [-1, 1], any size.
         """
         net, maps = self.trunk, []
-        hidden = net.maxpool(self._edges(images))
+        edges = net.relu(net.bn1(net.conv1(resize(images, self.config.resolution))))
+        hidden = net.maxpool(edges)
         for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
             hidden = stage(hidden)
             maps.append(hidden)
         return maps
-
-    def early(self, images: Tensor) -> list[Tensor]:
-        """Maps at 1/2, 1/4 and 1/8: edges, fur, eyes, but not yet which cat it is."""
-        net = self.trunk
-        edges = self._edges(images)
-        first = net.layer1(net.maxpool(edges))
-        return [edges, first, net.layer2(first)]
-
-    def _edges(self, images: Tensor) -> Tensor:
-        net = self.trunk
-        return net.relu(net.bn1(net.conv1(resize(images, self.config.resolution))))
 
     def spatial(self, images: Tensor) -> Tensor:
         """Map of (B, dim / 2, 8, 8) local features (at resolution 128) of images in [-1, 1]."""
@@ -169,9 +161,8 @@ class LibraryFeatures:
 
     def __init__(self, name: str, device: str | torch.device = "cpu"):
         if name not in EXTRACTORS:
-            raise RissoleError(
-                f"no feature network {name!r}: give a file or one of {[*EXTRACTORS]}"
-            )
+            names = ", ".join((*EXTRACTORS, *LITE))
+            raise RissoleError(f"no feature network {name!r}: give a file or one of {names}")
         try:
             from torch_fidelity.utils import create_feature_extractor
         except ImportError as error:
@@ -192,10 +183,19 @@ class LibraryFeatures:
 
 def load_features(
     features: FeatureNetwork | str | Path, device: str | torch.device = "cpu"
-) -> FeatureNetwork | LibraryFeatures:
-    """A feature network from a file written by `FeatureNetwork.save` or by its known name."""
+) -> FeatureNetwork | LibraryFeatures | LiteNetwork:
+    """A feature network from a file written by `FeatureNetwork.write` or by its known name.
+
+    Names are those of `EXTRACTORS` and `LITE`; of the latter `efficientnet-lite0` is what the
+    autoencoder learns from, so it measures with `efficientnet-lite2`.
+
+    Raises:
+        RissoleError: unknown name, no such file, or weights that are not installed.
+    """
     if isinstance(features, FeatureNetwork):
         return features.to(device).eval()
+    if str(features) in LITE:
+        return LiteNetwork.pretrained(LITE[str(features)]).to(device)
     if Path(features).is_file():
         return FeatureNetwork.open(features, device)
     return LibraryFeatures(str(features), device)

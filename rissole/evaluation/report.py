@@ -63,7 +63,7 @@ def evaluate(
     Args:
         images: generated images: a tensor, or a folder of pictures.
         reference: training photos: a tensor, a folder, or a parquet file or folder of such.
-        features: network for distances: itself, a file, or a name in `EXTRACTORS`.
+        features: network for distances: itself, a file, or a name that `load_features` knows.
         held_out: photos not trained on; by default split off `reference` as in training.
         size: side in pixels to which folders are read.
         grid: blocks per side, for seams, probe and copies.

@@ -1,4 +1,4 @@
-"""Stage `autoencoder`: pictures to latents and back, without any downloaded network."""
+"""Stage `autoencoder`: pictures to latents and back."""
 
 from __future__ import annotations
 
@@ -35,13 +35,17 @@ class AutoencoderStage(Stage):
     name = "autoencoder"
     help = "pictures to latents and back."
     settings = AutoencoderSettings
+    shared = True
 
     def state(self, run: Path, settings: AutoencoderSettings) -> Path | None:
         """Of the autoencoder; pixels need none."""
         return None if settings.space == "pixel" else super().state(run, settings)
 
     def prepare(self, job: Job, settings: AutoencoderSettings) -> None:
-        """Refuses sizes that cannot be halved; warns of those that do not cut into blocks."""
+        """Refuses sizes that cannot be halved, and to do without what judges pictures.
+
+        Warns of sizes that do not cut into blocks.
+        """
         super().prepare(job, settings)
         pixels = settings.space == "pixel"
         whole = 16 if pixels else 64
@@ -50,6 +54,10 @@ class AutoencoderStage(Stage):
         if job.size % whole:
             note = f"note: denoisers paint only sizes that are multiples of {whole}"
             print(note, file=sys.stderr)
+        if not pixels and settings.perceptual:
+            from rissole.evaluation.lite import weights_file
+
+            weights_file("lite0")
 
     def run(self, job: Job, settings: AutoencoderSettings) -> dict[str, Any]:
         """Writes the folder `autoencoder`."""

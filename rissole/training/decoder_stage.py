@@ -17,7 +17,7 @@ class DecoderStage(Stage):
     help = "sharpens what latents decode to; latents stay."
     settings = DecoderTraining
     needs = ("autoencoder",)
-    uses = ("critic",)
+    shared = True
 
     def target(self, run: Path, settings: DecoderTraining) -> Path:
         """The state of its training: what it writes is the autoencoder's."""
@@ -27,14 +27,18 @@ class DecoderStage(Stage):
         """The same."""
         return self.target(run, settings)
 
+    def prepare(self, job: Job, settings: DecoderTraining) -> None:
+        """Refuses to do without what judges pictures."""
+        from rissole.evaluation.lite import weights_file
+
+        super().prepare(job, settings)
+        weights_file("lite0")
+
     def run(self, job: Job, settings: DecoderTraining) -> dict[str, Any]:
         """Changes the folder `autoencoder`."""
-        from rissole.evaluation.network import FeatureNetwork
         from rissole.training.sharpening import train_decoder
 
-        path = job.run / "critic.safetensors"
         return train_decoder(
             job.photos.photos, job.run / "autoencoder", job.budget, settings=settings,
-            critic=FeatureNetwork.open(path) if path.exists() else None,
             device=job.device, seed=job.seed,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Stages `critic`, `features` and `check`: networks whose features pictures are compared by.
+"""Stages `features` and `check`: networks whose features pictures are compared by.
 
-`critic` teaches the decoder, `features` measures, and `check` measures once more what was chosen
-by `features`. They differ in their seed alone.
+`features` measures, and `check` measures once more what was chosen by `features`. They differ in
+their seed alone.
 """
 
 from __future__ import annotations
@@ -46,12 +46,3 @@ class Check(Features):
     name = "check"
     help = "another one, that chose nothing."
     apart = 1
-
-
-@STAGES.register
-class Critic(Features):
-    """Trains the one that the decoder learns from."""
-
-    name = "critic"
-    help = "features that judge the decoder, may be left out."
-    apart = 7

@@ -14,6 +14,7 @@ from rissole.config import RissoleError
 
 Positive = Annotated[int, Field(ge=1)]  # a whole number from 1
 Share = Annotated[float, Field(ge=0)]  # a number from 0
+Part = Annotated[float, Field(ge=0, le=1)]  # of a whole
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,23 @@ class CodecTraining:
     """What training an autoencoder, or its decoder alone, can be told.
 
     Attributes:
-        batch_size: photos per step.
+        batch_size: photos per step and process.
         peak_rate: highest learning rate of AdamW.
         chroma: weight of color differences against those of brightness.
-        latent_noise: standard deviation of noise on the latents the decoder sees; what paints
-            latents is never exact.
+        latent_noise: largest standard deviation of noise on the latents the decoder sees, drawn
+            anew for every picture; what paints latents is never exact.
+        recolored: share of photos with other colors, so that pictures of any kind survive.
+        perceptual: strength of feature differences against that of pixel differences; 0 does
+            without, and needs no network. A decoder that is not sharpened yet shows a faint pattern
+            of 4-pixel cells.
     """
 
     batch_size: Positive = 32
     peak_rate: Share = 6e-4
     chroma: Share = 1.5
-    latent_noise: Share = 0.02
+    latent_noise: Share = 0.1
+    recolored: Part = 0.25
+    perceptual: Share = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,13 @@ class DecoderTraining(CodecTraining):
     """Settings of the stage, besides those of every autoencoder.
 
     Attributes:
-        gradients, features, discriminator: weights of terms of the loss; feature matching has ten
-            times the discriminator's weight.
+        discriminator: strength of the discriminator against that of all differences.
     """
 
     peak_rate: Share = 2e-4
-    gradients: Share = 0.1
-    features: Share = 0.1
-    discriminator: Share = 0.01
+    latent_noise: Share = 0.3
+    perceptual: Share = 1.0
+    discriminator: Share = 0.5
 
 
 @dataclass(frozen=True)

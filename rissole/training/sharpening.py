@@ -1,34 +1,45 @@
 """The decoder alone learns to look sharp, while the latents stay what they are.
 
-Differences of image gradients, a patch discriminator with feature matching, and differences of the
-early features of a network trained on the photos themselves (another one than Frechet distances
-use).
+A projected discriminator joins the differences of pixels and features, and noise on the latents
+makes the decoder forgive what a painter of few steps gets wrong.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rissole.evaluation.network import FeatureNetwork
+from rissole.data.photos import to_float
+from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec
+from rissole.training.discriminator import ProjectedDiscriminator, fooled, hinge
 from rissole.training.hyperparameters import DecoderTraining
 from rissole.training.learner import Trained
-from rissole.training.reconstruction import FidelityLoss, codec_training, fit_codec, half
+from rissole.training.reconstruction import (
+    CodecLosses,
+    Photos,
+    codec_training,
+    feature_distance,
+    fit_codec,
+    half,
+    judging_network,
+)
 from rissole.training.stage import state_file
-from rissole.training.trainer import Budget
+from rissole.training.trainer import Budget, seeded
+
+LESSONS = 500  # steps after which the discriminator, which knows nothing at first, is felt in full
 
 
 def train_decoder(
-    photos: Tensor,
+    photos: Photos,
     out: Path,
     budget: Budget,
     *,
-    critic: FeatureNetwork | None = None,
+    network: LiteNetwork | None = None,
     settings: DecoderTraining | None = None,
     device: str = "cuda",
     seed: int = 0,
@@ -36,26 +47,32 @@ def train_decoder(
     """Sharpens the decoder of the autoencoder in `out`; the encoder, and so all latents, stay.
 
     Args:
-        photos: uint8 (N, 3, S, S).
+        photos: uint8 (N, 3, S, S), or several such sets, of which each gives as many to a batch.
         out: folder of the autoencoder.
         budget: of this session.
-        critic: the network whose early features are compared; None leaves this term out.
+        network: whose features are compared and judged; the first blocks of EfficientNet-Lite0 by
+            default.
         settings: of the stage.
         device: where to train.
         seed: of everything random.
 
     Returns:
         As `train_autoencoder`.
+
+    Raises:
+        RissoleError: when the weights of the default network are not installed.
     """
     settings = settings or DecoderTraining()
-    model, discriminator = Codec.load(out).model, PatchDiscriminator()
+    network = judging_network(network, device)
+    model: Any = Codec.load(out).model.to(device, memory_format=torch.channels_last)
     model.decoder.requires_grad_(True)
-    for module in (model, discriminator, critic):
-        if module is not None:
-            module.to(device).to(memory_format=torch.channels_last)
-    if critic is not None:
-        critic.eval().requires_grad_(False)
-    losses = Sharpening(model, discriminator, critic, settings).to(device)
+    first = photos if isinstance(photos, Tensor) else photos[0]
+    with torch.no_grad():
+        maps = network.maps(to_float(first[:64]).to(device))
+    channels = [m.shape[1] for m in maps]
+    discriminator: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)
+    discriminator.to(device, memory_format=torch.channels_last).calibrate(maps)
+    losses = Sharpening(model, network, discriminator, settings).to(device)
     trained = {
         "model": codec_training(model, settings.peak_rate),
         "discriminator": Trained(
@@ -63,89 +80,61 @@ def train_decoder(
         ),
     }
     state = state_file(out.with_name("decoder"))
-    return fit_codec(photos, out, budget, trained, losses, settings.batch_size, seed, state)
+    return fit_codec(photos, out, budget, trained, losses, settings, seed, state)
 
 
-class PatchDiscriminator(nn.Module):
-    """Judges overlapping patches (arXiv 1611.07004); returns logits and the features before."""
-
-    def __init__(self, channels: int = 64, depth: int = 3):
-        super().__init__()
-        sizes = [3] + [channels * 2**i for i in range(depth)]
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.utils.spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)
-            )
-            for a, b in zip(sizes, sizes[1:], strict=False)
-        )
-        self.head = nn.utils.spectral_norm(nn.Conv2d(sizes[-1], 1, 3, padding=1))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits (B, 1, H/8, W/8) and one feature map per stage for images (B, 3, H, W)."""
-        features = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return self.head(x), features
-
-
-class Sharpening(nn.Module):
+class Sharpening(CodecLosses):
     """Second stage: the loss of the decoder alone, and that of its discriminator."""
 
     def __init__(
         self,
         model: nn.Module,
-        discriminator: PatchDiscriminator,
-        critic: FeatureNetwork | None,
+        network: LiteNetwork,
+        discriminator: ProjectedDiscriminator,
         settings: DecoderTraining,
     ):
-        super().__init__()
-        self.model: Any = model
-        self.discriminator, self.critic, self.settings = discriminator, critic, settings
-        self.fidelity = FidelityLoss(settings.chroma, settings.gradients)
+        super().__init__(model, network, settings)
+        self.discriminator, self.adversary = discriminator, settings.discriminator
 
     def forward(self, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of photos (B, 3, S, S) in [-1, 1]; adds their gradients."""
         with half(target):
             with torch.no_grad():
                 latents = self.model.encoder(target)
-            noise = torch.randn(latents.shape, generator=generator, device=target.device)
-            output = self.model.decoder(latents + self.settings.latent_noise * noise).float()
-        fidelity = self.fidelity(output, target)
-        fool, matching = self._judged(output, target)
-        loss = fidelity + self.settings.discriminator * (fool + 10 * matching)
-        report = {"fidelity": fidelity, "fool": fool, "matching": matching}
-        if self.critic is not None:
-            report["features"] = feature_distance(self.critic, output, target)
-            loss = loss + self.settings.features * report["features"]
-        loss.backward()
-        self._teach(output.detach(), target)
+            output = self.decode(latents, generator)
+        image = output.detach().requires_grad_()
+        maps = self.maps(image)
+        with torch.no_grad():
+            wanted = self.maps(target)
+        report = {
+            "fidelity": self.fidelity(image, target),
+            "features": feature_distance(maps, wanted),
+            "fool": self._fool(maps),
+        }
+        near, alike, real = (
+            torch.autograd.grad(value, image, retain_graph=True)[0] for value in report.values()
+        )
+        gradient = self.balanced(output, near, alike, self.settings.perceptual)
+        output.backward(self.balanced(output, gradient, real, self.strength()))
+        report["discriminator"] = self._teach([m.detach() for m in maps], wanted)
         return {name: value.detach() for name, value in report.items()}
 
-    def _judged(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        self.discriminator.requires_grad_(False)
-        with half(target):
-            logits, features = self.discriminator(output)
-            with torch.no_grad():
-                wanted = self.discriminator(target)[1]
-        self.discriminator.requires_grad_(True)
-        pairs = zip(features, wanted, strict=True)
-        apart = ((a.float() - b.float()).abs().mean() for a, b in pairs)
-        return -logits.float().mean(), sum(apart, output.new_zeros(())) / len(features)
+    def strength(self) -> Tensor:
+        """How much of the discriminator is felt, which rises as it learns."""
+        return self.adversary * (self.discriminator.lessons / LESSONS).clamp(max=1.0)
 
-    def _teach(self, output: Tensor, target: Tensor) -> None:
-        """Gradients of the discriminator's hinge loss."""
-        with half(target):
-            real, fake = self.discriminator(target)[0], self.discriminator(output)[0]
-        (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()).backward()
+    def _fool(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the decoder is to lower; the heads get no gradients of it."""
+        self.discriminator.heads.requires_grad_(False)
+        with half(maps[0]):
+            loss = fooled(self.discriminator(maps))
+        self.discriminator.heads.requires_grad_(True)
+        return loss
 
-
-def feature_distance(network: FeatureNetwork, output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared distance of unit features at 1/2 to 1/8 of the size (as arXiv 1801.03924)."""
-    with half(target):
-        got = network.early(output)
-        with torch.no_grad():
-            wanted = network.early(target)
-    pairs = zip(got, wanted, strict=True)
-    apart = [F.normalize(a.float(), dim=1) - F.normalize(b.float(), dim=1) for a, b in pairs]
-    return sum((x.square().sum(1).mean() for x in apart), output.new_zeros(()))
+    def _teach(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+        """Gradients of the discriminator's own loss."""
+        with half(fake[0]):
+            loss = hinge(self.discriminator(real), self.discriminator(fake))
+        loss.backward()
+        self.discriminator.lessons.add_(1)
+        return loss

@@ -88,8 +88,8 @@ def test_help_needs_no_heavy_module():
         (["push", "cats-128", "someone/cats", "--space", "--database", "photos"], "owner/name"),
         (["index", "nowhere", "--out", "mine"], "no folder of pictures, no parquet file"),
         (["train", "--stage", "everything"], "--stage must be one of"),
-        (["train", "--stage", "autoencoder"], "--data is needed"),
-        (["train", "--stage", "autoencoder", "--data", "nowhere"], "nowhere"),
+        (["train", "--stage", "features"], "--data is needed"),
+        (["train", "--stage", "features", "--data", "nowhere"], "nowhere"),
         (["train", "--stage", "denoiser"], "run --stage latents first"),
         (["train", "--stage", "denoiser", "--schedule", "1,0"], "--schedule must rise"),
         (["train", "--stage", "denoiser", "--minutes", "nan"], "--minutes and --steps"),
@@ -317,7 +317,7 @@ def test_index_refuses_what_it_cannot_read_and_leaves_nothing(run, tiny_bundle, 
 
 
 def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
-    (tmp_path / "settings.json").write_text('{"batch_size": 4}')
+    (tmp_path / "settings.json").write_text('{"batch_size": 4, "perceptual": 0}')
     (tmp_path / "wrong.json").write_text('{"batch_sise": 4}')
     args = ["train", "--stage", "autoencoder", "--data", photos, "--out", "run", "--size", "32"]
     args += ["--steps", "1", "--device", "cpu"]

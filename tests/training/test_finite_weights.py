@@ -114,7 +114,7 @@ def test_the_command_ends_with_code_2_and_one_line(photos, tmp_path, monkeypatch
     for number in range(8):
         picture(number).save(f"photos/{number}.png")
     for name, rate in (("good", 1e-4), ("bad", 1e30)):
-        settings = {"batch_size": 4, "peak_rate": rate}
+        settings = {"batch_size": 4, "peak_rate": rate, "perceptual": 0}
         Path(f"{name}.json").write_text(json.dumps(settings))
     command = ["train", "--stage", "autoencoder", "--data", "photos", "--out", "run", "--size"]
     command += ["32", "--steps", "2", "--device", "cpu", "--config"]

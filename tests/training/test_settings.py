@@ -20,6 +20,7 @@ from rissole.training.stage import STAGES
         ("encoder", '{"batch_size": 0}', "batch_size should be greater than or equal to 1, not 0"),
         ("encoder", '{"batch_size": true}', "batch_size should be a valid integer, not True"),
         ("encoder", '{"peak_rate": NaN}', "is not JSON"),
+        ("autoencoder", '{"recolored": 2}', "recolored should be less than or equal to 1, not 2"),
         ("decoder", '{"discriminator": -1.0}', "discriminator is too small: -1.0"),
         ("denoiser", '{"grids": [1, 0]}', "grids.2"),
         ("denoiser", '{"grids": [0, 0, 0]}', "grids must hold numbers above 0"),

@@ -25,7 +25,7 @@ def run(photos, tmp_path_factory) -> Path:
     """A run with a barely trained autoencoder and its latents."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "latents").mkdir()
-    settings = CodecTraining(batch_size=4)
+    settings = CodecTraining(batch_size=4, perceptual=0.0)
     out = folder / "autoencoder"
     train_autoencoder(photos, out, Budget(steps=6), settings=settings, device="cpu")
     make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")

@@ -1,0 +1,76 @@
+"""A projected discriminator (arXiv 2111.01007): judges pictures by features of a fixed network.
+
+The network has seen a million photos and knows texture; what is trained are small heads on its
+maps. Fixed random layers before the heads mix channels and let coarse maps reach fine ones, so that
+no head can settle on a few features and forget the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import spectral_norm
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Logits for patches of several sizes.
+
+    Args:
+        channels: of each map, from fine to coarse, each map half as large as the one before.
+        width: channels after the random layers.
+
+    Attributes:
+        lessons: how often it was taught, in all sessions.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 64):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.mixing = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels[1:])
+        for layer in (*self.lateral, *self.mixing):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+            layer.requires_grad_(False)
+        self.heads = nn.ModuleList(_head(width) for _ in channels)
+        self.spread: Tensor
+        self.lessons: Tensor
+        self.register_buffer("spread", torch.ones(len(channels)))
+        self.register_buffer("lessons", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def calibrate(self, maps: Sequence[Tensor]) -> None:
+        """Notes the spread of each map on real photos, by which maps are divided from then on."""
+        self.spread.copy_(torch.stack([m.float().std() for m in maps]))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Logits (B, 1, H/2, W/2) for each map (B, C, H, W)."""
+        scaled = [m / s.to(m.dtype) for m, s in zip(maps, self.spread, strict=True)]
+        mixed = [self.lateral[-1](scaled[-1])]
+        for i in reversed(range(len(maps) - 1)):
+            coarse = F.interpolate(self.mixing[i](mixed[0]), scale_factor=2, mode="nearest")
+            mixed.insert(0, (self.lateral[i](scaled[i]) + coarse) / 2**0.5)
+        return [head(x) for head, x in zip(self.heads, mixed, strict=True)]
+
+
+def _head(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(width, width, 4, stride=2, padding=1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(width, 2 * width, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * width, 1, 1),
+    )
+
+
+def fooled(logits: Sequence[Tensor]) -> Tensor:
+    """What a painter lowers: how sure the discriminator is that its pictures are painted."""
+    return -torch.stack([one.float().mean() for one in logits]).mean()
+
+
+def hinge(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """What the discriminator lowers: the hinge loss of photos and painted pictures."""
+    pairs = zip(real, fake, strict=True)
+    parts = [F.relu(1 - a.float()).mean() + F.relu(1 + b.float()).mean() for a, b in pairs]
+    return torch.stack(parts).mean()
