@@ -158,6 +158,34 @@ def blend(windows: Tensor, index: Tensor, grid: int, halo: int) -> Tensor:
     return inner(total / mass.clamp(min=1e-6), grid, halo)
 
 
+def blend_active(windows: Tensor, active: Tensor, context: Tensor, grid: int, halo: int) -> Tensor:
+    """Lays the windows of all blocks over each other, of each picture those being painted.
+
+    What `blend` does for the same blocks of all pictures; without loops and recordable.
+
+    Args:
+        windows: (B, g * g, C, w, w).
+        active: bool (B, g * g), whose windows count.
+        context: bool (B,), False where blocks do not see each other: nothing fades there.
+
+    Returns:
+        (B, C, S, S); cells that no window sees are 0.
+    """
+    if grid == 1:
+        return windows[:, 0]
+    c, w = windows.shape[2:4]
+    block = w - 2 * halo
+    alone = windows.new_zeros(w, w)
+    inner(alone, grid, halo).fill_(1)
+    fading = blend_weights(block, halo, windows.device)
+    weight = torch.where(context[:, None, None, None], fading, alone) * active[..., None, None]
+    both = torch.cat([windows * weight[:, :, None], weight[:, :, None]], dim=2)
+    columns = both.flatten(2).transpose(1, 2)
+    size = block * grid + 2 * halo
+    total = inner(F.fold(columns, size, w, stride=block), grid, halo)
+    return total[:, :c] / total[:, c:].clamp(min=1e-6)
+
+
 def per_cell(values: Tensor, size: int) -> Tensor:
     """Spreads one value per block over the block's cells: (..., g, g) to (..., size, size)."""
     times = size // values.shape[-1]

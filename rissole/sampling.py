@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rissole.blocks import blend, crop_blocks, inner, per_cell, stitch
 from rissole.config import Recipe, RissoleError
-from rissole.models.interface import BlockDenoiser, State
+from rissole.models.interface import Aims, BlockDenoiser, State
 from rissole.models.scheduler import Scheduler, levels_of, prediction_of, started
 
 # guidance acts between these noise levels; elsewhere it costs variety or does nothing
@@ -39,6 +39,8 @@ class Plan:
         order: "parallel", "sequential" or "independent".
         init: (B, C, S, S) clean canvas whose other blocks are kept.
         blocks: (row, col) of the blocks to repaint; none means all.
+        strength: (B, g, g), how much each block follows its neighbors: from 0, as usual, to 1;
+            for networks that were trained to be told.
     """
 
     noise: Tensor
@@ -49,6 +51,7 @@ class Plan:
     order: str = "parallel"
     init: Tensor | None = None
     blocks: Sequence[tuple[int, int]] = ()
+    strength: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class PaintStep:
         done, active: bool (g, g).
         attention: (B, K, S/2, S/2), mean share of each neighbor on each cell so far; 0 where
             nothing is painted yet.
-        network_calls: evaluations of the denoiser so far; a guided step takes two.
+        network_calls: evaluations of the denoiser so far; a guided step takes two, but one
+            of a network that answers for whole steps.
     """
 
     position: tuple[int, int] | None
@@ -97,24 +101,26 @@ def paint(
     canvas = torch.zeros_like(plan.noise) if plan.init is None else plan.init
     predicted = prediction_of(scheduler)
 
-    def denoise(noisy: Tensor, time: float, group: list[int]) -> Tensor:
+    def denoise(noisy: Tensor, time: float, end: float, group: list[int]) -> Tensor:
         """What the scheduler asks for: (B, C, S, S), right on the group's blocks."""
-        state = network.state(noisy, time, group, done)
+        state = network.state(noisy, time, end, group, done)
         if scale == 0:
             return network(state, plan.visible & False, group)
         seeing = network(state, plan.visible, group)
-        if not is_guided(time, scale):
+        if model.flow_map or not is_guided(time, scale):
             return seeing
         blind = network.blind(state, group)
         return blind + scale * (seeing - blind)
 
     for number, group in enumerate(groups, start=1):
-        solver, painting = started(scheduler, total, plan.noise.device), mask_of(group, grid)
+        solver = started(scheduler, total, plan.noise.device, model.flow_map)
+        painting, levels = mask_of(group, grid), levels_of(solver)
         active = per_cell(painting, canvas.shape[-1]).to(canvas.device)
         sample = torch.where(active, plan.noise, canvas)
-        levels = zip(solver.timesteps, levels_of(solver), strict=True)
-        for step, (timestep, level) in enumerate(levels, start=1):
-            answer = denoise(sample, level.time, group)
+        ends = [*(level.time for level in levels[1:]), 0.0]
+        way = zip(solver.timesteps, levels, ends, strict=True)
+        for step, (timestep, level, end) in enumerate(way, start=1):
+            answer = denoise(sample, level.time, end, group)
             estimate = torch.where(active, predicted.clean(answer, sample, level), canvas)
             stepped = solver.step(answer, timestep, sample).prev_sample
             sample = torch.where(active, stepped, canvas)
@@ -146,15 +152,22 @@ class _Network:
         """Mean share of each neighbor per cell, (B, K, S/2, S/2)."""
         return self._shares / self._times.clamp(min=1)
 
-    def state(self, noisy: Tensor, time: float, group: list[int], done: Tensor) -> State:
+    def state(
+        self, noisy: Tensor, time: float, end: float, group: list[int], done: Tensor
+    ) -> State:
         """The canvas as the network sees it while a group of blocks is painted."""
         b, painting = len(noisy), mask_of(group, self.grid)
         levels = torch.where(painting, time, torch.where(done, 0.0, 1.0))
-        levels, present = (
-            of_block.expand(b, -1, -1).to(noisy.device) for of_block in (levels, done | painting)
+        ends = torch.where(painting, end, levels)
+        levels, ends, present = (
+            of_block.expand(b, -1, -1).to(noisy.device)
+            for of_block in (levels, ends, done | painting)
         )
         context = torch.full((b,), self.plan.order != "independent", device=noisy.device)
-        return State(noisy.to(next(self.model.parameters()).dtype), levels, present, context)
+        guidance = torch.full((b,), max(1.0, self.plan.guidance_scale), device=noisy.device)
+        aims = Aims(ends, guidance, self.plan.strength)
+        dtype = next(self.model.parameters()).dtype
+        return State(noisy.to(dtype), levels, present, context, aims=aims)
 
     def __call__(
         self, state: State, visible: Tensor, group: list[int], listen: bool = True
@@ -178,10 +191,10 @@ class _Network:
         coarse view of it nor neighbors: no border of blocks can show in the difference. Elsewhere
         it lacks the neighbors alone.
         """
-        nobody = self.plan.visible & False
+        nobody, state = self.plan.visible & False, state._replace(aims=Aims())
         if len(group) < self.grid**2 or not state.context.any():
             return self(state, nobody, group, listen=False)
-        canvas, levels, present, context = state
+        canvas, levels, present, context = state[:4]
         whole = State(canvas, levels[:, :1, :1], present[:, :1, :1], context & False)
         index = torch.zeros(len(canvas), 1, dtype=torch.long, device=canvas.device)
         windows, _ = self._evaluate(whole, nobody[:, :1, :1], index)

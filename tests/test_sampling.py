@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import TINY, seeded
 from diffusers import DDIMScheduler
 
+from rissole.blocks import blend
 from rissole.models.denoiser import Denoiser
+from rissole.models.interface import Aims, State
 from rissole.models.scheduler import default_scheduler, set_levels
 from rissole.sampling import Plan, is_guided, paint
 
@@ -13,14 +17,19 @@ def model():
     return seeded(Denoiser(TINY), 4)
 
 
-def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None):
+@pytest.fixture(scope="module")
+def flow_map():
+    return seeded(Denoiser(replace(TINY, flow_map=True, strength=True)), 3)
+
+
+def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None, **changes):
     draw = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 4, 32, 32, generator=draw)
     near = torch.randn(1, 3, 4, 32, 32, generator=draw) if neighbors is None else neighbors
     with torch.inference_mode():
         features = model.encode_neighbors(near)
     visible = torch.ones(1, 4, 4, 3, dtype=torch.bool)
-    plan = Plan(noise, features, visible, guidance_scale, steps, order)
+    plan = Plan(noise, features, visible, guidance_scale, steps, order, **changes)
     return list(paint(model, default_scheduler(), plan))[-1]
 
 
@@ -66,3 +75,42 @@ def test_guided_pictures_have_no_harder_borders_between_blocks(model):
 def test_without_guidance_scale_neighbors_have_no_effect(model):
     other = torch.zeros(1, 3, 4, 32, 32)
     assert torch.equal(painted(model, 0.0).estimate, painted(model, 0.0, neighbors=other).estimate)
+
+
+@pytest.mark.parametrize(
+    ("order", "groups"), [("parallel", 1), ("sequential", 16), ("independent", 1)]
+)
+def test_a_flow_map_takes_one_call_a_step_in_every_order(flow_map, order, groups):
+    plain, led = (painted(flow_map, scale, order, steps=2) for scale in (1.0, 1.6))
+    assert plain.network_calls == led.network_calls == 2 * groups
+    strong = painted(flow_map, 1.6, order, steps=2, strength=torch.ones(1, 4, 4))
+    assert led.estimate.isfinite().all()
+    assert not torch.allclose(led.estimate, plain.estimate)
+    assert not torch.allclose(led.estimate, strong.estimate)
+
+
+def test_a_flow_map_repaints_a_block_alone(flow_map):
+    init = torch.zeros(1, 4, 32, 32)
+    last = painted(flow_map, 1.6, steps=2, init=init, blocks=[(1, 2)])
+    assert last.network_calls == 2
+    assert (last.estimate[..., 8:16, 16:24] != 0).any()
+    last.estimate[..., 8:16, 16:24] = 0
+    assert (last.estimate == 0).all()
+
+
+def test_steps_of_a_flow_map_are_jumps_to_the_next_level(flow_map):
+    """Two steps by hand: each is asked for its own end, and just taken."""
+    draw = torch.Generator().manual_seed(0)
+    canvas = torch.randn(1, 4, 32, 32, generator=draw)
+    with torch.inference_mode():
+        features = flow_map.encode_neighbors(torch.randn(1, 3, 4, 32, 32, generator=draw))
+    visible, index = torch.ones(1, 4, 4, 3, dtype=torch.bool), torch.arange(16)
+    for level, end in ((1.0, 0.55), (0.55, 0.0)):
+        levels = torch.full((1, 4, 4), level)
+        aims = Aims(torch.full((1, 4, 4), end), torch.full((1,), 1.6))
+        state = State(canvas, levels, levels > 0, torch.tensor([True]), aims=aims)
+        with torch.inference_mode():
+            windows, _ = flow_map(state, features, visible, index[None])
+        canvas = canvas - (level - end) * blend(windows, index, 4, 4)
+    found = painted(flow_map, 1.6, steps=2).estimate
+    torch.testing.assert_close(found, canvas, rtol=1e-4, atol=1e-4)

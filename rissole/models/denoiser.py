@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from rissole.blocks import inner, per_cell, take_windows, window_size
 from rissole.config import RissoleError
+from rissole.models.asked import Asked
 from rissole.models.interface import DENOISERS, USUAL, BlockDenoiser, State
 from rissole.models.layers import (
     AlignedAttention,
@@ -53,6 +54,10 @@ class DenoiserConfig:
         head_channels: width of one attention head.
         dropout: probability, in training only.
         canvas: whether blocks see the canvas at all; without, they see as far as their halo.
+        flow_map: whether it is told where a step ends and how much guidance is wanted: it then
+            predicts the mean velocity of the whole step, guided, in one evaluation.
+        strength: whether it is told, per block, how much to follow the neighbors.
+        augmentation: numbers that tell how a training picture was augmented; 0 takes none.
     """
 
     latent_channels: int = 4
@@ -65,6 +70,9 @@ class DenoiserConfig:
     head_channels: int = 32
     dropout: float = 0.1
     canvas: bool = True
+    flow_map: bool = False
+    strength: bool = False
+    augmentation: int = 0
 
     def __post_init__(self) -> None:
         # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
@@ -268,6 +276,9 @@ class Denoiser(BlockDenoiser):
         width = 192
         self.level = nn.Sequential(nn.Linear(128, width), nn.SiLU(), nn.Linear(width, width))
         self.extent = nn.Linear(32, width)
+        self.asked = None
+        if config.flow_map or config.strength or config.augmentation:
+            self.asked = Asked(width, config.flow_map, config.strength, config.augmentation)
         self.neighbors = NeighborEncoder(config)
         self.canvas = CanvasEncoder(config, width) if config.canvas else None
         self.block = BlockNetwork(config, width)
@@ -276,7 +287,10 @@ class Denoiser(BlockDenoiser):
 
     def encode_neighbors(self, latents: Tensor) -> NeighborFeatures:
         """Encodes neighbors (B, K, C, S, S), once per picture."""
-        fine, coarse = self.neighbors(latents)
+        return self.project(*self.neighbors(latents))
+
+    def project(self, fine: Tensor, coarse: Tensor) -> NeighborFeatures:
+        """What the attentions make of the neighbor encoder's two maps."""
         listeners: Any = self.canvas.listeners if self.canvas else [self.block.listen]
         canvas = torch.stack([one.project(coarse).flatten(1, 2) for one in listeners], dim=1)
         aligned, tokens = self.block.aligned.project(fine), self.block.listen.project(coarse)
@@ -305,7 +319,7 @@ class Denoiser(BlockDenoiser):
         """
         b, n = index.shape
         dtype = state.canvas.dtype
-        embedding = self._embedding(state.levels, dtype)
+        embedding = self._embedding(state, dtype)
         view = self._view(state, embedding, features, visible)
         grid, halo = state.levels.shape[-1], self.config.halo
         own = embedding.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
@@ -326,17 +340,22 @@ class Denoiser(BlockDenoiser):
         self, state: State, embedding: Tensor, features: NeighborFeatures, visible: Tensor
     ) -> Tensor:
         """Canvas features (B, C1, S/2, S/2); zeros for who may not see the canvas."""
-        unseen = not self.training and not state.context.any()  # a recorded step cannot ask
+        seen = state.context if state.view is None else state.context & state.view
+        unseen = not self.training and not seen.any()  # a recorded step cannot ask
         if self.canvas is None or unseen:
             b, width, half = len(embedding), self.block.view.in_features, self.where.shape[-1] // 2
             return embedding.new_zeros(b, width, half, half)
         view = self.canvas(state, embedding, features, visible)
-        return view * state.context[:, None, None, None].to(view.dtype)
+        return view * seen[:, None, None, None].to(view.dtype)
 
-    def _embedding(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
+    def _embedding(self, state: State, dtype: torch.dtype) -> Tensor:
+        levels = state.levels
         extent = torch.full((), 1 / levels.shape[-1], device=levels.device)
         size = self.extent(fourier(extent, 32, 10.0).to(dtype))
-        return F.silu(self.level(fourier(levels, 128).to(dtype)) + size)
+        known = self.level(fourier(levels, 128).to(dtype)) + size
+        return F.silu(
+            known if self.asked is None else known + self.asked(levels, state.aims, dtype)
+        )
 
     def _window_input(self, state: State, index: Tensor) -> Tensor:
         """(B * n, C + 12, w, w): latents, levels, presence and coordinates."""

@@ -13,20 +13,42 @@ from rissole.registry import Registry
 USUAL = "Denoiser"  # the class of files that name none, as those of before there was a choice
 
 
+class Aims(NamedTuple):
+    """What a step is asked for; None is what a network without that input does.
+
+    Attributes:
+        ends: (B, g, g) noise level at which the step of each block ends; by default the block's
+            own level, which asks for the velocity there.
+        guidance: (B,) scale from 1, unguided, upwards.
+        strength: (B, g, g) from 0, as usual, to 1, where a block is to look like its neighbors'.
+        augmentation: (B, A) how a training picture was augmented; 0 for pictures as they are.
+    """
+
+    ends: Tensor | None = None
+    guidance: Tensor | None = None
+    strength: Tensor | None = None
+    augmentation: Tensor | None = None
+
+
 class State(NamedTuple):
-    """What is on the canvas.
+    """What is on the canvas, and what is asked for.
 
     Attributes:
         canvas: (B, C, S, S) latents; a block is noisy at its own level, clean, or absent.
         levels: (B, g, g) noise level of each block, 0 clean to 1 pure noise.
         present: (B, g, g) bool, False where nothing is painted or started yet.
         context: (B,) bool, False for blocks that see neither halo nor canvas ("independent").
+        view: (B,) bool, False for blocks that see their halo but not the canvas: a negative for
+            guidance that knows less of the whole (arXiv 2411.10257). None is True for all.
+        aims: a network ignores those that it has no input for.
     """
 
     canvas: Tensor
     levels: Tensor
     present: Tensor
     context: Tensor
+    view: Tensor | None = None
+    aims: Aims = Aims()
 
 
 class BlockDenoiser(SavedNetwork, ABC):
@@ -49,6 +71,11 @@ class BlockDenoiser(SavedNetwork, ABC):
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape (C, S, S) of the canvas."""
         return self.config.latent_channels, self.config.latent_size, self.config.latent_size
+
+    @property
+    def flow_map(self) -> bool:
+        """Whether it answers for a whole step, with guidance, in one evaluation."""
+        return getattr(self.config, "flow_map", False)
 
     def stored_config(self) -> dict[str, Any]:
         """See `SavedNetwork`; names the class where that is not the usual one."""

@@ -17,7 +17,11 @@ from typing import Any, NamedTuple, Protocol
 
 import diffusers
 import torch
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+)
 from torch import Tensor
 
 from rissole.config import RissoleError
@@ -167,27 +171,54 @@ def check_scheduler(scheduler: Scheduler) -> None:
 
 
 def started(
-    scheduler: Scheduler, steps: int, device: torch.device | str | None = None
+    scheduler: Scheduler,
+    steps: int,
+    device: torch.device | str | None = None,
+    flow_map: bool = False,
 ) -> Scheduler:
-    """A new scheduler of the same settings, ready for a run: they keep state."""
-    kind: Any = type(scheduler)
-    new: Scheduler = kind.from_config(scheduler.config)
+    """A new scheduler, ready for a run: they keep state.
+
+    Args:
+        scheduler: whose settings it has.
+        steps: of the run.
+        device: of the latents.
+        flow_map: whether the network answers for whole steps: the scheduler then just takes them,
+            whatever the settings, between the levels that the network knows.
+    """
+    kind: Any = FlowMatchEulerDiscreteScheduler if flow_map else type(scheduler)
+    new: Scheduler = kind() if flow_map else kind.from_config(scheduler.config)
     set_levels(new, steps, device)
+    if flow_map:
+        place(new, flow_map_levels(steps), device)
     return new
 
 
 def set_levels(scheduler: Scheduler, steps: int, device: torch.device | str | None = None) -> None:
-    """Spaces the noise levels of a flow scheduler: small steps at both ends, smaller at the clean.
+    """Spaces the noise levels of a flow scheduler; others keep their own spacing."""
+    scheduler.set_timesteps(steps, device=device)
+    if scheduler.config.get("use_flow_sigmas", False):
+        place(scheduler, spaced_levels(steps), device)
+
+
+def spaced_levels(steps: int) -> Tensor:
+    """Levels (steps + 1,) from 1 to 0: small steps at both ends, smaller at the clean.
 
     Near pure noise the neighbors decide at once what the picture will be; near the end fine texture
-    forms. Other schedulers keep their own spacing.
+    forms.
     """
-    scheduler.set_timesteps(steps, device=device)
-    if not scheduler.config.get("use_flow_sigmas", False):
-        return
     line = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
     levels = line - 0.4 * torch.sin(2 * math.pi * line) / (2 * math.pi)
-    levels = levels * 0.75 / (1 - 0.25 * levels)
+    return levels * 0.75 / (1 - 0.25 * levels)
+
+
+def flow_map_levels(calls: int) -> Tensor:
+    """Levels (calls + 1,) from 1 to 0 that a flow map has learned to jump between."""
+    few = {2: (1, 0.55, 0), 4: (1, 0.8, 0.55, 0.28, 0)}
+    return torch.tensor(few[calls], dtype=torch.float64) if calls in few else spaced_levels(calls)
+
+
+def place(scheduler: Scheduler, levels: Tensor, device: torch.device | str | None) -> None:
+    """Gives a started flow scheduler its levels (steps + 1,)."""
     scheduler.sigmas = levels.float()
     scheduler.timesteps = (1000 * levels[:-1]).float().to(device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,7 +58,8 @@ def train_denoiser(
         Losses on training and held-out latents; they compare within a method only.
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
-    network: Any = seeded(lambda: method.build(data["latents"], model or {}), seed).to(device)
+    build = partial(method.build, data["latents"], model or {}, method.inputs(settings))
+    network: Any = seeded(build, seed).to(device)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
     how = Trained(network, settings.peak_rate, average=Average(0.9995**4, every=4))
@@ -91,9 +93,13 @@ def validate(
     settings: DenoiserTraining,
     device: str,
 ) -> dict[str, float]:
-    """Losses on training and on held-out latents, the same noise for both."""
+    """Losses on training and on held-out latents, the same noise for both.
+
+    Of pictures as they are painted by default: nothing told, no neighbors of blocks.
+    """
     model.eval()
     result = {}
+    settings = replace(settings, own=0.0, told=0.0, blinkered=0.0)
     for prefix, shown in (("", "train_"), ("held_", "held_")):
         generator = torch.Generator(device)
         sampler = make_sampler(data, prefix, settings, generator, device)
@@ -113,6 +119,12 @@ class Rissole(Method):
     name = "rissole"
     network = Denoiser
     grids: ClassVar[Sequence[int]] = (4, 2, 1)
+    # what it is told follows from how it is trained; flow maps have a stage of their own
+    fixed = Method.fixed | {"strength", "augmentation", "flow_map"}
+
+    def inputs(self, settings: DenoiserTraining) -> dict[str, Any]:
+        """The strength of neighbors, where it is told."""
+        return {"strength": True} if settings.told else {}
 
     def losses(self, model: Any, sampler: Sampler) -> dict[str, Loss]:
         """A kind for every grid."""
@@ -151,16 +163,15 @@ class NoCanvas(Rissole):
 
 def prediction_loss(model: BlockDenoiser, sampler: Sampler, grid: int, index: Tensor) -> Tensor:
     """The mean squared error of what the model predicts for one batch of pictures (B,)."""
-    clean = sampler.latents[index].float()
-    neighbors, shown = sampler.neighbors(index, sampler.settings.neighbors)
+    batch = sampler.batch(index, grid)
+    clean = batch.clean
     state, noise, active = sampler.state(clean, grid)
     count = {1: 1, 2: 4, 4: sampler.settings.windows}[grid]
-    blocks = sampler.blocks(active, count)
-    visible = shown[:, None, None, :].expand(-1, grid, grid, -1)
+    blocks = sampler.blocks(active, batch.own, count)
     device = clean.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        features = model.encode_neighbors(neighbors)
-        output, _ = model(state, features, visible, blocks)
+        features = model.encode_neighbors(batch.neighbors)
+        output, _ = model(state._replace(aims=batch.aims), features, batch.visible, blocks)
     halo = model.config.halo
     mask = loss_mask(state, active, blocks, halo)
     level = per_cell(state.levels, clean.shape[-1])[:, None]

@@ -35,6 +35,7 @@ DEFAULTS = {
     "guidance_scale": GUIDANCE_SCALE,
     "k": 8,
 }
+FEW = 4  # steps of a flow map
 
 
 def paint_gallery(
@@ -65,7 +66,8 @@ def paint_gallery(
     if candidates < count:
         raise RissoleError(f"{count} pictures cannot be chosen from {candidates} candidates")
     data = read_latents(run, photos)
-    denoiser = Denoiser.load(run / "denoiser").to(device, fast_dtype(torch.device(device)))
+    denoiser = Denoiser.load(run / settings.paint_with)
+    denoiser.to(device, fast_dtype(torch.device(device)))
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.open(run / "features.safetensors", device)
     queries = _queries(data, candidates, seed)
@@ -113,6 +115,7 @@ def write_gallery_bundle(
     card: str | None = None,
     defaults: dict | None = None,
     classes: list[str] | None = None,
+    paint_with: str = "denoiser",
 ) -> None:
     """Writes a complete bundle whose database are the pictures of some latents.
 
@@ -122,13 +125,15 @@ def write_gallery_bundle(
         card: text of the model card, README.md.
         defaults: settings of a run that the bundle ships.
         classes: the class of each picture.
+        paint_with: folder of the network.
     """
-    denoiser = Denoiser.load(run / "denoiser")
+    denoiser = Denoiser.load(run / paint_with)
     codec = Codec.load(run / "autoencoder")
     embedding = LatentEmbedding.load(run / "latents")
     with torch.inference_mode():
         pictures = decode_all(codec, latents)
-    config = {"name": name, "image_size": pictures[0].width, "defaults": defaults or DEFAULTS}
+    usual = DEFAULTS | ({"num_inference_steps": FEW} if denoiser.flow_map else {})
+    config = {"name": name, "image_size": pictures[0].width, "defaults": defaults or usual}
     learned = None
     if (run / "encoder").is_dir():
         learned = LearnedEncoder.load(run / "encoder")

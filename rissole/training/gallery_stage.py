@@ -34,6 +34,6 @@ class GalleryStage(Stage):
         )
         write_gallery_bundle(
             job.run, latents, self.target(job.run, settings), name=job.run.name,
-            label=settings.label, classes=classes,
+            label=settings.label, classes=classes, paint_with=settings.paint_with,
         )  # fmt: skip
         return figures

@@ -6,7 +6,7 @@ Stages and what they run both read it from here. It loads quickly: the command l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -99,6 +99,14 @@ class DenoiserTraining:
         windows: blocks evaluated per picture on the 4x4 grid; the others' loss is left out.
         neighbors: most neighbors shown in training.
         drop: share of pictures without neighbors, which makes guidance possible.
+        all_shown: share of pictures that see all their neighbors; the others see one or more.
+        blinkered: share of pictures whose blocks see their halo but not the canvas, which makes
+            guidance by a narrow view possible.
+        own: share of pictures in which some blocks have neighbors of their own (4x4 grid, where
+            the stage `latents` made `own_blocks`).
+        own_neighbors: such neighbors per picture.
+        told: share of pictures in which blocks are told how near their neighbors are; above 0 the
+            network can be asked to follow them.
     """
 
     batch_size: Positive = 128
@@ -108,11 +116,71 @@ class DenoiserTraining:
     windows: Positive = 4
     neighbors: Positive = 3
     drop: Share = 0.1
+    all_shown: Share = 0.0
+    blinkered: Share = 0.0
+    own: Share = 0.0
+    own_neighbors: Positive = 2
+    told: Share = 0.0
 
     def __post_init__(self) -> None:
         for name in ("grids", "situations"):
             if not any(getattr(self, name)):
                 raise RissoleError(f"{name} must hold numbers above 0")
+
+
+@dataclass(frozen=True)
+class FewStepsTraining:
+    """Settings of the stage.
+
+    Attributes:
+        batch_size: pictures per step and process.
+        peak_rate: highest learning rate of AdamW.
+        decay: per step, of the average of the weights that is kept.
+        neighbors: most neighbors shown; half of the pictures see all.
+        drop: share of pictures without neighbors.
+        gap: length of the teacher's step, at first and from `gap_until` of the time on.
+        start_share: share of pictures at the very start of their segment.
+        guidance: range of the guidance scale.
+        negative: what guidance leads away from, see `rissole.training.teaching.Teacher`.
+        calls: schedules to learn, by their number of calls.
+        early, late: how often segments of each schedule are drawn, before and after `switch`.
+        switch: share of the time.
+        kinds: share of steps with all blocks in parallel on 4x4, on 4x4 in the situations
+            `mixed`, on 2x2 and on 1x1 blocks.
+        mixed: shares of `rissole.training.situations.SITUATIONS`.
+        own, foreign: share of pictures with blocks that have neighbors of their own, and of those
+            the share whose neighbors are any pictures, as a visitor may choose.
+        told: share of pictures in which blocks are told how near their neighbors are.
+    """
+
+    batch_size: Positive = 64
+    peak_rate: Share = 3e-4
+    decay: Share = 0.999
+    neighbors: Positive = 8
+    drop: Share = 0.03
+    gap: tuple[Share, Share] = (0.16, 0.05)
+    gap_until: Share = 0.45
+    start_share: Share = 0.3
+    guidance: tuple[Share, Share] = (1.0, 2.5)
+    negative: Literal["blind", "unviewed", "both"] = "blind"
+    calls: tuple[Positive, ...] = (1, 2, 4, 8, 20)
+    early: tuple[Share, ...] = (0.05, 0.2, 0.5, 0.15, 0.1)
+    late: tuple[Share, ...] = (0.2, 0.42, 0.22, 0.08, 0.08)
+    switch: Share = 0.35
+    kinds: tuple[Share, Share, Share, Share] = (0.7, 0.18, 0.06, 0.06)
+    mixed: tuple[Share, Share, Share, Share, Share] = (0.0, 0.5, 0.3, 0.0, 0.2)
+    own: Share = 0.3
+    foreign: Share = 0.5
+    told: Share = 0.6
+
+    def __post_init__(self) -> None:
+        if not len(self.calls) == len(self.early) == len(self.late) > 0:
+            raise RissoleError("calls, early and late must hold as many numbers, one at least")
+        for name in ("kinds", "mixed", "early", "late"):
+            if not any(getattr(self, name)):
+                raise RissoleError(f"{name} must hold numbers above 0")
+        if not (min(self.gap) > 0 and self.gap_until > 0):
+            raise RissoleError("gap and gap_until must be above 0")
 
 
 @dataclass(frozen=True)
@@ -124,6 +192,7 @@ class GallerySettings:
         order, grid, num_inference_steps, guidance_scale: as everywhere.
         near_share: share of held-out photos that lie nearer to a training photo than a picture may.
         label: what the pictures are, for people.
+        paint_with: the stage whose network paints, and goes into the bundle.
     """
 
     count: Positive = 1024
@@ -134,3 +203,4 @@ class GallerySettings:
     guidance_scale: Share = 1.0
     near_share: Share = 0.01
     label: str = "synthesized pictures"
+    paint_with: Literal["denoiser", "few-steps"] = "denoiser"

@@ -17,9 +17,12 @@ class LatentsSettings:
     Attributes:
         same_class: share of pictures whose neighbors are of their own class. Not all are: who
             retrieves without a class gets neighbors of several.
+        own_blocks: find neighbors of every single block of a 4x4 grid as well, for training with
+            blocks that have neighbors of their own.
     """
 
     same_class: Share = 0.75
+    own_blocks: bool = False
 
 
 @STAGES.register
@@ -48,5 +51,6 @@ class LatentsStage(Stage):
             job.run / "autoencoder", photos, self.target(job.run, settings), job.device,
             encoder=LearnedEncoder.load(learned) if learned.is_dir() else None,
             labels=labels, classes=classes, same_class=settings.same_class,
+            own_blocks=settings.own_blocks,
         )  # fmt: skip
         return {name: " x ".join(map(str, tensor.shape)) for name, tensor in made.items()}

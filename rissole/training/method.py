@@ -54,14 +54,30 @@ class Method(ABC):
         found: Any = checked(model, self.network.config_class, "model", self.fixed)
         return replace(found, **self.changes)
 
-    def build(self, latents: Tensor, model: Mapping[str, Any]) -> SavedNetwork:
+    def inputs(self, settings: DenoiserTraining) -> dict[str, Any]:
+        """Settings of the network that follow from how it is trained."""
+        return {}
+
+    def build(
+        self,
+        latents: Tensor,
+        model: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+    ) -> SavedNetwork:
         """A new network for latents (N, C, S, S).
+
+        Args:
+            latents: what it will work on.
+            model: settings that a user gave.
+            inputs: of `inputs`.
 
         Raises:
             RissoleError: for settings that no network can have.
         """
         channels, size = latents.shape[1:3]
-        config = replace(self.config(model), latent_channels=channels, latent_size=size)
+        config = replace(
+            self.config(model), latent_channels=channels, latent_size=size, **(inputs or {})
+        )
         try:
             network = self.network(config)
             if not all(weights.numel() for weights in network.parameters()):

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from rissole.blocks import crop_blocks
 from rissole.config import RissoleError
 from rissole.data.photos import portion, split, to_float
 from rissole.models.autoencoder import Codec
@@ -88,6 +90,48 @@ def _repeated(ids: Tensor, found: Tensor, pool: int) -> Tensor:
     return ids.gather(1, slot)
 
 
+def block_tables(
+    latents: Tensor,
+    *,
+    grid: int = 4,
+    pool: int = POOL // 2,
+    device: str = "cpu",
+    chunk: int = 512,
+) -> Tensor:
+    """For every block, the pictures whose block at the same place is nearest, best first.
+
+    Blocks are compared by their latents, averaged over 2x2 cells. Neither a picture itself nor its
+    mirror image is its neighbor, nor a duplicate of the whole picture.
+
+    Args:
+        latents: (2 N, C, S, S): N pictures, then their mirror images.
+        grid: blocks on a side.
+        pool: neighbors kept per block.
+        device: where to compare.
+        chunk: pictures compared at a time with all.
+
+    Returns:
+        int32 (grid * grid, 2 N, pool); where fewer may be neighbors, they are repeated.
+
+    Raises:
+        RissoleError: when a picture has no other to be its neighbor.
+    """
+    count = len(latents)
+    cells = F.avg_pool2d(latents.to(device).float(), 2)
+    blocks = crop_blocks(cells, grid).flatten(2)  # (2 N, g * g, C * cells)
+    whole = LatentEmbedding.fit(latents)(latents.to(device))
+    number = torch.arange(count, device=device) % (count // 2)
+    parts = []
+    for rows in torch.arange(count, device=device).split(chunk):
+        banned = (whole[rows] @ whole.T > DUPLICATE) | (number == number[rows][:, None])
+        found = (~banned).sum(1)
+        far = [torch.cdist(b[rows], b).masked_fill_(banned, torch.inf) for b in blocks.unbind(1)]
+        nearest = [d.topk(min(pool, count), largest=False).indices for d in far]
+        kept = [_repeated(ids, found.clamp(max=ids.shape[1]), pool) for ids in nearest]
+        parts.append(torch.stack(kept).int().cpu())
+    return torch.cat(parts, dim=1)
+
+
 def make_latents(
     autoencoder: Path,
     photos: Tensor,
@@ -98,6 +142,7 @@ def make_latents(
     classes: Sequence[str] = (),
     encoder: QueryEncoder | None = None,
     same_class: float = 0.75,
+    own_blocks: bool = False,
 ) -> dict[str, Tensor]:
     """Encodes photos, finds neighbors and writes both to `out`.
 
@@ -108,11 +153,12 @@ def make_latents(
         encoder: what neighbors are found by; the pooled latents by default.
         same_class: share of pictures whose neighbors are of their own class. Not all are: who
             retrieves without a class gets neighbors of several.
+        own_blocks: whether to find neighbors of every single block, too: `block_tables`.
 
     Returns:
         `latents` (2 N, C, S, S) float16 and `neighbors` (2 N, 64) of the training photos;
         `held_latents` and `held_neighbors` of the held-out ones (neighbors among training photos);
-        with classes also `labels` (2 N,) and `held_labels`.
+        with classes also `labels` (2 N,) and `held_labels`; on request `block_neighbors`.
     """
     path = out / "latents.safetensors"
     codec = Codec.load(autoencoder)
@@ -121,11 +167,13 @@ def make_latents(
         "photos": _digest({"photos": photos}),
         "neighbors": "" if encoder is None else encoder.id,
         "classes": f"{same_class} {classes} {_digest({} if labels is None else {'': labels})}",
-    }
+    } | ({"blocks": "own"} if own_blocks else {})
     if path.exists() and _noted(path) == made_of:
         return load_file(path)
     known = None if labels is None or not len(classes) else labels
     data, embedding = _computed(codec, photos, known, encoder, same_class, device)
+    if own_blocks:
+        data["block_neighbors"] = block_tables(data["latents"], device=device)
     out.mkdir(parents=True, exist_ok=True)
     (out / "classes.json").unlink(missing_ok=True)
     if known is not None:

@@ -3,21 +3,63 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rissole.blocks import crop_windows, inner, per_cell
-from rissole.models.interface import State
+from rissole.models.interface import Aims, State
 from rissole.training.hyperparameters import DenoiserTraining
+from rissole.training.nearness import Nearness
 from rissole.training.trainer import Batches
 
 # number 0 to 4 in `Sampler.state`
 SITUATIONS = ("parallel", "sequential", "repaint", "mixed", "independent")
 
 
+class Hood(NamedTuple):
+    """Who a batch of pictures has for neighbors.
+
+    Attributes:
+        ids: (B, K) numbers of pictures.
+        visible: bool (B, g, g, K), which of them each block sees.
+        own: bool (B, g, g), blocks with neighbors of their own.
+    """
+
+    ids: Tensor
+    visible: Tensor
+    own: Tensor
+
+
+class Batch(NamedTuple):
+    """Pictures and what they are guided by.
+
+    Attributes:
+        clean: (B, C, S, S).
+        neighbors: (B, K, C, S, S).
+        visible, own: see `Hood`.
+        aims: strength of the neighbors.
+    """
+
+    clean: Tensor
+    neighbors: Tensor
+    visible: Tensor
+    own: Tensor
+    aims: Aims
+
+
 class Sampler:
-    """Draws training batches on the device."""
+    """Draws training batches on the device.
+
+    Args:
+        latents: (N, C, S, S) of the pictures.
+        table: (N, P) of their neighbors, numbers into `pool`.
+        settings: of training.
+        generator: of all that is drawn.
+        pool: (M, C, S, S), by default the pictures themselves.
+        blocks: (16, N, P) of the neighbors of every block of a 4x4 grid.
+    """
 
     def __init__(
         self,
@@ -26,9 +68,12 @@ class Sampler:
         settings: DenoiserTraining,
         generator: torch.Generator,
         pool: Tensor | None = None,
+        blocks: Tensor | None = None,
     ):
         self.latents, self.table, self.settings = latents, table, settings
         self.pool = latents if pool is None else pool
+        self.block_table = blocks
+        self.nearness = Nearness(latents, table, self.pool) if settings.told else None
         self.generator = generator
         self.batches = Batches(len(latents), settings.batch_size, generator)
 
@@ -44,8 +89,63 @@ class Sampler:
             kind += drawn >= edge
         return kind
 
+    def batch(self, index: Tensor, grid: int) -> Batch:
+        """Pictures (B,) with their neighbors."""
+        hood = self.hood(index, grid)
+        clean, near = self.latents[index].float(), self.pool[hood.ids].float()
+        aims = Aims(strength=self.strength(clean, near, hood))
+        return Batch(clean, near, hood.visible, hood.own, aims)
+
     def neighbors(self, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Neighbors' latents (B, K, C, S, S) and which are shown (B, K).
+        """Neighbors' latents (B, K, C, S, S) of whole pictures and which are shown (B, K)."""
+        ids, shown = self.nearest(index, count)
+        return self.pool[ids].float(), shown
+
+    def hood(self, index: Tensor, grid: int) -> Hood:
+        """Neighbors of whole pictures, and on the 4x4 grid those of some blocks."""
+        ids, shown = self.nearest(index, self.settings.neighbors)
+        visible = shown[:, None, None, :].expand(-1, grid, grid, -1)
+        if grid != 4 or self.block_table is None or not self.settings.own:
+            return Hood(ids, visible, torch.zeros_like(visible[..., 0]))
+        more, seen = self.own(index, self.block_table)
+        own = seen.any(-1)
+        alone = own & (self.rand(len(index), 1, 1) < 0.7)  # as when a visitor gives them by hand
+        visible = torch.cat([visible & ~alone[..., None], seen], dim=-1)
+        return Hood(torch.cat([ids, more], dim=1), visible, own)
+
+    def own(self, index: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers (B, E) of blocks' own neighbors, and which blocks see them (B, 4, 4, E).
+
+        Each is near to one block. Most are shown to it alone, some to others as well, which they
+        may not be near to. Often one block has them all.
+        """
+        b, e = len(index), self.settings.own_neighbors
+        blocks, _, pool = table.shape
+        block = (self.rand(b, e) * blocks).long().clamp(max=blocks - 1)
+        block = torch.where(self.rand(b, 1) < 0.5, block[:, :1], block)
+        place = (self.rand(b, e) ** 2 * pool).long().clamp(max=pool - 1)
+        ids = table[block, index[:, None], place].long()
+        seen = torch.arange(blocks, device=index.device)[:, None] == block[:, None]
+        wide = self.rand(b, 1, e) < 0.3
+        seen = seen | (wide & (self.rand(b, blocks, e) < 0.3))
+        seen = seen & (self.rand(b, 1, 1) < self.settings.own)
+        return ids, seen.unflatten(1, (4, 4))
+
+    def strength(self, clean: Tensor, near: Tensor, hood: Hood) -> Tensor:
+        """What blocks (B, g, g) are told of how near their neighbors are; most often nothing.
+
+        Few or all of a picture are told, those with neighbors of their own mostly.
+        """
+        if self.nearness is None:
+            return torch.zeros_like(hood.own, dtype=torch.float)
+        count = len(clean)
+        told = self.rand(*hood.own.shape) < self.rand(count, 1, 1)
+        told = told | (hood.own & (self.rand(count, 1, 1) < 0.7))
+        told = told & (self.rand(count, 1, 1) < self.settings.told)
+        return self.nearness(clean, near, hood.visible) * told
+
+    def nearest(self, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Numbers (B, K) of neighbors and which are shown (B, K).
 
         They come from the nearest K to 64, at random: a gallery's neighbors may be near or far.
         """
@@ -55,14 +155,25 @@ class Sampler:
         score = score.masked_fill(torch.arange(pool, device=score.device) >= reach, 2.0)
         picked = score.argsort(1)[:, :count]
         shown = torch.arange(count, device=score.device) < 1 + (self.rand(b, 1) * count).floor()
+        if self.settings.all_shown:
+            shown |= self.rand(b, 1) < self.settings.all_shown
         shown &= self.rand(b, 1) >= self.settings.drop
-        return self.pool[self.table[index].gather(1, picked)].float(), shown
+        return self.table[index].gather(1, picked), shown
 
-    def state(self, clean: Tensor, grid: int) -> tuple[State, Tensor, Tensor]:
-        """A noisy canvas, the noise, and which blocks are being painted (B, g * g)."""
+    def state(
+        self, clean: Tensor, grid: int, level: Tensor | None = None
+    ) -> tuple[State, Tensor, Tensor]:
+        """A noisy canvas, the noise, and which blocks are being painted (B, g * g).
+
+        Args:
+            clean: (B, C, S, S).
+            grid: blocks on a side.
+            level: (B, 1) noise level of the blocks being painted; drawn by default.
+        """
         b, n = len(clean), grid * grid
         kind = self.choice(self.settings.situations, b)[:, None]
-        level = torch.sigmoid(self.normal(b, 1))  # logit-normal (arXiv 2403.03206, eq. 19)
+        if level is None:  # logit-normal (arXiv 2403.03206, eq. 19)
+            level = torch.sigmoid(self.normal(b, 1))
         number = torch.arange(n, device=clean.device)[None]
         start = (self.rand(b, 1) * n).floor()
         length = 1 + (self.rand(b, 1) * 4).floor()
@@ -77,13 +188,21 @@ class Sampler:
         noise = self.normal(*clean.shape)
         on_cells = per_cell(levels.view(b, grid, grid), clean.shape[-1])[:, None]
         canvas = (1 - on_cells) * clean + on_cells * noise
-        context = (kind != 4)[:, 0]
-        state = State(canvas, levels.view(b, grid, grid), present.view(b, grid, grid), context)
-        return state, noise, active & present
+        blinkered = self.settings.blinkered
+        view = self.rand(b) >= blinkered if blinkered else None
+        levels, present = levels.view(b, grid, grid), present.view(b, grid, grid)
+        state = State(canvas, levels, present, (kind != 4)[:, 0], view)
+        return state, noise, active & present.flatten(1)
 
-    def blocks(self, active: Tensor, count: int) -> Tensor:
-        """Numbers (B, count) of blocks to evaluate: those being painted first, else any."""
-        return (self.rand(*active.shape) - active.float()).argsort(1)[:, :count]
+    def blocks(self, active: Tensor, own: Tensor, count: int) -> Tensor:
+        """Numbers (B, count) of blocks to evaluate: those being painted first, else any.
+
+        Blocks (B, g, g) with neighbors of their own have twice the chance of others.
+        """
+        late = self.rand(*active.shape) - active.float()
+        if self.settings.own:
+            late = late - active.float() - 0.5 * own.flatten(1).float()
+        return late.argsort(1)[:, :count]
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
@@ -119,11 +238,12 @@ def make_sampler(
     device: str,
 ) -> Sampler:
     """A sampler of the training (prefix "") or held-out ("held_") pictures of `make_latents`."""
-    moved = {k: v.to(device) for k, v in data.items()}
+    blocks = data.get("block_neighbors") if settings.own and not prefix else None
     return Sampler(
-        moved[f"{prefix}latents"],
-        moved[f"{prefix}neighbors"],
+        data[f"{prefix}latents"].to(device),
+        data[f"{prefix}neighbors"].to(device),
         settings,
         generator,
-        moved["latents"],
+        data["latents"].to(device),
+        None if blocks is None else blocks.to(device),
     )

@@ -90,6 +90,7 @@ class Trainer:
         schedule: the part of the learning-rate schedule that the budget covers; a run in two
             sessions is (0, 0.5), then (0.5, 1).
         seed: of the kinds of steps.
+        follow: told, after each step, how much of the schedule is done.
     """
 
     def __init__(
@@ -100,10 +101,12 @@ class Trainer:
         *,
         schedule: tuple[float, float] = (0.0, 1.0),
         seed: int = 0,
+        follow: Callable[[float], None] | None = None,
     ):
         torch.set_float32_matmul_precision("high")  # products may use the tensor cores
         torch.backends.cudnn.benchmark = True
         self.generator, self.path, self.schedule = generator, state, schedule
+        self.follow = follow
         self.learners = {name: Learner(how) for name, how in trained.items()}
         self.kinds = torch.Generator().manual_seed(seed + int(1000 * schedule[0]))
         self.found = read_state(state)
@@ -169,8 +172,11 @@ class Trainer:
         first, last = self.schedule
         # a session that begins within the schedule goes on with its warm-up, another one anew
         warming = self.steps if first > 0 else step
+        overall = first + progress * (last - first)
         for learner in self.learners.values():
-            learner.update(first + progress * (last - first), warming, self.steps)
+            learner.update(overall, warming, self.steps)
+        if self.follow:
+            self.follow(overall)
         self.steps += 1
 
     @contextmanager

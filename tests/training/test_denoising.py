@@ -56,6 +56,15 @@ def test_denoiser_learns_and_resumes(run):
     assert json.loads((out / "minutes.json").read_text())["minutes"] == state.minutes > 0
 
 
+def test_a_denoiser_is_trained_to_be_told(run, photos, tmp_path):
+    settings = DenoiserTraining(batch_size=4, own=0.5, told=0.6, blinkered=0.2, all_shown=0.5)
+    data = make_latents(run / "autoencoder", photos, tmp_path, "cpu", own_blocks=True)
+    assert data["block_neighbors"].shape[0] == 16
+    out = tmp_path / "denoiser"
+    train_denoiser(data, out, Budget(steps=3), model=SMALL, settings=settings, device="cpu")
+    assert Denoiser.load(out).config == DenoiserConfig(**SMALL, strength=True)
+
+
 def test_ctrl_c_keeps_a_denoiser_that_paints(run, tmp_path, capsys):
     class Interrupted(Budget):
         def __iter__(self):

@@ -9,7 +9,7 @@ from conftest import picture
 
 from rissole.models.interface import State
 from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
-from rissole.training.neighborhoods import make_latents
+from rissole.training.neighborhoods import block_tables, make_latents
 from rissole.training.reconstruction import train_autoencoder
 from rissole.training.situations import Sampler, loss_mask
 from rissole.training.trainer import Budget
@@ -38,7 +38,8 @@ def sampler(run, batch=64, **settings):
     data = load_file(run / "latents" / "latents.safetensors")
     chosen = DenoiserTraining(batch_size=batch, neighbors=3, **settings)
     draw = torch.Generator().manual_seed(0)
-    return Sampler(data["latents"], data["neighbors"], chosen, draw)
+    blocks = block_tables(data["latents"], pool=6) if chosen.own else None
+    return Sampler(data["latents"], data["neighbors"], chosen, draw, blocks=blocks)
 
 
 def test_states_are_what_the_orders_will_meet(run):
@@ -78,3 +79,51 @@ def test_loss_counts_cells_of_the_same_level_only():
     assert mask[0, 1].sum() == 16 * 16  # alone at its level
     alone = state._replace(context=torch.tensor([False]))
     assert loss_mask(alone, everywhere.flatten(1), torch.tensor([[0]]), 4).sum() == 16 * 16
+
+
+def test_without_more_settings_nothing_more_is_told(run):
+    draws = sampler(run)
+    batch = draws.batch(torch.arange(64), 4)
+    assert not batch.aims.strength.any() and not batch.own.any()
+    assert batch.neighbors.shape[1] == 3
+    assert draws.state(batch.clean, 4)[0].view is None
+
+
+def test_blocks_have_neighbors_of_their_own(run):
+    hood = sampler(run, own=1.0).hood(torch.arange(64), 4)
+    assert hood.ids.shape == (64, 5)  # three of the picture, two of blocks
+    assert hood.own.any((1, 2)).all() and not hood.own.all()
+    assert torch.equal(hood.own, hood.visible[..., 3:].any(-1))
+    whole = sampler(run, own=1.0).hood(torch.arange(64), 1)
+    assert whole.ids.shape == (64, 3) and not whole.own.any()
+
+
+def test_a_blocks_neighbors_are_near_to_it_and_never_itself(run):
+    draws = sampler(run, own=1.0)
+    table, latents = draws.block_table.long(), draws.latents.float()
+    count = len(latents)
+    own = torch.arange(count)[None, :, None] % (count // 2)
+    assert (table % (count // 2) != own).all()
+    block = latents[:, :, :8, :8]
+    chosen = (block[table[0, :, 0]] - block).square().mean()
+    assert chosen < (block[draws.table[:, 0]] - block).square().mean()
+
+
+def test_nearness_is_told_of_blocks_that_see_near_neighbors(run):
+    draws = sampler(run, told=1.0)
+    clean = draws.latents[:2].float()
+    near = torch.stack([clean, clean + 9], dim=1)
+    visible = torch.ones(2, 4, 4, 2, dtype=torch.bool)
+    visible[:, 0, 0, 0] = False
+    found = draws.nearness(clean, near, visible)
+    assert found[:, 0, 0].tolist() == [0, 0]
+    assert (found.flatten(1)[:, 1:] == 1).all()
+    assert (draws.nearness(clean, near, visible & False) == 0).all()
+    told = draws.batch(torch.arange(64), 4).aims.strength
+    assert told.min() >= 0 and told.max() <= 1 and told.any() and not told.all()
+
+
+def test_some_pictures_do_not_view_the_canvas(run):
+    draws = sampler(run, blinkered=0.5)
+    view = draws.state(draws.latents[:64].float(), 4)[0].view
+    assert view.any() and not view.all()

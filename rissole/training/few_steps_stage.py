@@ -1,0 +1,52 @@
+"""Stage `few-steps`: a flow map learns of the denoiser to paint in one to eight steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rissole.config import RissoleError
+from rissole.training.hyperparameters import FewStepsTraining, Share
+from rissole.training.stage import STAGES, Job, Stage
+
+
+@dataclass(frozen=True)
+class FewStepsSettings(FewStepsTraining):
+    """Settings of the stage.
+
+    Attributes:
+        schedule: part of the learning-rate schedule, for training in sessions.
+    """
+
+    schedule: tuple[Share, Share] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        start, end = self.schedule
+        if not start < end <= 1:
+            raise RissoleError(f"--schedule must rise within 0 to 1, not {start:g},{end:g}")
+
+
+@STAGES.register
+class FewStepsStage(Stage):
+    """Distills the run's denoiser; the gallery's setting `paint_with` makes a bundle of it."""
+
+    name = "few-steps"
+    help = "paint in few steps, as the denoiser would in many."
+    settings = FewStepsSettings
+    needs = ("latents", "denoiser")
+    reads_photos = False
+    shared = True
+
+    def run(self, job: Job, settings: FewStepsSettings) -> dict[str, Any]:
+        """Writes the flow map."""
+        from rissole.models.denoiser import Denoiser
+        from rissole.training.flow_map import train_flow_map
+        from rissole.training.neighborhoods import read_latents
+
+        teacher, out = Denoiser.load(job.run / "denoiser"), self.target(job.run, settings)
+        student = train_flow_map(
+            teacher, read_latents(job.run), out, job.budget, settings=settings,
+            schedule=settings.schedule, device=job.device, seed=job.seed,
+        )  # fmt: skip
+        return {"parameters": sum(weights.numel() for weights in student.parameters())}

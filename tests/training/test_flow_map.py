@@ -1,0 +1,126 @@
+"""A flow map is taught, and paints."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import TINY, seeded
+
+from rissole.config import RissoleError
+from rissole.models.denoiser import Denoiser
+from rissole.training.few_steps_stage import FewStepsSettings
+from rissole.training.flow_map import (
+    KINDS,
+    Distiller,
+    Maps,
+    Segments,
+    drawing,
+    train_flow_map,
+)
+from rissole.training.hyperparameters import FewStepsTraining
+from rissole.training.neighborhoods import block_tables, neighbor_table
+from rissole.training.settings import read_settings
+from rissole.training.situations import make_sampler
+from rissole.training.teaching import Teacher, grown, recordable
+from rissole.training.trainer import Budget
+
+SETTINGS = FewStepsTraining(batch_size=4, neighbors=3)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Smooth latents of 24 pictures and their mirror images, with all tables."""
+    draw = torch.Generator().manual_seed(0)
+    latents = torch.randn(24, 4, 4, 4, generator=draw)
+    latents = torch.nn.functional.interpolate(latents, size=32, mode="bicubic")
+    latents = torch.cat([latents, latents.flip(-1)])
+    vectors = torch.nn.functional.normalize(latents.flatten(1), dim=1)
+    return {
+        "latents": latents.half(),
+        "neighbors": neighbor_table(vectors, pool=10),
+        "block_neighbors": block_tables(latents, pool=6),
+    }
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return seeded(Denoiser(replace(TINY, strength=True)), 3)
+
+
+def distiller(teacher, data, settings=SETTINGS):
+    student = recordable(grown(teacher, flow_map=True))
+    student.requires_grad_(True).neighbors.requires_grad_(False)
+    draw = torch.Generator().manual_seed(0)
+    sampler = make_sampler(data, "", drawing(settings), draw, "cpu")
+    maps = Maps(teacher, sampler.latents)
+    return Distiller(Teacher(teacher, settings.negative), student, sampler, maps, settings)
+
+
+def test_segments_are_those_of_the_schedules():
+    segments = Segments(SETTINGS, "cpu")
+    start, end = segments.draw(torch.rand(200, generator=torch.Generator().manual_seed(0)))
+    assert (start > end).all()
+    found = {(round(a, 2), round(b, 2)) for a, b in zip(start.tolist(), end.tolist(), strict=True)}
+    assert {(1.0, 0.55), (0.55, 0.0), (1.0, 0.0)} <= found
+    segments.follow(1.0)
+    assert segments.table[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("negative", ["blind", "both"])
+def test_every_kind_of_step_has_a_loss(teacher, data, kind, negative):
+    work = distiller(teacher, data, replace(SETTINGS, negative=negative))
+    loss = work.loss(kind, torch.arange(4))
+    loss.backward()
+    assert 0 < loss.item() < 10
+    assert work.student.asked.step[-1].weight.grad.abs().max() > 0
+
+
+def test_steps_of_the_teacher_become_shorter(teacher, data):
+    work = distiller(teacher, data)
+    gaps = []
+    for progress in (0.0, 0.2, 0.45, 1.0):
+        work.follow(progress)
+        gaps.append(work.gap.item())
+    assert gaps == sorted(gaps, reverse=True)
+    assert (gaps[0], gaps[-1]) == pytest.approx((0.16, 0.05))
+
+
+def test_a_student_learns_guidance_and_goes_on(teacher, data, tmp_path):
+    """With segments shorter than the teacher's step, the guided teacher alone is the target."""
+    settings = replace(
+        SETTINGS, calls=(20,), early=(1.0,), late=(1.0,), guidance=(2.5, 2.5), decay=0.9,
+        kinds=(1.0, 0.0, 0.0, 0.0), peak_rate=3e-2,  # it only warms up here
+    )  # fmt: skip
+
+    def error(student):
+        work = distiller(teacher, data, settings)
+        work.student.load_state_dict(student.state_dict())
+        with torch.no_grad():
+            return sum(work.loss("4x4", torch.arange(4 * i, 4 * i + 4)) for i in range(4)).item()
+
+    def train(steps, *schedule):
+        return train_flow_map(
+            teacher, data, tmp_path / "few-steps", Budget(steps=steps), settings=settings,
+            schedule=schedule, device="cpu",
+        )  # fmt: skip
+
+    before = error(grown(teacher, flow_map=True))
+    train(30, 0.0, 0.1)
+    assert error(train(10, 0.1, 0.2)) < 0.9 * before
+    assert Denoiser.load(tmp_path / "few-steps").flow_map
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"calls": [1]}, "calls, early and late"),
+        ({"negative": "none"}, "negative"),
+        ({"kinds": [0, 0, 0, 0]}, "kinds must hold"),
+        ({"gap": [0.1, 0]}, "gap and gap_until"),
+        ({"schedule": [1, 0]}, "--schedule must rise"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(given, match):
+    with pytest.raises(RissoleError, match=match):
+        read_settings(None, FewStepsSettings, given)
