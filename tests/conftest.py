@@ -194,3 +194,21 @@ def under_way(pipe, monkeypatch):
 
     monkeypatch.setattr(pipe, "stream", counted)
     return entries
+
+
+@pytest.fixture(scope="session")
+def photos() -> torch.Tensor:
+    """uint8 (48, 3, SIZE, SIZE) to train on."""
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(48)])
+
+
+@pytest.fixture(scope="session")
+def run(tiny_bundle: Path, photos: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an autoencoder and its latents, where a denoiser can be trained."""
+    from rissole.training.neighborhoods import make_latents  # slow, and few tests train
+
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copytree(tiny_bundle / "autoencoder", folder / "autoencoder")
+    (folder / "latents").mkdir()
+    make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
+    return folder

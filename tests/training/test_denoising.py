@@ -1,42 +1,20 @@
 """A denoiser learns, goes on, and is kept."""
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from conftest import picture
 
 from rissole.models.denoiser import Denoiser, DenoiserConfig
 from rissole.training.checkpoint import read_state
 from rissole.training.denoising import train_denoiser
-from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
+from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.neighborhoods import make_latents, read_latents
-from rissole.training.reconstruction import train_autoencoder
 from rissole.training.trainer import Budget
 
 SMALL = {
     "channels": (16, 32), "canvas_channels": (16, 32), "canvas_layers": 2, "block_layers": 1,
     "head_channels": 16,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def photos():
-    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(48)])
-
-
-@pytest.fixture(scope="module")
-def run(photos, tmp_path_factory) -> Path:
-    """A run with a barely trained autoencoder and its latents."""
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "latents").mkdir()
-    settings = CodecTraining(batch_size=4, perceptual=0.0)
-    out = folder / "autoencoder"
-    train_autoencoder(photos, out, Budget(steps=6), settings=settings, device="cpu")
-    make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
-    return folder
 
 
 def test_denoiser_learns_and_resumes(run):

@@ -1,35 +1,11 @@
 """What a denoiser meets in training."""
 
-from pathlib import Path
-
-import numpy as np
-import pytest
 import torch
-from conftest import picture
 
 from rissole.models.interface import State
-from rissole.training.hyperparameters import CodecTraining, DenoiserTraining
-from rissole.training.neighborhoods import block_tables, make_latents
-from rissole.training.reconstruction import train_autoencoder
+from rissole.training.hyperparameters import DenoiserTraining
+from rissole.training.neighborhoods import block_tables
 from rissole.training.situations import Sampler, loss_mask
-from rissole.training.trainer import Budget
-
-
-@pytest.fixture(scope="module")
-def photos():
-    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(48)])
-
-
-@pytest.fixture(scope="module")
-def run(photos, tmp_path_factory) -> Path:
-    """A run with a barely trained autoencoder and its latents."""
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "latents").mkdir()
-    settings = CodecTraining(batch_size=4, perceptual=0.0)
-    out = folder / "autoencoder"
-    train_autoencoder(photos, out, Budget(steps=6), settings=settings, device="cpu")
-    make_latents(folder / "autoencoder", photos, folder / "latents", "cpu")
-    return folder
 
 
 def sampler(run, batch=64, **settings):
