@@ -90,7 +90,7 @@ def test_a_student_learns_guidance_and_goes_on(teacher, data, tmp_path):
     """With segments shorter than the teacher's step, the guided teacher alone is the target."""
     settings = replace(
         SETTINGS, calls=(20,), early=(1.0,), late=(1.0,), guidance=(2.5, 2.5), decay=0.9,
-        kinds=(1.0, 0.0, 0.0, 0.0), peak_rate=3e-2,  # it only warms up here
+        kinds=(1.0, 0.0, 0.0, 0.0), peak_rate=1e-2,  # it only warms up here
     )  # fmt: skip
 
     def error(student):
@@ -106,8 +106,8 @@ def test_a_student_learns_guidance_and_goes_on(teacher, data, tmp_path):
         )  # fmt: skip
 
     before = error(grown(teacher, flow_map=True))
-    train(30, 0.0, 0.1)
-    assert error(train(10, 0.1, 0.2)) < 0.9 * before
+    train(20, 0.0, 0.1)
+    assert error(train(10, 0.1, 0.2)) < 0.95 * before
     assert Denoiser.load(tmp_path / "few-steps").flow_map
 
 
