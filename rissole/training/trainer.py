@@ -111,9 +111,21 @@ class Trainer:
         self.kinds = torch.Generator().manual_seed(seed + int(1000 * schedule[0]))
         self.found = read_state(state)
         self.steps, self.minutes = self.found.steps, self.found.minutes
-        for name, learner in self.learners.items():
-            if self.found.steps:
+        if self.found.steps:
+            self._restore()
+
+    def _restore(self) -> None:
+        """Takes over what an earlier session left.
+
+        Raises:
+            RissoleError: when that session trained something else.
+        """
+        try:
+            for name, learner in self.learners.items():
                 learner.restore(self.found.part(name))
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:  # by names or by shapes
+            line = "is the state of another network or other settings: delete it to start anew"
+            raise RissoleError(f"{self.path} {line}") from error
 
     def fit(
         self,

@@ -131,3 +131,14 @@ def test_a_damaged_state_is_named(tmp_path):
     path.write_bytes(b"no state")
     with pytest.raises(RissoleError, match="no state of a training"):
         learn(path, 1, (0, 1))
+
+
+@pytest.mark.parametrize("width", [8, 9])
+def test_a_state_of_another_network_is_one_line(tmp_path, width):
+    path, other = tmp_path / "model.safetensors", Noisy()
+    learn(path, 2, (0.0, 1.0))
+    other.layers[0] = nn.Linear(3, width)
+    more = {"bias": nn.Linear(1, 1)} if width == 8 else {}  # other shapes, or other names
+    module = nn.ModuleDict({"layers": other.layers, **more})
+    with pytest.raises(RissoleError, match="state of another network"):
+        Trainer({"model": Trained(module, 1e-2)}, torch.Generator(), path)
