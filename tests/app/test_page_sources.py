@@ -110,7 +110,7 @@ def test_pictures_are_compared_by_what_one_chooses(visit, pipe):
     assert wanted.ids != pipe.retrieve(item=5, k=4).ids
     page.wait_for_selector(f".rs-score:has-text('{wanted.scores[0]:.2f}')")
     assert visit.hits() == wanted.ids
-    assert "open_clip" in page.inner_text("#rs-no-text")  # how to get words is one line
+    assert "--clip" in page.inner_text("#rs-no-text")  # how to get words is one line
     assert page.locator("#rs-text").count() == 0
 
 
