@@ -2,7 +2,6 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["node_modules/", "build/", "dist/", "runs/", "outputs/"] },
   js.configs.recommended,
   {
     files: ["rissole/app/web/**/*.js"],
