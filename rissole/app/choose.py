@@ -205,9 +205,7 @@ def queries(page: Page) -> None:
             label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
         )
     count = len(pipe.database)
-    page.gallery = component(
-        *("gallery", said, "rs-gallery", ("pick",)), source=page.studio.key, count=count
-    )
+    page.gallery = component(*("gallery", said, "rs-gallery"), source=page.studio.key, count=count)
 
 
 def nearest(page: Page) -> None:
@@ -215,7 +213,7 @@ def nearest(page: Page) -> None:
     pipe, words = page.studio.pipe, page.studio.words
     most = most_neighbors(pipe)
     page.neighbors = component(
-        *("neighbors", words["neighbors"], "rs-neighbors", ("pick", "measure")),
+        *("neighbors", words["neighbors"], "rs-neighbors", ("measure",)),
         source=page.studio.key,
         queryTexts=words["query"],
         most=MAX_NEIGHBORS,
@@ -242,8 +240,7 @@ def wire(page: Page) -> None:
     given, found = [page.visit, page.k, page.neighbors], [page.visit, page.neighbors]
     page.demo.load(actions.surprise, given, found, **LIGHT)
     page.surprise.click(actions.surprise, given, found, **LIGHT)
-    page.gallery.pick(actions.pick, given, found, **LIGHT)
-    page.neighbors.pick(actions.pick, given, found, **LIGHT)
+    page.canvas.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
     read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
     read.failure(None, js=telling("unread"), **PRIVATE)

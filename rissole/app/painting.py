@@ -17,8 +17,20 @@ from rissole.app.page import Page
 from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
 from rissole.app.studio import PRIVATE, QUIET, Studio
-from rissole.app.zerogpu import on_gpu
+from rissole.app.zerogpu import on_gpu, on_zerogpu
 from rissole.config import Recipe, RissoleError
+from rissole.pipeline import RissolePipeline
+
+EVENTS = ("repaint", "back", "more", "pick", "look", "sketch")
+# a sketch is finished with its own seed; the state of the visit stays on the server
+SEEDED = "(...values) => window.rissole.seeded(values)"
+
+
+def opening_settings(pipe: RissolePipeline) -> dict[str, Any]:
+    """The settings that the page opens with, as its scripts know them."""
+    shipped = pipe.defaults
+    steps, guidance = shipped["num_inference_steps"], shipped["guidance_scale"]
+    return {"order": shipped["order"], "steps": steps, "guidance": guidance, "seed": 0}
 
 
 class Painting:
@@ -182,9 +194,11 @@ def section(page: Page) -> None:
                     said["generate"], variant="primary", elem_id="rs-generate"
                 )
         page.canvas = component(
-            *("canvas", said, "rs-canvas", ("repaint", "back", "more")),
+            *("canvas", said, "rs-canvas", EVENTS),
             source=page.studio.key,
             grid=pipe.defaults["grid"],
+            settings=opening_settings(pipe),
+            live=not on_zerogpu(),  # there, every sketch would borrow a GPU
             size=pipe.image_size,
         )
 
@@ -195,7 +209,7 @@ def wire(page: Page) -> None:
     outputs = [canvas, page.download, page.visit]
     settings = [page.order, page.grid, page.steps, page.guidance, page.new_seed, page.seed]
     inputs = [page.visit, page.neighbors, *settings]
-    paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], **QUIET)
+    paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], js=SEEDED, **QUIET)
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
     repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
     for run in (paint, repaint):

@@ -25,6 +25,7 @@ from rissole.app import (
     painting,
     presets,
     share,
+    sketches,
 )
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
@@ -81,7 +82,7 @@ def build(sources: Sources) -> gr.Blocks:
             compare.section(page)
             explain.section(page)
         gr.HTML(footer(studio.pipe, words), elem_id="rs-footer")
-        for part in (presets, memory, choose, painting, share, compare, explain):
+        for part in (presets, memory, choose, painting, sketches, share, compare, explain):
             part.wire(page)
         api.wire(studio)
         stay_local(demo, studio.errors)

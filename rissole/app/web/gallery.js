@@ -2,6 +2,7 @@
 // view and a few around them exist; thumbnails have an address each, so browsers keep them.
 import { carry } from "./shared/carry.js";
 import { make, parts, shot, within } from "./shared/dom.js";
+import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
 import { hintPictures } from "./shared/patches.js";
 import { labelOf } from "./shared/state.js";
@@ -22,7 +23,7 @@ const fetchClasses = async (source) => {
 };
 
 /** @param {import("./types").Component} component */
-export const mount = ({ element, props, trigger }) => {
+export const mount = ({ element, props }) => {
   const { texts } = props;
   const { part } = parts(element);
   const [list, sheet] = [part(".rs-gallery"), part(".rs-sheet")];
@@ -114,13 +115,19 @@ export const mount = ({ element, props, trigger }) => {
     nodes.get(item)?.focus({ preventScroll: true });
   };
 
+  /** @param {number} item */
+  const seek = (item) => {
+    tell(E.SEEK);
+    engine().retrieve({ item });
+  };
+
   /** @param {HTMLElement} option */
   const choose = (option) => {
     const item = Number(option.dataset.item);
     current = item;
     render();
     if (tap === "add") tell(E.ADD, item);
-    else trigger("pick", { item });
+    else seek(item);
   };
 
   list.addEventListener("click", (event) => {

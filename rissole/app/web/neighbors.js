@@ -2,6 +2,7 @@
 // the value when the next picture is painted.
 import { carry, isCarrying } from "./shared/carry.js";
 import { fillMenu, make, parts, shot, within } from "./shared/dom.js";
+import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
 import { fileInput } from "./shared/patches.js";
 import { follow, hear, state, tell } from "./shared/store.js";
@@ -43,7 +44,11 @@ export const mount = ({ element, props, trigger, watch }) => {
   /** @type {Record<string, (id: number) => void>} */
   const actions = {
     pin: (id) => tell(E.PIN, id),
-    search: (id) => { tell(E.RELEASE); trigger("pick", { item: id }); },
+    search: (id) => {
+      tell(E.RELEASE);
+      tell(E.SEEK);
+      engine().retrieve({ item: id });
+    },
     left: (id) => shift(id, -1),
     right: (id) => shift(id, 1),
     remove: (id) => tell(E.REMOVE, id),
@@ -194,6 +199,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   parts(menu).part("span").textContent = texts.near;
   parts(menu).part("select").addEventListener("change", (event) => {
     tell(E.SEARCHING);
+    tell(E.RESEEK);
     trigger("measure", { encoder: /** @type {HTMLSelectElement} */ (event.target).value });
   });
   follow(({ memory }) => [memory], () => {

@@ -1,5 +1,6 @@
 // The page as a whole, before any of its components; loaded once.
 import { watchKeys } from "./keys.js";
+import { seeded } from "./live.js";
 import { watchServer } from "./server.js";
 import { tell } from "./store.js";
 import { go, watchTurns } from "./turns.js";
@@ -8,4 +9,4 @@ watchTurns();
 watchKeys();
 watchServer();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
-Object.assign(window, { rissole: { tell, go } });
+Object.assign(window, { rissole: { tell, go, seeded } });
