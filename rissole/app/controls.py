@@ -18,6 +18,7 @@ def section(page: Page) -> None:
     shipped, said = page.studio.pipe.defaults, page.studio.words["settings"]
     orders = [(said["orders"][name], name) for name in ORDERS]
     grids = [(said["grids"][str(size)], size) for size in GRIDS]
+    seed = 0 if page.showcase is None else page.showcase.recipe.seed
     steps, guidance = shipped["num_inference_steps"], shipped["guidance_scale"]
 
     def named(name: str) -> dict[str, Any]:
@@ -33,5 +34,5 @@ def section(page: Page) -> None:
             page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
             page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
         with gr.Row():
-            page.seed = gr.Number(value=0, precision=0, **told("seed"))
+            page.seed = gr.Number(value=seed, precision=0, **told("seed"))
             page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")

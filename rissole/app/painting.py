@@ -19,18 +19,18 @@ from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, sha
 from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu, on_zerogpu
 from rissole.config import Recipe, RissoleError
-from rissole.pipeline import RissolePipeline
 
 EVENTS = ("repaint", "back", "more", "pick", "look", "sketch")
 # a sketch is finished with its own seed; the state of the visit stays on the server
 SEEDED = "(...values) => window.rissole.seeded(values)"
 
 
-def opening_settings(pipe: RissolePipeline) -> dict[str, Any]:
+def opening_settings(page: Page) -> dict[str, Any]:
     """The settings that the page opens with, as its scripts know them."""
-    shipped = pipe.defaults
+    shipped, showcase = page.studio.pipe.defaults, page.showcase
     steps, guidance = shipped["num_inference_steps"], shipped["guidance_scale"]
-    return {"order": shipped["order"], "steps": steps, "guidance": guidance, "seed": 0}
+    seed = 0 if showcase is None else showcase.recipe.seed
+    return {"order": shipped["order"], "steps": steps, "guidance": guidance, "seed": seed}
 
 
 class Painting:
@@ -197,7 +197,8 @@ def section(page: Page) -> None:
             *("canvas", said, "rs-canvas", EVENTS),
             source=page.studio.key,
             grid=pipe.defaults["grid"],
-            settings=opening_settings(pipe),
+            settings=opening_settings(page),
+            showcase=None if page.showcase is None else page.showcase.address,
             live=not on_zerogpu(),  # there, every sketch would borrow a GPU
             size=pipe.image_size,
         )

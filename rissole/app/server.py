@@ -38,6 +38,7 @@ from rissole.app.modules import modules
 from rissole.app.page import Page
 from rissole.app.parts import heading
 from rissole.app.patches import keep_in, stay_local
+from rissole.app.showcase import read_showcase, showcase_head, showcase_routes
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
@@ -62,7 +63,7 @@ def build(sources: Sources) -> gr.Blocks:
     words = studio.words["page"]
     options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
     with gr.Blocks(**options) as demo:
-        page = Page(studio, demo, gr.State(Visit()))
+        page = Page(studio, demo, gr.State(Visit()), read_showcase(sources.start))
         gr.HTML(header(studio), elem_id="rs-header")
         presets.section(page)
         with gr.Row(elem_id="rs-page", equal_height=False):
@@ -141,12 +142,17 @@ def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
         names=names,
         words={**errors, "large": errors["large"].format(limit=MAX_UPLOAD_MB)},
     )
-    routes = [*thumbnail_routes(sources.opened), *modules().routes()]
+    showcase = read_showcase(sources.start)
+    routes = [
+        *thumbnail_routes(sources.opened),
+        *modules().routes(),
+        *showcase_routes(showcase),
+    ]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     headers = Middleware(SafeHeaders, scripts=[])
     return {
         "theme": theme(),
-        "head": f"<style>{styles}</style>{modules().head()}",
+        "head": f"<style>{styles}</style>{modules().head()}{showcase_head(showcase)}",
         "footer_links": ["api"],
         "app_kwargs": {"middleware": [headers, guard], "routes": routes},
         "allowed_paths": [],

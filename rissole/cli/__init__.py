@@ -23,6 +23,7 @@ from rissole.cli import (
     push_command,
     sample_command,
     sheet_command,
+    showcase_command,
     train_command,
 )
 from rissole.config import RissoleError
@@ -44,6 +45,7 @@ app.command(cls=train_command.TrainCommand)(train_command.train)
 app.command()(evaluate_command.evaluate)
 app.command()(compare_command.compare)
 app.command()(push_command.push)
+app.command()(showcase_command.showcase)
 app.command(context_settings=app_command.SETTINGS)(app_command.app)
 
 

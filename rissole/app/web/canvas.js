@@ -3,6 +3,7 @@
 // changes, so everything drawn here survives an update.
 import { cellsOf } from "./canvas/cells.js";
 import { Film } from "./canvas/film.js";
+import { openPainted } from "./canvas/opening.js";
 import { inspectorOf } from "./canvas/inspector.js";
 import { pixelsOf } from "./canvas/pixels.js";
 import { progressOf } from "./canvas/progress.js";
@@ -225,4 +226,5 @@ export const mount = (component) => {
   hear(E.FRAME, receive);
   receive(props.value);
   watchLive(props.live);
+  openPainted(picture, { address: props.showcase, source: props.source }, film, receive);
 };

@@ -4,7 +4,7 @@ import { press, within } from "./dom.js";
 import { engine } from "./engine.js";
 import { E } from "./events.js";
 import { fileInput } from "./patches.js";
-import { chosen, wishOf } from "./state.js";
+import { chosen, keepsSeed, wishOf } from "./state.js";
 import { hear, live, state, tell } from "./store.js";
 import { go } from "./turns.js";
 
@@ -96,6 +96,7 @@ export const watchLive = (usual) => {
  * @param {unknown[]} values
  */
 export const seeded = (values) => {
-  const same = state().sameSeed;
+  // the library may ask before the page has heard that something begins
+  const same = live() ? state().sameSeed : keepsSeed(state());
   return same ? values.map((value, n) => (n === values.length - 2 ? false : value)) : values;
 };
