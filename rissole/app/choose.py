@@ -233,14 +233,16 @@ def nearest(page: Page) -> None:
         most=MAX_NEIGHBORS,
     )
     added = words["neighbors"]["upload"]
-    page.add = gr.UploadButton(added, size="sm", elem_id="rs-add", min_width=0)
-    page.k = gr.Slider(
-        *(1, most),
-        value=min(pipe.defaults["k"], most),
-        step=1,
-        label=words["neighbors"]["k"],
-        elem_id="rs-k",
-    )
+    with gr.Row(elem_id="rs-more-neighbors"):
+        page.k = gr.Slider(
+            *(1, most),
+            value=min(pipe.defaults["k"], most),
+            step=1,
+            label=words["neighbors"]["k"],
+            elem_id="rs-k",
+            min_width=0,
+        )
+        page.add = gr.UploadButton(added, size="sm", elem_id="rs-add", min_width=0)
 
 
 def most_neighbors(pipe: RissolePipeline) -> int:

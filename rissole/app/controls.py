@@ -27,12 +27,11 @@ def section(page: Page) -> None:
     def told(name: str) -> dict[str, Any]:
         return {**named(name), "info": said[f"{name}Info"]}
 
-    with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
-        page.order = gr.Radio(orders, value=shipped["order"], **told("order"))
-        page.grid = gr.Radio(grids, value=shipped["grid"], **named("grid"))
-        with gr.Row():
-            page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
-            page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
-        with gr.Row():
-            page.seed = gr.Number(value=seed, precision=0, **told("seed"))
-            page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")
+    page.order = gr.Radio(orders, value=shipped["order"], **told("order"))
+    page.grid = gr.Radio(grids, value=shipped["grid"], **named("grid"))
+    with gr.Row():
+        page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
+        page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
+    with gr.Row():
+        page.seed = gr.Number(value=seed, precision=0, **told("seed"))
+        page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")

@@ -186,7 +186,7 @@ def section(page: Page) -> None:
     pipe, said = page.studio.pipe, page.studio.words["canvas"]
     with gr.Column(elem_classes="rs-card"):
         with gr.Row(elem_id="rs-top"):
-            heading(3, said["title"])
+            heading(said["title"])
             with gr.Row(elem_id="rs-actions"):
                 page.download = gr.DownloadButton(said["download"], elem_id="rs-download")
                 page.stop = gr.Button(said["stop"], elem_id="rs-stop")

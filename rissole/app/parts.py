@@ -54,6 +54,6 @@ def paragraph(text: str) -> str:
     return f"<p>{text}</p>"
 
 
-def heading(number: int, text: str) -> None:
-    """The numbered heading of a section."""
-    gr.HTML(f"<h2><span>{number}</span>{text}</h2>", elem_classes="rs-heading")
+def heading(text: str) -> None:
+    """The heading of a section."""
+    gr.HTML(f"<h2>{text}</h2>", elem_classes="rs-heading")

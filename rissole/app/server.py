@@ -65,19 +65,21 @@ def build(sources: Sources) -> gr.Blocks:
     with gr.Blocks(**options) as demo:
         page = Page(studio, demo, gr.State(Visit()), read_showcase(sources.start))
         gr.HTML(header(studio), elem_id="rs-header")
-        presets.section(page)
         with gr.Row(elem_id="rs-page", equal_height=False):
-            with gr.Column(elem_id="rs-choose", min_width=0):
-                with gr.Column(elem_classes="rs-card"):
-                    heading(1, studio.words["query"]["title"])
-                    memory.section(page)
-                    choose.queries(page)
-                with gr.Column(elem_classes="rs-card"):
-                    heading(2, studio.words["neighbors"]["title"])
-                    choose.nearest(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
-                controls.section(page)
+            with gr.Column(elem_id="rs-choose", min_width=0):
+                with gr.Column(elem_classes="rs-card"):
+                    heading(studio.words["neighbors"]["title"])
+                    choose.nearest(page)
+                with gr.Column(elem_classes="rs-card"):
+                    heading(studio.words["query"]["title"])
+                    memory.section(page)
+                    choose.queries(page)
+                with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
+                    heading(studio.words["settings"]["title"])
+                    presets.section(page)
+                    controls.section(page)
         with gr.Column(elem_id="rs-more"):
             share.section(page)
             compare.section(page)
