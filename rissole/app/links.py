@@ -2,9 +2,9 @@
 
 A link is a query string such as `b=1f3a...&d=77c0...&p=cgkhbpdma~n3.17.5~op~g4~t20~w1.5~s42`:
 fingerprints of the weights and of the database, then one `p` for the picture and one more for each
-repaint upon it. The first `p` begins with `c` and a checksum: the CRC32 of the link without it (what
-is before the field and behind it, put together; UTF-8), its eight hex digits written as a to p. Who
-checks leaves out all parameters but `b`, `d`, `q` and `p`. Links of before have none and are read, too.
+repaint upon it. The first `p` begins with `c` and a checksum of the link as it is without that
+field: its CRC32 (of UTF-8), the eight hex digits written as letters from a to p. Whoever checks it
+leaves out all parameters but `b`, `d`, `q` and `p`. Older links have none and are read, too.
 """
 
 from __future__ import annotations
