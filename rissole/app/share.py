@@ -179,7 +179,10 @@ class Sharing:
             picture = self.studio.of(there).pipe.database.image
             shares = per_block(shown.attention, recipe.grid)
             title = filled(
-                self.words["sheetTitle"], seed=recipe.seed, order=recipe.order, steps=recipe.num_inference_steps
+                self.words["sheetTitle"],
+                seed=recipe.seed,
+                order=recipe.order,
+                steps=recipe.num_inference_steps,
             )
             image = block_sheet(shown.output.images[0], shown.ids, shares, picture, title)
             name = f"rissole-{recipe.seed}-blocks.png"

@@ -362,8 +362,9 @@ def test_who_won_where(visit, pipe):
 
 
 MARKS = """() => [...document.querySelectorAll(".rs-cell")].flatMap((cell) =>
-  [...cell.querySelectorAll(".rs-mark")].map((mark) => [Number(cell.dataset.row), Number(cell.dataset.col),
-    Number(mark.textContent), parseFloat(mark.style.left) / 100, parseFloat(mark.style.top) / 100]))"""
+  [...cell.querySelectorAll(".rs-mark")].map(({ textContent, style }) =>
+    [cell.dataset.row, cell.dataset.col, textContent, parseFloat(style.left) / 100,
+      parseFloat(style.top) / 100].map(Number)))"""
 OVERLAY = """() => {
   const { width, height } = document.querySelector(".rs-overlay");
   const pen = document.querySelector(".rs-overlay").getContext("2d");
