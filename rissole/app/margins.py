@@ -17,8 +17,8 @@ def header(studio: Studio) -> str:
     keys = f'<button type="button" data-keys aria-keyshortcuts="?">{words["keys"]}</button>'
     offline = f'<p id="rs-offline" role="alert" hidden>{words["offline"]}</p>'
     skip = f'<a class="rs-skip" href="#rs-canvas">{words["skip"]}</a>'
-    lead = f"{skip}<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul><li>{studio.size}</li></ul>"
-    return lead + offline + _key_list(studio.words["keys"])
+    lead = f"<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul><li>{studio.size}</li></ul>"
+    return skip + lead + offline + _key_list(studio.words["keys"])
 
 
 def _key_list(said: dict) -> str:

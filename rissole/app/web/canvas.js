@@ -101,6 +101,7 @@ export const mount = (component) => {
   const follower = button(".rs-follow", texts.follow, () => tell(E.FOCUS, null));
   const again = button(".rs-repaint", texts.repaint, () => repaint());
   const undoing = button(".rs-undo", texts.undo, () => undo());
+  const closing = button(".rs-close", texts.close, () => tell(E.FOCUS, null));
   const many = button(".rs-several", texts.several, () => tell(E.SEVERAL));
   const more = button(".rs-more", texts.more, () => {
     tell(E.SEEK);
@@ -138,6 +139,9 @@ export const mount = (component) => {
   const render = () => {
     const now = shown();
     put(part(".rs-canvas"), "data-state", state().phase);
+    // on a phone, the block one has chosen comes up from below
+    part(".rs-canvas").classList.toggle("rs-sheet", state().pinned !== null);
+    hide(closing, state().pinned === null);
     views.render(now);
     grid.render(now);
     panel.render(now);

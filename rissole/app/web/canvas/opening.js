@@ -42,7 +42,8 @@ const origin = (id) => {
 const fly = (message, at, over, sky) => {
   const { grid, ids, source } = message;
   const place = [Math.floor(at / grid), at % grid];
-  const id = ids[maps.attention(message).winner(place[0], place[1])?.n ?? 0];
+  const heard = maps.attention(message).shares(place[0], place[1]);
+  const id = heard.reduce((best, one) => (one.share > best.share ? one : best), heard[0])?.id ?? ids[0];
   const size = over.width / grid;
   const node = make("span", "rs-flying");
   showBlock(node, thumb(source, id), grid, place);

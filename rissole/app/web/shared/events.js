@@ -30,6 +30,8 @@ export const E = Object.freeze({
   READING: "reading", // an upload is on its way: "query" or "neighbor"
   SEARCHING: "searching",
 
+  PHOTO: "photo", // a file that was dropped or pasted, to search with
+  RECIPE: "recipe", // a file with a recipe, to open
   SEEK: "seek", // a visitor asks for another query: what is found is painted
   RESEEK: "reseek", // or for other neighbors of the same one: the picture on show follows
 

@@ -3,7 +3,6 @@
 import { press, within } from "./dom.js";
 import { engine } from "./engine.js";
 import { E } from "./events.js";
-import { fileInput } from "./patches.js";
 import { chosen, keepsSeed, wishOf } from "./state.js";
 import { hear, live, state, tell } from "./store.js";
 import { go } from "./turns.js";
@@ -61,9 +60,6 @@ const watchSearches = () => {
   hear(E.FOUND, find);
   // the buttons and fields of the library
   document.addEventListener("click", (event) => { if (within(event, "#rs-surprise")) tell(E.SEEK); });
-  document.addEventListener("change", ({ target }) => {
-    if (target === fileInput("rs-upload")) tell(E.SEEK);
-  }, { capture: true });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && within(event, "#rs-text")) tell(E.SEEK);
   });
