@@ -24,6 +24,7 @@ import { fill, thumb, whole } from "./shared/values.js";
 
 /** @typedef {import("./types").Message} Message */
 
+const PHONE = "(max-width: 700px)";
 const PATIENCE = 1500; // ms before, and between, two looks at the line of those who wait
 
 /** @param {import("./types").Component} component */
@@ -219,6 +220,9 @@ export const mount = (component) => {
   });
 
   follow((s) => [s], render);
+  follow(({ pinned }) => [pinned], () => { // the sheet must not cover the picture
+    if (state().pinned && matchMedia(PHONE).matches) picture.scrollIntoView({ block: "start", behavior: "smooth" });
+  });
   let common = JSON.stringify([[], {}, props.source]);
   follow(({ neighbors }) => [neighbors], () => {
     const { blocks, source } = state().neighbors;

@@ -1,4 +1,5 @@
 // The page as a whole, before any of its components; loaded once.
+import { watchAddress } from "./address.js";
 import { watchKeys } from "./keys.js";
 import { seeded } from "./live.js";
 import { watchServer } from "./server.js";
@@ -7,6 +8,7 @@ import { go, watchTurns } from "./turns.js";
 
 watchTurns();
 watchKeys();
+watchAddress();
 watchServer();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
 Object.assign(window, { rissole: { tell, go, seeded } });
