@@ -19,7 +19,7 @@ DAMAGED = "the link is damaged, or not one of this app"
 
 _LETTERS = {"n": "neighbors", "o": "order", "g": "grid", "t": "num_inference_steps"}
 _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "blocks"}
-_NUMBERS = re.compile(r"\d{1,19}(\.\d{1,19})*", re.ASCII)
+_NUMBERS = re.compile(r"\d{1,20}(\.\d{1,20})*", re.ASCII)
 
 
 def encode(recipe: Recipe, item: int | None = None) -> str:
