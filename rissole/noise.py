@@ -1,7 +1,7 @@
 """Random numbers that depend on a seed and a position alone.
 
-Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): four words of
-32 bits for each value of a counter, with whole numbers only. Threads, batches, devices and the
+Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): four words
+of 32 bits for each value of a counter, with whole numbers only. Threads, batches, devices and the
 language make no difference: `export/web/noise.js` draws the same in a browser.
 """
 
