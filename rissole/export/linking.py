@@ -1,8 +1,8 @@
 """Graphs whose weights are those of the bundle's own files.
 
-ONNX lets a weight lie in another file, at an offset. A bundle's safetensors hold all of them in half
-precision, so a graph only has to say where, and to cast. The graphs become small, and the page reads
-the very files that Python reads.
+ONNX lets a weight lie in another file, at an offset. A bundle's safetensors hold all of them in
+half precision, so a graph only has to say where, and to cast. The graphs become small, and the page
+reads the very files that Python reads.
 """
 
 from __future__ import annotations
