@@ -9,13 +9,15 @@ import { choice, normal, words } from "../../rissole/export/web/noise.js";
 const golden = JSON.parse(readFileSync(new URL("../golden/noise.json", import.meta.url), "utf-8"));
 
 test("words are those of the paper", () => {
-  for (const { seed, counter, stream, words: known } of golden.words)
+  for (const { seed, counter, stream, words: known } of golden.words) {
     assert.deepEqual(words(BigInt(seed), BigInt(counter), BigInt(stream)), known);
+  }
 });
 
 test("numbers of a seed are Python's, to the last bit", () => {
-  for (const { seed, start, numbers } of golden.normal)
+  for (const { seed, start, numbers } of golden.normal) {
     assert.deepEqual([...normal(BigInt(seed), numbers.length, start)], numbers);
+  }
 });
 
 test("choices are Python's", () => {
