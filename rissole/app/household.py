@@ -36,7 +36,7 @@ class Household:
     """
 
     def __init__(self) -> None:
-        full = texts()["errors"]["full"]
+        full = texts()["errors"]["room"]
         self.presence = Presence()
         self.visits = Belongings(self.presence, **VISITS, full=full)
         self.photos = Belongings(self.presence, **PHOTOS, full=full)

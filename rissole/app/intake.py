@@ -47,6 +47,6 @@ def upload_route(disk: Disk, limit: int, words: dict[str, str]) -> Route:
         except (HTTPException, AssertionError):  # it is no form, or not a whole one
             return PlainTextResponse(words["noFile"], 400)
         except (RissoleError, OSError):
-            return PlainTextResponse(words["full"], 507)
+            return PlainTextResponse(words["room"], 507)
 
     return Route(f"{API_PREFIX}/upload", upload, methods=["POST"])
