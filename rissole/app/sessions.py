@@ -38,15 +38,17 @@ class Session(SessionState):
         self._state_ttl: dict = {}  # never filled: the household knows when it ends
 
     def __setitem__(self, key: int, value: Any) -> None:
-        """Sets a state, or a component with other settings."""
-        kept = self.state_data if self.blocks_config.blocks[key].stateful else None
-        before = None if kept is None else kept.get(key)
-        (self.blocks_config.blocks if kept is None else kept)[key] = value
+        """Sets a state, or a component with other settings; those of endpoints have none."""
+        components = self.blocks_config.blocks
+        if key not in components or components[key] is value:
+            return
+        kept = self.state_data if components[key].stateful else components
+        before = kept.get(key, value)
+        kept[key] = value
         try:
             self._keep(self)
         except gr.Error:
-            if kept is not None:
-                kept[key] = before
+            kept[key] = before
             raise
 
     def _update_config(self, key: int) -> None:

@@ -157,7 +157,7 @@ def test_files_keep_within_bounds(disk, presence, monkeypatch):
 
 def test_sweeping_goes_on_while_files_come_and_go(disk, clock):
     """Many threads write and sweep at once: nothing fails, and nothing old stays."""
-    clock.now += disks.SENT_AGE + 1
+    clock.now += 2 * disks.SENT_AGE
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(sent, disk, "u") for _ in range(200)]
         jobs += [pool.submit(disk.sweep) for _ in range(50)]
