@@ -23,6 +23,7 @@ ROUTES = (
     ("GET", "/thumbs/{name}/{name}"),
     ("GET", "/web/{name}/{path}"),
     ("GET", "/showcase/{name}"),
+    ("POST", "/left/{name}"),  # see `household`
     # whatever is done waits in the queue
     ("POST", "/gradio_api/queue/join"),
     ("GET", "/gradio_api/queue/data"),

@@ -2,6 +2,7 @@
 import { watchAddress } from "./address.js";
 import { watchKeys } from "./keys.js";
 import { seeded } from "./live.js";
+import { sayGoodbye } from "./patches.js";
 import { watchServer } from "./server.js";
 import { tell } from "./store.js";
 import { go, watchTurns } from "./turns.js";
@@ -10,5 +11,6 @@ watchTurns();
 watchKeys();
 watchAddress();
 watchServer();
+sayGoodbye();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
 Object.assign(window, { rissole: { tell, go, seeded } });
