@@ -158,9 +158,9 @@ class Remembering:
 
     def limit(self, visit: Visit, k: Any) -> dict:
         """Update of the slider: no more neighbors than there are pictures beside the query."""
-        most = most_neighbors(self.studio.of(visit).pipe)
+        most = most_neighbors(self.studio.of(visit).pipe, visit.label)
         fits = isinstance(k, int | float) and k <= most
-        return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
+        return gr.update(maximum=most, value=k if fits else most)
 
     def _searched(
         self, visit: Visit, k: int, neighbors: dict | None, query: Query | None = None

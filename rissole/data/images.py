@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ MAX_PIXELS = 40_000_000
 MAX_BYTES = 128 * 2**20
 LIMIT = f"at most {MAX_PIXELS // 1_000_000} million pixels are accepted"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-RECIPE_KEY = "rissole"
+RECIPE_KEY, QUERY_KEY = "rissole", "rissole-query"  # text chunks of a PNG
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image
 
@@ -93,7 +94,10 @@ def to_pil(tensor: torch.Tensor) -> list[Image.Image]:
 
 
 def save_png(
-    image: Image.Image, target: str | Path | BinaryIO, recipe: dict[str, Any] | None = None
+    image: Image.Image,
+    target: str | Path | BinaryIO,
+    recipe: dict[str, Any] | None = None,
+    query: int | None = None,
 ) -> None:
     """Write `image` as PNG with its recipe inside; same picture and recipe, same bytes.
 
@@ -101,6 +105,7 @@ def save_png(
         image: the picture; saved as RGB.
         target: a path (written to a temporary file, then renamed) or an open binary file.
         recipe: stored as JSON in the text chunk `rissole`, see `read_recipe`.
+        query: the database picture that was searched with, stored beside it, see `read_query`.
 
     Raises:
         RissoleError: if the path cannot be written.
@@ -108,6 +113,8 @@ def save_png(
     text = PngImagePlugin.PngInfo()
     if recipe is not None:
         text.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True, allow_nan=False))
+    if query is not None:
+        text.add_text(QUERY_KEY, str(query))
     buffer = io.BytesIO()
     pixels = image.convert("RGB")
     pixels.info.clear()
@@ -134,6 +141,17 @@ def read_recipe(source: ImageSource) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None
+
+
+def read_query(source: ImageSource) -> int | None:
+    """The database picture that `save_png` noted as the query; None if there is none.
+
+    Raises:
+        RissoleError: if `source` is no readable picture.
+    """
+    with _opened(source) as (image, _):
+        text = image.info.get(QUERY_KEY)
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,18}", text) else None
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:

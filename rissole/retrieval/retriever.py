@@ -134,11 +134,14 @@ class Retriever:
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
-    def similarity(self, query: Image.Image | int, ids: Iterable[int]) -> list[float]:
-        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
-        index = self.index(self.encoder)
+    def similarity(self, query: Image.Image | int | str, ids: Iterable[int]) -> list[float]:
+        """Cosine similarity of a picture, an item or words to items, as in `retrieve`."""
+        used = self._encoder_for(query if isinstance(query, str) else None, None)
+        index = self.index(used)
         if isinstance(query, Image.Image):
-            vector = self._picture_vector(self.encoder, square(query, self.image_size))
+            vector = self._picture_vector(used, square(query, self.image_size))
+        elif isinstance(query, str):
+            vector = self._text_vector(used, query)
         else:
             vector = index.vector(query)
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
