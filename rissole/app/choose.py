@@ -139,8 +139,9 @@ def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int], query: Query) ->
     score = dict(zip(hits.ids, hits.scores, strict=True))
     ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
     others = [i for i in ids if i not in score]
-    if others and query.near is not None:
-        score |= zip(others, pipe.retriever.similarity(query.near, others), strict=True)
+    if others:
+        known = pipe.retriever.similarity(query.near, others, query.text)
+        score |= zip(others, known, strict=True)
     return rows_of(pipe, ids, score, pinned)
 
 

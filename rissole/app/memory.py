@@ -171,8 +171,9 @@ class Remembering:
 
 def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
     """What the page shows of the last picture of a database."""
-    new, near = len(pipe.database) - 1, query.near
-    known = {} if near is None else {new: pipe.retriever.similarity(near, [new])[0]}
+    new, known = len(pipe.database) - 1, {}
+    if query.arguments():
+        known = {new: pipe.retriever.similarity(query.near, [new], query.text)[0]}
     return rows_of(pipe, [new], known)[0]
 
 

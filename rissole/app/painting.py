@@ -138,7 +138,12 @@ class Painting:
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
         meter = Meter(recipe.grid, before.message["spent"] if before else None)
-        run = {"run": secrets.token_hex(8), "seed": str(recipe.seed), "error": None, "back": None}
+        run: dict[str, Any] = {
+            "run": secrets.token_hex(8),
+            "seed": str(recipe.seed),
+            "error": None,
+            "back": None,
+        }
         run["before"] = before.message["run"] if before else None
         here = self.studio.of(visit)
         run |= {"source": here.key, "mine": here.own}

@@ -35,9 +35,9 @@ class Query:
     painted: bool = False
 
     @property
-    def near(self) -> Image.Image | int | str | None:
-        """What pictures can be compared with, as `Retriever.similarity` takes it."""
-        return next(iter(self.arguments().values()), None)
+    def near(self) -> Image.Image | int | None:
+        """What pictures can be compared with, where it is not `text`."""
+        return self.image if self.item is None else self.item
 
     def arguments(self) -> dict[str, Any]:
         """As `RissolePipeline.retrieve` takes it."""
