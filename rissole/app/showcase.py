@@ -78,7 +78,13 @@ def paint_showcase(pipe: RissolePipeline, item: int | None = None, seed: int = 0
         if step.output is None:
             told["attention"] = ""
         messages.append(told)
-    lasting = {"run": "stored", "kind": "stored", "seed": recipe.seed, "before": None, "back": None}
+    lasting = {
+        "run": "stored",
+        "kind": "stored",
+        "seed": str(recipe.seed),
+        "before": None,
+        "back": None,
+    }
     lasting |= {"error": None, "seconds": 0, "spent": [], "link": encode(recipe, query)}
     return Showcase(recipe, query, [{**message, **lasting} for message in messages])
 

@@ -112,7 +112,7 @@ class Sketching:
                 yield {
                     **frame(step, recipe, *shares_of(step, recipe, None), lossless=False),
                     "run": secrets.token_hex(8),
-                    "seed": recipe.seed,
+                    "seed": str(recipe.seed),
                     "before": None,
                     "back": None,
                     "error": None,

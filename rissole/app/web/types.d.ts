@@ -69,7 +69,8 @@ export interface Message {
   total_steps: number;
   calls: number;
   seconds: number;
-  seed: number;
+  /** Text: it may be larger than numbers are whole here. */
+  seed: string;
   spent: ([number, number, number] | null)[];
   done: string;
   active: string;
@@ -85,7 +86,8 @@ export interface Settings {
   order: string;
   steps: number;
   guidance: number;
-  seed: number;
+  /** Text, as in messages. */
+  seed: string;
 }
 
 /** Everything that determines a picture. */

@@ -181,11 +181,11 @@ test("the seed stays while pictures are compared", () => {
 
 test("a wish is all that determines a picture", () => {
   const own = [[E.ASSIGN, { id: 3, row: 0, col: 1 }], [E.ASSIGN, { id: 5, row: 2, col: 1 }]];
-  const settings = [E.SETTINGS, { seed: 7, order: "sequential" }];
+  const settings = [E.SETTINGS, { seed: "7", order: "sequential" }];
   const state = after(ready, [E.TOGGLE, 3], ...own, [E.GRID, 2], settings, [E.WISH]);
   assert.deepEqual(wishOf(state, true), {
     number: 1, sketch: true, neighbors: [5, 8], blocks: { "0,1": [3] }, grid: 2,
-    order: "sequential", steps: 20, guidance: 1, seed: 7,
+    order: "sequential", steps: 20, guidance: 1, seed: "7",
   });
 });
 

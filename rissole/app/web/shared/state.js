@@ -27,7 +27,7 @@ export const initial = Object.freeze({
   finished: null,
   earlier: false,
   grid: 4,
-  settings: { order: "parallel", steps: 20, guidance: 1, seed: 0 },
+  settings: { order: "parallel", steps: 20, guidance: 1, seed: "0" },
   follows: false,
   wished: 0,
   sameSeed: false,
