@@ -78,14 +78,17 @@ def paint_showcase(pipe: RissolePipeline, item: int | None = None, seed: int = 0
         if step.output is None:
             told["attention"] = ""
         messages.append(told)
-    lasting = {
+    lasting: dict[str, Any] = {
         "run": "stored",
         "kind": "stored",
         "seed": str(recipe.seed),
         "before": None,
         "back": None,
+        "error": None,
+        "seconds": 0,
+        "spent": [],
+        "link": encode(recipe, query),
     }
-    lasting |= {"error": None, "seconds": 0, "spent": [], "link": encode(recipe, query)}
     return Showcase(recipe, query, [{**message, **lasting} for message in messages])
 
 
