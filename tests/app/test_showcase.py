@@ -46,7 +46,7 @@ def test_it_is_stored_in_the_bundle(painted, pipe):
 
 @pytest.mark.parametrize("name", ["cats-128", "cifar10-32"])
 def test_what_is_shipped_shows_what_its_recipe_paints(name):
-    there = RissolePipeline.from_pretrained(resolve(name), "cpu", torch_dtype=torch.float32)
+    there = RissolePipeline.from_pretrained(resolve(name), device="cpu", torch_dtype=torch.float32)
     showcase = read_showcase(there)
     assert showcase is not None
     assert len(showcase.content) < 300_000
