@@ -19,6 +19,7 @@ from rissole.cli import (
     benchmark_command,
     compare_command,
     evaluate_command,
+    export_command,
     index_command,
     push_command,
     sample_command,
@@ -46,6 +47,7 @@ app.command()(evaluate_command.evaluate)
 app.command()(compare_command.compare)
 app.command()(push_command.push)
 app.command()(showcase_command.showcase)
+app.command()(export_command.export)
 app.command(context_settings=app_command.SETTINGS)(app_command.app)
 
 
