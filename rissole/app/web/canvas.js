@@ -34,7 +34,8 @@ export const mount = (component) => {
   const { part, canvas, input } = parts(element);
   const [paper, cells, picture] = [canvas(".rs-pixels"), part(".rs-cells"), part(".rs-picture")];
   paper.width = paper.height = whole(props.size, 16, 1024);
-  tell(E.SETUP, { source: props.source, grid: whole(props.grid, 1, 4), settings: props.settings });
+  tell(E.SETUP, { source: props.source, grid: whole(props.grid, 1, 4) });
+  if (props.settings) tell(E.SETTINGS, props.settings);
   const there = serverEngine(component);
   useEngine(there);
 
@@ -140,6 +141,7 @@ export const mount = (component) => {
   const render = () => {
     const now = shown();
     put(part(".rs-canvas"), "data-state", state().phase);
+    picture.classList.toggle("rs-following", state().sketching);
     // on a phone, the block one has chosen comes up from below
     part(".rs-canvas").classList.toggle("rs-sheet", state().pinned !== null);
     hide(closing, state().pinned === null);

@@ -141,6 +141,8 @@ export interface State {
   follows: boolean;
   /** Number of the newest wish; 0 before the first. */
   wished: number;
+  /** Whether the newest wish waits for its picture. */
+  sketching: boolean;
   /** Whether the picture that was begun keeps the seed of the one before. */
   sameSeed: boolean;
   /** The block the visitor chose. */

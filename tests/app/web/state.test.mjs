@@ -152,6 +152,7 @@ test("only the newest wish is shown, and nothing while something is painted", ()
   const state = after(...following, sketch(2, { run: "b" }));
   assert.deepEqual([state.phase, state.message.run, state.finished.run], ["done", "b", "a"]);
   assert.equal(after(...following, [E.WISH], sketch(2, { run: "b" })).message.run, "a");
+  assert.deepEqual([after(...following).sketching, state.sketching], [true, false]);
   assert.equal(after(...following, [E.START], sketch(2, { run: "b" })).message, null);
   assert.equal(after(...following, [E.WISH], shown({ state: "error", wish: 2, error: "late" })).phase, "done");
   assert.equal(after(...following, shown({ state: "error", wish: 2, error: "no" })).phase, "error");

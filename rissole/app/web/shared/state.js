@@ -30,6 +30,7 @@ export const initial = Object.freeze({
   settings: { order: "parallel", steps: 20, guidance: 1, seed: "0" },
   follows: false,
   wished: 0,
+  sketching: false,
   sameSeed: false,
   pinned: null,
   picked: new Set(),
@@ -229,8 +230,8 @@ const ofNeighbors = {
  * @param {State} s
  * @returns {State}
  */
-const waiting = (s) => ({ ...s, phase: "starting", wished: s.wished + 1, muted: false, queued: false, stopping: false,
-  line: null, scrubbed: null, playing: false, view: "picture" });
+const waiting = (s) => ({ ...s, phase: "starting", wished: s.wished + 1, sketching: false, muted: false,
+  queued: false, stopping: false, line: null, scrubbed: null, playing: false, view: "picture" });
 
 /**
  * Another database was chosen: what is on show was painted from pictures of the one before.
@@ -274,11 +275,11 @@ const received = (s, value, earlier = false) => {
   if (value.state === "idle") return cleared(s);
   if (value.state === "error") {
     const late = value.wish === undefined ? s.muted : !isWished(s, value.wish);
-    return late ? s : failed(s, value.error);
+    return late ? s : { ...failed(s, value.error), sketching: false };
   }
   if (!isFrame(s, value)) return s;
   const phase = /** @type {import("../types").Phase} */ (value.state);
-  const shown = { ...s, phase, message: value, earlier, scrubbed: null, playing: false };
+  const shown = { ...s, phase, message: value, earlier, scrubbed: null, playing: false, sketching: false };
   if (value.state !== "done") return shown;
   return { ...shown, finished: value.kind ? s.finished : value, picked: new Set(), several: false };
 };
@@ -325,7 +326,7 @@ const ofPicture = {
   [E.START]: (s) => ({ ...waiting(s), sameSeed: keepsSeed(s), pinned: null, picked: new Set(), several: false,
     held: null, message: null }),
   [E.REPAINTING]: (s, pinned) => ({ ...waiting(s), pinned, held: null }),
-  [E.WISH]: (s) => ({ ...s, wished: s.wished + 1 }),
+  [E.WISH]: (s) => ({ ...s, wished: s.wished + 1, sketching: true }),
   [E.RETURNING]: (s) => ({ ...s, muted: false }),
   // first come, first served: the place can only get better than when it was first asked for
   [E.LINE]: (s, size) => (s.phase !== "starting" ? s : { ...s, queued: true,
