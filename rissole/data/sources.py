@@ -14,7 +14,7 @@ from rissole.data.folders import FolderSource, look_through, only_split
 from rissole.data.images import OWN_FILES, printable
 from rissole.data.items import LeftOut, Source
 from rissole.data.kinds import HEAD, Kind, other_kind, readable_format
-from rissole.data.tables import ParquetSource, classes_beside, hub_source, saved_source
+from rissole.data.rows import ParquetSource, classes_beside, hub_source, saved_source
 
 
 def open_source(where: str | Path, split: str | None = None, revision: str | None = None) -> Source:
