@@ -17,6 +17,7 @@ from torch import Tensor
 from rissole.config import MAX_SEED, RissoleError, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
+from rissole.noise import choice
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
 from rissole.retrieval.index import VectorIndex
@@ -134,13 +135,19 @@ class Retriever:
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
-    def similarity(self, query: ImageSource | int, ids: Iterable[int]) -> list[float]:
-        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
-        index = self.index(self.encoder)
-        if isinstance(query, (int, np.integer)):
+    def similarity(
+        self, query: ImageSource | int | None, ids: Iterable[int], text: str | None = None
+    ) -> list[float]:
+        """Cosine similarity of a picture, an item or a text to items, as in `retrieve`."""
+        used = self._encoder_for(text, None)
+        index = self.index(used)
+        if text is not None:
+            vector = self._text_vector(used, text)
+        elif isinstance(query, (int, np.integer)):
             vector = index.vector(int(query))
         else:
-            vector = self._picture_vector(self.encoder, load_square(query, self.image_size))
+            assert query is not None
+            vector = self._picture_vector(used, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
     def index(self, encoder: QueryEncoder) -> VectorIndex:
@@ -208,14 +215,13 @@ class Retriever:
         return used
 
     def _random_item(self, seed: int | None, label: str | None) -> int:
-        seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
-        draw = torch.Generator().manual_seed(seed)
+        seed = secrets.randbits(64) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
         if label is None:
-            return int(torch.randint(len(self.database), (), generator=draw))
+            return choice(seed, len(self.database))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
             raise RissoleError(f"the database has no picture of class {label!r:.60}")
-        return int(members[int(torch.randint(len(members), (), generator=draw))])
+        return int(members[choice(seed, len(members))])
 
     def _picture_vector(self, encoder: QueryEncoder, picture: Image.Image) -> np.ndarray:
         latents = self.encode(picture).to(self.device)
