@@ -11,11 +11,11 @@ import gradio as gr
 from rissole.app.assets import filled
 from rissole.app.choose import Choosing, blocks_of, hits_of, most_neighbors, rows_of, value_of
 from rissole.app.databases import Sources, usable
+from rissole.app.decoder import reader
 from rissole.app.errors import clear_errors
 from rissole.app.extended import Extended
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
-from rissole.app.reading import reader
 from rissole.app.state import Query, Visit
 from rissole.app.studio import LIGHT, PRIVATE, Studio
 from rissole.app.uploads import uploaded

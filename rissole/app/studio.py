@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
+from rissole.app.decoder import reader
 from rissole.app.patches import calling_visit
-from rissole.app.reading import reader
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted

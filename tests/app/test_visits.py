@@ -19,8 +19,8 @@ from PIL import Image
 from test_doors import listener
 
 from rissole.app.databases import Sources
+from rissole.app.decoder import Reader
 from rissole.app.links import encode
-from rissole.app.reading import Reader
 from rissole.app.server import serve
 from rissole.app.uploads import private_folder
 from rissole.config import RissoleError
