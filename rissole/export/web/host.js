@@ -115,12 +115,12 @@ const layOut = (facts, texts) => {
   const parts = Object.fromEntries(Object.keys(MOUNTS).map((name) => [name, box(`rs-${name}`)]));
   const said = texts.canvas, download = button("rs-download", said.download);
   const generate = button("rs-generate", said.generate, "primary");
-  const actions = box("rs-actions", "rs-row", download, button("rs-stop", said.stop), generate);
+  const actions = box("rs-actions", "rs-line-up", download, button("rs-stop", said.stop), generate);
   const problem = make("p", "rs-problem", { role: "alert", hidden: "" });
-  const buttons = box("", "rs-buttons rs-row"), controls = controlsOf(facts, texts, randomSeed);
+  const buttons = box("", "rs-buttons rs-line-up"), controls = controlsOf(facts, texts, randomSeed);
   const query = box("", "rs-card", heading(1, texts.query.title), parts.memory, buttons, parts.gallery);
   const near = box("", "rs-card", heading(2, texts.neighbors.title), parts.neighbors, controls.k);
-  const top = box("rs-top", "rs-row", heading(3, said.title), actions);
+  const top = box("rs-top", "rs-line-up", heading(3, said.title), actions);
   const choose = box("rs-choose", "", query, near);
   const paint = box("rs-paint", "", box("", "rs-card", top, parts.canvas), controls.card);
   const unseen = box("", "rs-unseen");
