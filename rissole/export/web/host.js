@@ -161,7 +161,8 @@ const start = async () => {
     memory: { texts: texts.memory, ...common, size: 2 * facts.image_size, most: 256 },
     gallery: { texts: texts.query, ...common },
     neighbors: { texts: texts.neighbors, queryTexts: texts.query, ...common, most: 16 },
-    canvas: { texts: texts.canvas, ...common, grid: facts.defaults.grid, size: facts.image_size, alone: true },
+    canvas: { texts: texts.canvas, ...common, grid: facts.defaults.grid, size: facts.image_size, alone: true,
+      settings: { ...controls.read(), seed: 0 }, live: facts.shape.flow_map },
     share: { texts: texts.share, store: facts.bundle },
   };
   buttons.append(button("rs-surprise", texts.query.surprise, "sm"),
