@@ -14,14 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rissole.config import MAX_SEED, RissoleError, whole_number
+from rissole.config import MAX_SEED, RissoleError, quoted, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.retrieval.database import Database, Hits
-from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
+from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_missing
 from rissole.retrieval.index import VectorIndex
+from rissole.retrieval.words import named_classes
 
 MAX_PICTURES = 256  # in a database that lives in memory
+TYPICAL = 512  # pictures of a class that say what is typical of it
 
 
 class Retriever:
@@ -105,7 +107,8 @@ class Retriever:
 
         Args:
             image: a query: a picture of any size and kind, see `load_image`.
-            text: a query in words; needs a text encoder.
+            text: a query in words. The name of a class finds the pictures that are most typical of
+                it (`rissole.retrieval.words`); anything else needs a text encoder.
             item: a picture of the database; it is not among its own neighbors.
             k: 1 to 16.
             seed: draws the random item that is taken when no query is given.
@@ -117,7 +120,8 @@ class Retriever:
         """
         if sum(query is not None for query in (image, text, item)) > 1:
             raise RissoleError("give one query: an image, a text or an item")
-        used, picture = self._encoder_for(text, encoder), None
+        named = [] if text is None or label is not None else self.named_classes(text)
+        used, picture = self._encoder_for(None if named else text, encoder), None
         if image is not None:
             picture = load_square(image, self.image_size)
         elif text is None and item is None:
@@ -125,14 +129,21 @@ class Retriever:
         index = self.index(used)
         if picture is not None:
             vector = self._picture_vector(used, picture)
+        elif named:
+            vector = self._typical(index, named)
         elif text is not None:
             vector = self._text_vector(used, text)
         else:
             item = whole_number(item, "item", 0, len(self.database) - 1)
             picture, vector = self.database.image(item), index.vector(item)
-        ids, scores = self.database.search(vector, k, exclude=item, label=label, index=index)
+        only = named or label
+        ids, scores = self.database.search(vector, k, exclude=item, label=only, index=index)
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
+
+    def named_classes(self, text: str) -> list[str]:
+        """The classes of the database that words name; no model is needed for them."""
+        return named_classes(text, self.database.classes)
 
     def similarity(self, query: ImageSource | int, ids: Iterable[int]) -> list[float]:
         """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
@@ -204,8 +215,19 @@ class Retriever:
             return self.find_encoder(name)
         used = self.encoder if text is None else self.text_encoder
         if used is None:
-            raise RissoleError(f"no text encoder is loaded: {text_advice()}")
+            some = ", ".join(self.database.classes[:5])
+            known = f" (names of classes need none: {some})" if some else ""
+            raise RissoleError(f"{text_missing()}{known}")
         return used
+
+    def _typical(self, index: VectorIndex, classes: list[str]) -> np.ndarray:
+        """Unit vector (dim,) in the middle of classes; of very many pictures, of some."""
+        members = self.database.members(*classes).nonzero()[0]
+        if not len(members):
+            raise RissoleError(f"the database has no picture of class {quoted(classes[0])}")
+        some = members[:: -(-len(members) // TYPICAL)]
+        middle = np.mean([index.vector(i) for i in some], axis=0)
+        return middle / max(float(np.linalg.norm(middle)), 1e-12)
 
     def _random_item(self, seed: int | None, label: str | None) -> int:
         seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
@@ -214,7 +236,7 @@ class Retriever:
             return int(torch.randint(len(self.database), (), generator=draw))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
-            raise RissoleError(f"the database has no picture of class {label!r:.60}")
+            raise RissoleError(f"the database has no picture of class {quoted(label)}")
         return int(members[int(torch.randint(len(members), (), generator=draw))])
 
     def _picture_vector(self, encoder: QueryEncoder, picture: Image.Image) -> np.ndarray:
