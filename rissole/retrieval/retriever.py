@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from itertools import islice
@@ -17,6 +17,7 @@ from torch import Tensor
 from rissole.config import MAX_SEED, RissoleError, quoted, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
+from rissole.noise import choice
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_missing
 from rissole.retrieval.index import VectorIndex
@@ -129,10 +130,8 @@ class Retriever:
         index = self.index(used)
         if picture is not None:
             vector = self._picture_vector(used, picture)
-        elif named:
-            vector = self._typical(index, named)
         elif text is not None:
-            vector = self._text_vector(used, text)
+            vector = self._words_vector(used, text, named)
         else:
             item = whole_number(item, "item", 0, len(self.database) - 1)
             picture, vector = self.database.image(item), index.vector(item)
@@ -145,13 +144,20 @@ class Retriever:
         """The classes of the database that words name; no model is needed for them."""
         return named_classes(text, self.database.classes)
 
-    def similarity(self, query: ImageSource | int, ids: Iterable[int]) -> list[float]:
-        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
-        index = self.index(self.encoder)
-        if isinstance(query, (int, np.integer)):
+    def similarity(
+        self, query: ImageSource | int | None, ids: Iterable[int], text: str | None = None
+    ) -> list[float]:
+        """Cosine similarity of a picture, an item or a text to items, as in `retrieve`."""
+        named = [] if text is None else self.named_classes(text)
+        used = self._encoder_for(None if named else text, None)
+        index = self.index(used)
+        if text is not None:
+            vector = self._words_vector(used, text, named)
+        elif isinstance(query, (int, np.integer)):
             vector = index.vector(int(query))
         else:
-            vector = self._picture_vector(self.encoder, load_square(query, self.image_size))
+            assert query is not None
+            vector = self._picture_vector(used, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
     def index(self, encoder: QueryEncoder) -> VectorIndex:
@@ -220,7 +226,7 @@ class Retriever:
             raise RissoleError(f"{text_missing()}{known}")
         return used
 
-    def _typical(self, index: VectorIndex, classes: list[str]) -> np.ndarray:
+    def _typical(self, index: VectorIndex, classes: Sequence[str]) -> np.ndarray:
         """Unit vector (dim,) in the middle of classes; of very many pictures, of some."""
         members = self.database.members(*classes).nonzero()[0]
         if not len(members):
@@ -230,21 +236,23 @@ class Retriever:
         return middle / max(float(np.linalg.norm(middle)), 1e-12)
 
     def _random_item(self, seed: int | None, label: str | None) -> int:
-        seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
-        draw = torch.Generator().manual_seed(seed)
+        seed = secrets.randbits(64) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
         if label is None:
-            return int(torch.randint(len(self.database), (), generator=draw))
+            return choice(seed, len(self.database))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
             raise RissoleError(f"the database has no picture of class {quoted(label)}")
-        return int(members[int(torch.randint(len(members), (), generator=draw))])
+        return int(members[choice(seed, len(members))])
 
     def _picture_vector(self, encoder: QueryEncoder, picture: Image.Image) -> np.ndarray:
         latents = self.encode(picture).to(self.device)
         with torch.inference_mode():
             return encoder(to_tensor(picture).to(self.device), latents)[0].cpu().numpy()
 
-    def _text_vector(self, encoder: QueryEncoder, text: str) -> np.ndarray:
+    def _words_vector(self, encoder: QueryEncoder, text: str, named: Sequence[str]) -> np.ndarray:
+        """Of the classes that words name, else of the words themselves."""
+        if named:
+            return self._typical(self.index(encoder), named)
         if not text.strip():
             raise RissoleError("the text to search for is empty")
         with torch.inference_mode():
