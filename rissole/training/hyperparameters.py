@@ -13,7 +13,7 @@ from pydantic import Field
 from rissole.config import RissoleError
 
 Positive = Annotated[int, Field(ge=1)]  # a whole number from 1
-Share = Annotated[float, Field(ge=0)]  # a number from 0
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # a number from 0
 Part = Annotated[float, Field(ge=0, le=1)]  # of a whole
 
 

@@ -27,6 +27,8 @@ from rissole.training.stage import STAGES
         ("gallery", '{"photos": 3}', "no setting 'photos'"),
         ("latents", "[]", "must hold one JSON object"),
         ("latents", "{", "is not JSON"),
+        ("latents", "[" * 100_000, "is not JSON, or nested too deep"),
+        ("encoder", '{"peak_rate": 1e999}', "peak_rate should be a finite number, not inf"),
     ],
 )
 def test_settings_that_a_stage_cannot_use(stage, text, words, tmp_path):
