@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,13 +28,12 @@ from rissole.data.kinds import (
     MORE_FORMATS,
     RAW,
     Kind,
-    heif_at_hand,
     other_kind,
-    picture_format,
+    readable_format,
 )
 from rissole.storage.files import write_atomic
 
-RECIPE_KEY = "rissole"
+RECIPE_KEY, QUERY_KEY = "rissole", "rissole-query"  # texts of a PNG
 SPARE = 3  # a picture is decoded at so many times the size that is wanted of it, at least
 ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -145,7 +145,10 @@ def to_pil(tensor: torch.Tensor) -> list[Image.Image]:
 
 
 def save_png(
-    image: Image.Image, target: str | Path | BinaryIO, recipe: dict[str, Any] | None = None
+    image: Image.Image,
+    target: str | Path | BinaryIO,
+    recipe: dict[str, Any] | None = None,
+    query: int | None = None,
 ) -> None:
     """Write `image` as PNG with its recipe inside; same picture and recipe, same bytes.
 
@@ -153,6 +156,7 @@ def save_png(
         image: the picture; saved as RGB.
         target: a path (written to a temporary file, then renamed) or an open binary file.
         recipe: stored as JSON in the text chunk `rissole`, see `read_recipe`.
+        query: the database picture that was searched with, stored beside it, see `read_query`.
 
     Raises:
         RissoleError: if the path cannot be written.
@@ -160,6 +164,8 @@ def save_png(
     text = PngImagePlugin.PngInfo()
     if recipe is not None:
         text.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True, allow_nan=False))
+    if query is not None:
+        text.add_text(QUERY_KEY, str(query))
     buffer = io.BytesIO()
     pixels = image.convert("RGB")
     pixels.info.clear()
@@ -179,18 +185,31 @@ def read_recipe(source: ImageSource) -> dict[str, Any] | None:
     Raises:
         RissoleError: if `source` is no readable picture.
     """
-    if isinstance(source, Image.Image):
-        text = source.info.get(RECIPE_KEY)
-    else:
-        data, name = _read(source, CALLER)
-        with _open_header(data, name, CALLER):
-            # Pillow would have to decode the pixels to find a text behind them
-            text = png.text_of(data, RECIPE_KEY.encode())
+    text = _text(source, RECIPE_KEY)
     try:
         recipe = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None
+
+
+def read_query(source: ImageSource) -> int | None:
+    """The database picture that `save_png` noted as the query; None if there is none.
+
+    Raises:
+        RissoleError: if `source` is no readable picture.
+    """
+    text = _text(source, QUERY_KEY)
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,18}", text) else None
+
+
+def _text(source: ImageSource, key: str) -> Any:
+    if isinstance(source, Image.Image):
+        return source.info.get(key)
+    data, name = _read(source, CALLER)
+    with _open_header(data, name, CALLER):
+        # Pillow would have to decode the pixels to find a text behind them
+        return png.text_of(data, key.encode())
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
@@ -264,8 +283,8 @@ def _read_file(path: Path, name: str, caps: Caps) -> bytes:
 @contextlib.contextmanager
 def _open_header(data: bytes, name: str, caps: Caps) -> Iterator[Image.Image]:
     """Identify the format and size; Pillow does not decode pixels here."""
-    found = picture_format(data[:HEAD])
-    if found not in caps.formats or (found == "HEIF" and not heif_at_hand()):
+    found = readable_format(data[:HEAD], caps.formats)
+    if found is None:
         raise RissoleError(unknown_kind(name, other_kind(data[:HEAD])))
     with warnings.catch_warnings():
         # Pillow warns of sizes below its own limit and of odd EXIF data; our messages suffice.
@@ -276,7 +295,7 @@ def _open_header(data: bytes, name: str, caps: Caps) -> Iterator[Image.Image]:
             raise RissoleError(f"{name} is too large: {_most(caps)}") from error
         # Header parsers raise nearly anything on damaged data, as decoders do.
         except Exception as error:
-            raise RissoleError(unknown_kind(name, None)) from error
+            raise RissoleError(unknown_kind(name, Kind(f"a damaged {found} file"))) from error
         with image:
             tags = getattr(image, "tag_v2", {})
             if tags.get(KIND_OF_PAGE, 0) & 1 or DNG_VERSION in tags:
