@@ -211,6 +211,6 @@ class GallerySettings:
                 f"{self.count} pictures cannot be chosen from {self.candidates} candidates"
             )
         Recipe.validated(
-            bundle=None, database=None, neighbors=(), order=self.order, grid=self.grid,
+            bundle=None, database=None, neighbors=(0,), order=self.order, grid=self.grid,
             num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale,
         )  # fmt: skip

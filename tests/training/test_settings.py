@@ -27,7 +27,7 @@ from rissole.training.stage import STAGES
         ("gallery", '{"photos": 3}', "no setting 'photos'"),
         ("gallery", '{"order": "spiral"}', "order must be one of"),
         ("gallery", '{"grid": 3}', "grid must be 1, 2 or 4, not 3"),
-        ("gallery", '{"num_inference_steps": 1000}', "num_inference_steps"),
+        ("gallery", '{"num_inference_steps": 1000}', "steps must be from 1 to 200"),
         ("gallery", '{"count": 9, "candidates": 8}', "9 pictures cannot be chosen from 8"),
         ("latents", "[]", "must hold one JSON object"),
         ("latents", "{", "is not JSON"),
