@@ -13,11 +13,12 @@ from rissole.app.choose import blocks_of, hits_of
 from rissole.app.errors import clear_errors, one_line, toast
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
+from rissole.app.pace import Ahead, Tick
 from rissole.app.page import Page
 from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
 from rissole.app.studio import PRIVATE, QUIET, Studio
-from rissole.app.zerogpu import on_gpu
+from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
 
 
@@ -27,7 +28,7 @@ class Painting:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         # where a GPU is lent, it is for this: all that goes in and out can be sent to a process
-        self.frames = on_gpu(60)(self._frames)
+        self.frames = on_gpu(self._lease)(self._frames)
 
     def paint(
         self,
@@ -39,14 +40,14 @@ class Painting:
         guidance: float,
         new_seed: bool,
         seed: int | None,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Any]:
         """Paints a picture; yields (canvas message, file to download, visit, seed)."""
 
-        def frames() -> Iterator[tuple]:
+        def frames() -> Iterator[Any]:
             used = secrets.randbelow(2**32) if new_seed or seed is None else seed
             recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
             for shown in self.frames(recipe, visit):
-                yield *shown, recipe.seed
+                yield shown if isinstance(shown, Tick | Ahead) else (*shown, recipe.seed)
 
         yield from self.safely(frames(), 4)
 
@@ -58,10 +59,10 @@ class Painting:
         steps: int,
         guidance: float,
         event: gr.EventData,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Any]:
         """Repaints blocks of the picture on show; yields as `paint` does, but for the seed."""
 
-        def frames() -> Iterator[tuple]:
+        def frames() -> Iterator[Any]:
             kept = visit.pictures[: place(visit.pictures, event) + 1]
             if not kept:
                 raise RissoleError(self.errors["repaint"])
@@ -103,7 +104,7 @@ class Painting:
     def _file(self, picture: Picture) -> str:
         return self.studio.png(picture.output.images[0], picture.output.recipe)
 
-    def safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
+    def safely(self, frames: Iterator[Any], width: int) -> Iterator[Any]:
         """The frames; where they fail, the canvas says why."""
         try:
             yield from frames
@@ -138,19 +139,25 @@ class Painting:
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def _frames(self, recipe: Recipe, visit: Visit) -> Generator[tuple, None, None]:
-        """Paints a recipe; yields (canvas message, file to download, visit)."""
+    def _lease(self, recipe: Recipe, visit: Visit) -> int:
+        before = visit.pictures[-1] if recipe.init and visit.pictures else None
+        return lease(self.studio.of(visit).ahead([recipe], before).work)
+
+    def _frames(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, None]:
+        """Paints a recipe; yields (canvas message, file to download, visit), and ticks."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
         meter = Meter(recipe.grid, before.message["spent"] if before else None)
         run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
         run["before"] = before.message["run"] if before else None
         here = self.studio.of(visit)
+        yield here.ahead([recipe], before)
         run |= {"source": here.key, "mine": here.own}
         # closing the stream at once on Stop frees the processor within a step
         with contextlib.closing(here.stream(recipe, before)) as steps:
             for step in meter.timed(steps):
                 if step.output is None and not throttle.due(step.step, step.total_steps):
+                    yield Tick()
                     continue
                 shares = shares_of(step, recipe, before)
                 run |= {"seconds": round(time.perf_counter() - began, 2), "spent": meter.spent[:]}

@@ -10,7 +10,6 @@ import { viewsOf } from "./canvas/views.js";
 import { repaintName } from "./canvas/words.js";
 import { bring, hide, parts, penOf, put, within, write } from "./shared/dom.js";
 import { E } from "./shared/events.js";
-import { lineLength } from "./shared/patches.js";
 import {
   brush, canRepaint, canUndo, chosen, focus, isFrame, isLive, isPainting, side, targets,
 } from "./shared/state.js";
@@ -19,8 +18,6 @@ import { ending } from "./shared/turns.js";
 import { fill, thumb, whole } from "./shared/values.js";
 
 /** @typedef {import("./types").Message} Message */
-
-const PATIENCE = 1500; // ms before, and between, two looks at the line of those who wait
 
 /** @param {import("./types").Component} component */
 export const mount = ({ element, props, trigger, watch }) => {
@@ -141,21 +138,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (value.state === "idle" && !isLive(state())) drawCommon();
   };
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let patience;
-  const wait = () => {
-    clearTimeout(patience);
-    paper.dataset.shown = "";
-    patience = setTimeout(standInLine, PATIENCE);
-  };
-  const standInLine = async () => {
-    if (state().phase !== "starting") return;
-    const size = await lineLength();
-    if (state().phase !== "starting") return;
-    tell(E.LINE, size);
-    clearTimeout(patience);
-    patience = setTimeout(standInLine, PATIENCE);
-  };
+  const wait = () => { paper.dataset.shown = ""; };
 
   hear(E.START, () => {
     wait();

@@ -36,7 +36,6 @@ export const initial = Object.freeze({
   playing: false,
   muted: false,
   deadRun: null,
-  queued: false,
   line: null,
   stopping: false,
   away: false,
@@ -196,7 +195,7 @@ const ofNeighbors = {
  * @param {State} s
  * @returns {State}
  */
-const waiting = (s) => ({ ...s, phase: "starting", muted: false, queued: false, stopping: false,
+const waiting = (s) => ({ ...s, phase: "starting", muted: false, stopping: false,
   line: null, scrubbed: null, playing: false, view: "picture" });
 
 /**
@@ -230,6 +229,7 @@ export const isFrame = (s, { state, run }) =>
  */
 const received = (s, value, earlier = false) => {
   if (value.state === "idle") return cleared(s);
+  if (value.state === "waiting") return s.phase === "starting" ? { ...s, line: value } : s;
   if (value.state === "error") return s.muted ? s : failed(s, value.error);
   if (!isFrame(s, value)) return s;
   const shown = { ...s, phase: value.state, message: value, earlier, scrubbed: null, playing: false };
@@ -278,9 +278,6 @@ const ofPicture = {
   [E.START]: (s) => ({ ...waiting(s), pinned: null, picked: new Set(), message: null }),
   [E.REPAINTING]: (s, pinned) => ({ ...waiting(s), pinned }),
   [E.RETURNING]: (s) => ({ ...s, muted: false }),
-  // first come, first served: the place can only get better than when it was first asked for
-  [E.LINE]: (s, size) => (s.phase !== "starting" ? s : { ...s, queued: true,
-    line: Number.isInteger(size) ? Math.min(s.line ?? size, size) : s.line }),
   [E.WAITING]: (s, id) => ({ ...s, stopping: id === "rs-stop" }),
   [E.MESSAGE]: (s, { value, earlier }) => received(s, value, earlier),
   [E.STOP]: stopped,
