@@ -1,12 +1,16 @@
 """Links that hold a recipe, so that whoever opens one sees the same pixels.
 
-A link is a query string such as `b=1f3a...&d=77c0...&p=n3.17.5~op~g4~t20~w1.5~s42`: fingerprints of
-the weights and of the database, then one `p` for the picture and one more for each repaint upon it.
+A link is a query string such as `b=1f3a...&d=77c0...&p=cgkhbpdma~n3.17.5~op~g4~t20~w1.5~s42`:
+fingerprints of the weights and of the database, then one `p` for the picture and one more for each
+repaint upon it. The first `p` begins with `c` and a checksum of the link as it is without that
+field: its CRC32 (of UTF-8), the eight hex digits written as letters from a to p. Whoever checks it
+leaves out all parameters but `b`, `d`, `q` and `p`. Older links have none and are read, too.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,9 +20,13 @@ from rissole.request import SHIPPED
 
 MAX_LINK = 6000  # characters; browsers and servers carry at least this many
 DAMAGED = "the link is damaged, or not one of this app"
+CHECK = "c"  # no other field may begin with it: a damaged letter must not make the checksum one
+
+_OWN = ("b", "d", "q", "p")  # what the checksum covers; mail programs and the page add others
 
 _LETTERS = {"n": "neighbors", "o": "order", "g": "grid", "t": "num_inference_steps"}
 _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "blocks"}
+_TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _NUMBERS = re.compile(r"\d{1,19}(\.\d{1,19})*", re.ASCII)
 
 
@@ -30,8 +38,14 @@ def encode(recipe: Recipe, item: int | None = None) -> str:
         item: the database picture that was searched with, to show it again (`query_of`).
     """
     origin = {"b": recipe.bundle, "d": recipe.database, "q": item}
-    parts = [f"{name}={value}" for name, value in origin.items() if value is not None]
-    return "&".join(parts + [f"p={_layer(layer)}" for layer in recipe.layers])
+    start = "".join(f"{name}={value}&" for name, value in origin.items() if value is not None)
+    layers = "&p=".join(map(_layer, recipe.layers))
+    return f"{start}p={CHECK}{checksum(f'{start}p={layers}')}~{layers}"
+
+
+def checksum(text: str) -> str:
+    """CRC32 in eight letters from a to p, so that no digit of it can be taken for a number."""
+    return f"{zlib.crc32(text.encode()):08x}".translate(_TO_LETTERS)
 
 
 def decode(link: Any, defaults: Mapping[str, Any] | None = None) -> Recipe:
@@ -45,7 +59,7 @@ def decode(link: Any, defaults: Mapping[str, Any] | None = None) -> Recipe:
     Raises:
         RissoleError: one line, whatever was given.
     """
-    pairs = _pairs(link)
+    pairs = _intact(_pairs(link))
     texts = [value for name, value in pairs if name == "p"]
     if not 1 <= len(texts) <= MAX_REPAINTS + 1:
         raise RissoleError(DAMAGED)
@@ -67,6 +81,19 @@ def _pairs(link: Any) -> list[tuple[str, str]]:
     if not isinstance(link, str) or len(link) > MAX_LINK:
         raise RissoleError(DAMAGED)
     return parse_qsl(link.rpartition("?")[2].partition("#")[0])
+
+
+def _intact(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The parameters of a link without its checksum, which must be right where there is one."""
+    own = [pair for pair in pairs if pair[0] in _OWN]
+    first = next((at for at, (name, _) in enumerate(own) if name == "p"), None)
+    if first is None or not own[first][1].startswith(CHECK):
+        return own
+    found, _, rest = own[first][1].partition("~")
+    own[first] = ("p", rest)
+    if found != CHECK + checksum("&".join(f"{name}={value}" for name, value in own)):
+        raise RissoleError(f"{DAMAGED}: its checksum is wrong")
+    return own
 
 
 def _layer(recipe: Recipe) -> str:

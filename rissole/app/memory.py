@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from rissole.app.assets import filled
 from rissole.app.choose import Choosing, blocks_of, hits_of, most_neighbors, rows_of, value_of
 from rissole.app.databases import Sources, usable
 from rissole.app.errors import clear_errors
@@ -123,7 +124,7 @@ class Remembering:
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
-                raise RissoleError(full.format(most=MAX_NEIGHBORS))
+                raise RissoleError(filled(full, most=MAX_NEIGHBORS))
             more = self.encoded([file], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)

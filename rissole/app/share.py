@@ -12,6 +12,7 @@ import gradio as gr
 import numpy as np
 
 from rissole.app.animation import animated, filmed
+from rissole.app.assets import filled
 from rissole.app.choose import rows_of, value_of
 from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
@@ -199,8 +200,11 @@ class Sharing:
             shown = yield from self._picture(recipe, there)
             picture = self.studio.of(there).pipe.database.image
             shares = per_block(shown.attention, recipe.grid)
-            title = self.words["sheetTitle"].format(
-                seed=recipe.seed, order=recipe.order, steps=recipe.num_inference_steps
+            title = filled(
+                self.words["sheetTitle"],
+                seed=recipe.seed,
+                order=recipe.order,
+                steps=recipe.num_inference_steps,
             )
             image = block_sheet(shown.output.images[0], shown.ids, shares, picture, title)
             name = f"rissole-{recipe.seed}-blocks.png"

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rissole.config import RissoleError
-from rissole.data.images import load_image, square
+from rissole.data.images import OWN_FILES, load_square
 from rissole.data.sources import Item, open_source
 
 
@@ -50,11 +50,11 @@ def load_labelled(source: str | Path, size: int, limit: int | None = None) -> La
     photos, labels, bad = [], [], []
     for item in _items(Path(source), limit):
         try:
-            picture = load_image(item.data if item.data is not None else b"")
+            picture = load_square(item.data or b"", size, OWN_FILES)
         except RissoleError as error:
             bad.append(str(error))
             continue
-        photos.append(torch.from_numpy(np.array(square(picture, size))).permute(2, 0, 1))
+        photos.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
         labels.append(item.label)
     if not photos:
         reason = f": {bad[0]}" if bad else ""

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from rissole.config import RissoleError
-from rissole.data.images import load_image, square, to_tensor
+from rissole.data.images import OWN_FILES, load_square, to_tensor
 from rissole.data.sources import Item
 from rissole.models.autoencoder import Codec
 from rissole.retrieval.contents import to_webp
@@ -90,7 +90,7 @@ def read_picture(numbered: tuple[int, Item], size: int) -> Picture | Fault:
     if item.data is None:
         return Fault(item.name, "holds no picture")
     try:
-        return Picture(number, item.name, item.label, square(load_image(item.data), size))
+        return Picture(number, item.name, item.label, load_square(item.data, size, OWN_FILES))
     except RissoleError as error:
         return Fault(item.name, str(error))
 

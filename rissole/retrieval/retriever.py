@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from rissole.config import MAX_SEED, RissoleError, whole_number
-from rissole.data.images import ImageSource, load_image, square, to_tensor
+from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
@@ -93,7 +93,7 @@ class Retriever:
 
     def retrieve(
         self,
-        image: Image.Image | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
         item: int | None = None,
         k: int = 8,
@@ -104,7 +104,7 @@ class Retriever:
         """Finds the k nearest pictures of the database.
 
         Args:
-            image: a query of any size.
+            image: a query: a picture of any size and kind, see `load_image`.
             text: a query in words; needs a text encoder.
             item: a picture of the database; it is not among its own neighbors.
             k: 1 to 16.
@@ -119,7 +119,7 @@ class Retriever:
             raise RissoleError("give one query: an image, a text or an item")
         used, picture = self._encoder_for(text, encoder), None
         if image is not None:
-            picture = square(image, self.image_size)
+            picture = load_square(image, self.image_size)
         elif text is None and item is None:
             item = self._random_item(seed, label)
         index = self.index(used)
@@ -134,13 +134,13 @@ class Retriever:
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
-    def similarity(self, query: Image.Image | int, ids: Iterable[int]) -> list[float]:
+    def similarity(self, query: ImageSource | int, ids: Iterable[int]) -> list[float]:
         """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
         index = self.index(self.encoder)
-        if isinstance(query, Image.Image):
-            vector = self._picture_vector(self.encoder, square(query, self.image_size))
+        if isinstance(query, (int, np.integer)):
+            vector = index.vector(int(query))
         else:
-            vector = index.vector(query)
+            vector = self._picture_vector(self.encoder, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
     def index(self, encoder: QueryEncoder) -> VectorIndex:
@@ -164,20 +164,21 @@ class Retriever:
         """
         self.index(self.find_encoder(encoder))
 
-    def encode(self, picture: Image.Image) -> Tensor:
+    def encode(self, picture: ImageSource) -> Tensor:
         """Latent (1, C, S, S), on the CPU, of a picture of any size."""
-        pixels = to_tensor(square(picture, self.image_size)).to(self.device)
+        pixels = to_tensor(load_square(picture, self.image_size)).to(self.device)
         with self._lock, torch.inference_mode():
             return self.codec.encode(pixels).float().cpu()
 
-    def gather(self, pictures: Iterable[ImageSource], label: str) -> Database:
+    def gather(self, pictures: Iterable[ImageSource], label: str, caps: Caps = CALLER) -> Database:
         """A database of a few pictures that is never written to disk.
 
         What is no picture is left out and named in the result's `skipped`.
 
         Args:
-            pictures: files, bytes or PIL images, 1 to 256 of them.
+            pictures: of any kind that `load_image` takes, 1 to 256 of them.
             label: what they are, for people.
+            caps: how large each may be.
 
         Raises:
             RissoleError: when none of them is a picture.
@@ -185,7 +186,7 @@ class Retriever:
         images, skipped = [], []
         for source in islice(pictures, MAX_PICTURES + 1):
             try:
-                images.append(square(load_image(source), self.image_size))
+                images.append(load_square(source, self.image_size, caps))
             except RissoleError as error:
                 skipped.append(str(error))
         if not 1 <= len(images) <= MAX_PICTURES:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rissole.app.links import MAX_LINK, decode, encode, query_of
+from rissole.app.links import MAX_LINK, checksum, decode, encode, query_of
 from rissole.config import MAX_REPAINTS, Recipe, RissoleError
 
 BASE = Recipe.validated(
@@ -51,6 +51,36 @@ def test_what_a_link_leaves_out_is_as_in_the_bundle(pipe):
     assert (recipe.bundle, recipe.database) == (None, None)
     assert decode(encode(recipe)) == recipe
     assert not {"b", "d", "q"} & {part[0] for part in encode(recipe).split("&")}
+
+
+def test_a_changed_link_is_refused_and_never_another_picture():
+    """Every single character replaced, left out or doubled, and every end cut off."""
+    recipe = repainted(BASE, 1)
+    link = encode(recipe, 17)
+    changed = [link[:at] for at in range(len(link))]
+    for at in range(len(link)):
+        changed += [link[:at] + link[at + 1 :], link[:at] + link[at] + link[at:]]
+        changed += [link[:at] + other + link[at + 1 :] for other in "0189cnoxz~.&=p"]
+    refused = 0
+    for text in changed:
+        try:
+            assert decode(text) == recipe, text
+        except RissoleError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 0.9 * len(changed)
+
+
+def test_the_checksum_is_told_in_one_line_and_may_be_missing():
+    link = encode(BASE)
+    field = link.partition("p=")[2][:10]
+    without = link.replace(field, "")
+    assert (field[0], field[-1], checksum(without)) == ("c", "~", field[1:-1])
+    assert decode(without) == BASE
+    assert decode(f"utm_source=mail&{link}&fbclid=1") == BASE
+    with pytest.raises(RissoleError, match="its checksum is wrong"):
+        decode(link.replace("b=1f3a", "b=1f3b"))
+    assert checksum("123456789") == "mlpedjcg"  # CRC32 of every textbook: cbf43926
 
 
 @pytest.mark.parametrize(

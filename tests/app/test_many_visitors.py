@@ -2,18 +2,11 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
-import pytest
-from calling import call, trigger
-
-from rissole.app.links import encode
-from rissole.app.server import serve
 
 LONG = {"neighbors": [1, 2, 3], "steps": 200, "order": "sequential", "guidance_scale": 1.0}
 SHORT = {"neighbors": [4, 5], "steps": 1, "seed": 3}

@@ -229,8 +229,8 @@ def test_own_pictures_live_in_memory_only(pipe, tmp_path, monkeypatch):
     own = pipe.with_pictures([picture(200), jpeg(picture(201)), tmp_path / "broken.png"], "mine")
     assert len(own.database) == 2
     assert own.database.label == "mine"
-    assert own.database.skipped == ["broken.png is not a picture in a known format "
-                                            "(PNG, JPEG, WEBP, GIF, BMP, TIFF)"]  # fmt: skip
+    assert own.database.skipped == ["broken.png is text, not a picture in a known format "
+                                    "(PNG, JPEG, WEBP, GIF, BMP, TIFF, AVIF)"]  # fmt: skip
     assert own.retrieve(image=picture(201), k=2).ids == [1, 0]
     assert own.retrieve(item=0, k=1, encoder="latent-corner").ids == [1]
     out = own(own.retrieve(item=0), seed=0, num_inference_steps=1)
