@@ -103,8 +103,8 @@ class Remembering:
             try:
                 database = self.encoded(files, self.studio.words["memory"]["own"])
             finally:
-                for file in files:  # read once; nothing of them stays on the disk
-                    file.unlink(missing_ok=True)
+                for file in files:  # nothing of them stays on the disk
+                    self.studio.sources.household.disk.read_once(file)
             skipped = (*(str(name)[:200] for name in told), *database.skipped)
             sources = self.studio.sources
             sources.drop(visit.photos)
@@ -137,10 +137,6 @@ class Remembering:
 
     def _encoded(self, files: list, label: str) -> Database:
         return self.studio.sources.start.with_pictures(files, label).database
-
-    def forget(self, request: gr.Request) -> None:
-        """The page was closed."""
-        self.studio.sources.forget(request.session_hash)
 
     def moved(self, visit: Visit, k: int, query: Query | None = None) -> tuple:
         """Everything that changes together with the database."""
@@ -207,7 +203,6 @@ def wire(page: Page) -> None:
     actions, memory = Remembering(page.studio), page.memory
     moved = [page.visit, memory, page.neighbors, page.k, page.canvas]
     page.demo.load(actions.show, [page.visit], [memory], **LIGHT)
-    page.demo.unload(actions.forget)
     given = [page.visit, page.k]
     events = [
         memory.move(actions.choose, given, moved, **LIGHT),

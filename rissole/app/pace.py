@@ -22,7 +22,7 @@ import anyio
 import gradio as gr
 
 from rissole.app.errors import answer
-from rissole.app.patches import asking, forget_unread
+from rissole.app.patches import asking, calling_visit, forget_unread
 from rissole.app.turns import BusyError, Client, Job, LeftError, Turns
 from rissole.config import RissoleError
 
@@ -201,7 +201,7 @@ def _steps_of(handler: Callable, given: tuple, named: dict) -> Steps:
 
 def _client(program: bool = False) -> Client:
     """Who asks, as the library knows them; nobody in particular outside a request."""
-    address, session, event = asking()
+    (address, event), session = asking(), calling_visit()
     names = frozenset(filter(None, (session, event)))
     visit = f"programs at {address}" if program else session or secrets.token_hex(8)
     return Client(address, visit, names, program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,11 @@ class Query:
         """What pictures can be compared with."""
         return self.image if self.item is None else self.item
 
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return 0 if self.image is None else pixel_bytes(self.image)
+
     def arguments(self) -> dict[str, Any]:
         """As `RissolePipeline.retrieve` takes it."""
         given = {"item": self.item, "image": self.image, "text": self.text}
@@ -66,6 +72,13 @@ class Picture:
         """What paints it again."""
         return self.output.checked[0]
 
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        shares = self.attention.nbytes + self.output.attention.nbytes
+        said = sum(len(value) for value in self.message.values() if isinstance(value, str))
+        return pixel_bytes(self.output.images[0]) + self.output.latents.nbytes + shares + said
+
 
 @dataclass(frozen=True, eq=False)
 class Visit:
@@ -88,6 +101,17 @@ class Visit:
     encoder: str | None = None
     photos: str | None = None
     skipped: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly; databases of its own are counted where they are kept."""
+        skipped = sum(map(sys.getsizeof, self.skipped))
+        return self.query.size + skipped + sum(picture.size for picture in self.pictures)
+
+
+def pixel_bytes(image: Image.Image) -> int:
+    """Bytes of a picture in memory."""
+    return image.width * image.height * len(image.getbands())
 
 
 def place(kept: Sequence[Picture], event: gr.EventData) -> int:

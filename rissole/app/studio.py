@@ -8,14 +8,14 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gradio import processing_utils
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
 from rissole.app.limits import Limits
 from rissole.app.pace import Ahead
+from rissole.app.patches import calling_visit
 from rissole.app.state import Picture, Visit
-from rissole.app.uploads import private_folder, uploaded
+from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import load_image, save_png, square
 from rissole.outputs import BlockStep
@@ -165,8 +165,7 @@ class Studio:
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        # where the library's `delete_cache` clears it away
-        return processing_utils.save_bytes_to_cache(data, name, str(private_folder()))
+        return str(self.sources.household.disk.write(data, name, calling_visit()))
 
 
 def plain(value: Any) -> Any:

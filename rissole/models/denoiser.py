@@ -34,6 +34,7 @@ from rissole.models.layers import (
     SelfAttention,
     coordinates,
     fourier,
+    recorded,
     upsample,
 )
 from rissole.models.saving import CLASS, one_line, read_config_of
@@ -341,7 +342,8 @@ class Denoiser(BlockDenoiser):
     ) -> Tensor:
         """Canvas features (B, C1, S/2, S/2); zeros for who may not see the canvas."""
         seen = state.context if state.view is None else state.context & state.view
-        unseen = not self.training and not seen.any()  # a recorded step cannot ask
+        # a recorded step cannot ask
+        unseen = not self.training and not recorded() and not seen.any()
         if self.canvas is None or unseen:
             b, width, half = len(embedding), self.block.view.in_features, self.where.shape[-1] // 2
             return embedding.new_zeros(b, width, half, half)

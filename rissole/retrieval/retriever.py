@@ -17,6 +17,7 @@ from torch import Tensor
 from rissole.config import MAX_SEED, RissoleError, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
+from rissole.noise import choice
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
 from rissole.retrieval.index import VectorIndex
@@ -208,14 +209,13 @@ class Retriever:
         return used
 
     def _random_item(self, seed: int | None, label: str | None) -> int:
-        seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
-        draw = torch.Generator().manual_seed(seed)
+        seed = secrets.randbits(64) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
         if label is None:
-            return int(torch.randint(len(self.database), (), generator=draw))
+            return choice(seed, len(self.database))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
             raise RissoleError(f"the database has no picture of class {label!r:.60}")
-        return int(members[int(torch.randint(len(members), (), generator=draw))])
+        return int(members[choice(seed, len(members))])
 
     def _picture_vector(self, encoder: QueryEncoder, picture: Image.Image) -> np.ndarray:
         latents = self.encode(picture).to(self.device)
