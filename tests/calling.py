@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 import httpx
 
@@ -26,14 +27,24 @@ def listener(address: str, part: str, event: str) -> tuple[int, list]:
     raise LookupError(f"{part} {event}")
 
 
-def trigger(address: str, part: str, event: str, last: object = None, sent: object = None) -> dict:
+def trigger(
+    address: str,
+    part: str,
+    event: str,
+    last: object = None,
+    sent: object = None,
+    inputs: Mapping[int, object] | None = None,
+) -> dict:
     """Runs a page function as its script would; returns the final message.
 
     Args:
         last: value of the last input; all others are as at first.
         sent: what the event carries.
+        inputs: other inputs, by their place.
     """
     number, data = listener(address, part, event)
+    for at, value in (inputs or {}).items():
+        data[at] = value
     session = os.urandom(5).hex()
     body = {"data": [*data[:-1], last], "fn_index": number, "event_data": sent}
     place = f"{address}gradio_api/queue"
