@@ -121,6 +121,12 @@ def say_every_error(demo: gr.Blocks, errors: dict[str, str]) -> None:
     """
     process = demo.process_api
 
+    def fits(listener: Any, given: list) -> None:
+        if len(given) > len(listener.inputs):  # Gradio would pass over what is too much
+            raise toast(errors["values"], errors)
+
+    _check_first(demo, fits)
+
     async def said(*given: Any, **named: Any) -> dict:
         try:
             return await process(*given, **named)

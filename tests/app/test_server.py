@@ -309,7 +309,7 @@ def huge_png() -> bytes:
 
 
 BAD_FILES = {
-    "notes.txt": (b"not a picture", "notes.txt is not a picture"),
+    "notes.txt": (b"not a picture", "not a picture"),
     "empty.png": (b"", "empty.png is empty"),
     "huge.png": (huge_png(), "huge.png is too large"),
 }
