@@ -11,13 +11,18 @@ from typing import Any
 
 import torch
 
-from rissole.experiments.machine import peak_rss, timed
+from rissole.experiments.machine import busy_processes, peak_rss, timed
 from rissole.outputs import GenerationOutput
 from rissole.pipeline import RissolePipeline
 
 
 def measure_painting(
-    pipe: RissolePipeline, runs: int, seed: int, k: int | None = None, **settings: Any
+    pipe: RissolePipeline,
+    runs: int,
+    seed: int,
+    k: int | None = None,
+    beside: int = 0,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Paints pictures after one to warm up, and their first previews.
 
@@ -26,6 +31,7 @@ def measure_painting(
         runs: timed pictures.
         seed: of the first; the next has `seed + 1`.
         k: neighbors of each; None takes the bundle's number.
+        beside: how many busy processes to paint beside, after painting alone.
         settings: as for `RissolePipeline.stream`.
 
     Returns:
@@ -46,6 +52,8 @@ def measure_painting(
 
     output, numbers = paint(seed), range(seed, seed + runs)
     seconds = [timed(partial(paint, number))[0] for number in numbers]
+    with busy_processes(beside):
+        crowded = [timed(partial(paint, number))[0] for number in numbers if beside]
     previews = [timed(partial(preview, number))[0] for number in numbers]
     return {
         **{f"{part}_parameters": count for part, count in pipe.num_parameters().items()},
@@ -55,6 +63,7 @@ def measure_painting(
         "seconds_per_image_max": round(max(seconds), 4),
         "first_preview_seconds": round(statistics.median(previews), 4),
         "first_preview_seconds_max": round(max(previews), 4),
+        **_crowding(seconds, crowded, beside),
         "runs": runs,
         **_machine(pipe),
         "settings": {
@@ -63,6 +72,18 @@ def measure_painting(
             "image_size": pipe.image_size,
             "database_items": len(pipe.database),
         },
+    }
+
+
+def _crowding(alone: list[float], crowded: list[float], beside: int) -> dict[str, Any]:
+    """What busy processes cost; nothing where there were none."""
+    if not crowded:
+        return {}
+    middle = statistics.median(crowded)
+    return {
+        "busy_processes": beside,
+        "seconds_per_image_beside": round(middle, 4),
+        "times_slower_beside": round(middle / statistics.median(alone), 2),
     }
 
 
