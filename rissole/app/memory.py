@@ -154,9 +154,9 @@ class Remembering:
 
     def limit(self, visit: Visit, k: Any) -> dict:
         """Update of the slider: no more neighbors than there are pictures beside the query."""
-        most = most_neighbors(self.studio.of(visit).pipe)
+        most = most_neighbors(self.studio.of(visit).pipe, visit.label)
         fits = isinstance(k, int | float) and k <= most
-        return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
+        return gr.update(maximum=most, value=k if fits else most)
 
     def _searched(
         self, visit: Visit, k: int, neighbors: dict | None, query: Query | None = None
@@ -167,8 +167,9 @@ class Remembering:
 
 def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
     """What the page shows of the last picture of a database."""
-    new, near = len(pipe.database) - 1, query.near
-    known = {} if near is None else {new: pipe.retriever.similarity(near, [new])[0]}
+    new, known = len(pipe.database) - 1, {}
+    if query.arguments():
+        known = {new: pipe.retriever.similarity(query.near, [new], query.text)[0]}
     return rows_of(pipe, [new], known)[0]
 
 

@@ -37,7 +37,7 @@ class Query:
 
     @property
     def near(self) -> Image.Image | int | None:
-        """What pictures can be compared with."""
+        """What pictures can be compared with, where it is not `text`."""
         return self.image if self.item is None else self.item
 
     @property
@@ -60,12 +60,16 @@ class Picture:
         message: the last message to the canvas, without the picture itself.
         ids: every neighbor that a block of the picture listens to.
         attention: (len(ids), cells, cells), its shares; zero where a cell does not see it.
+        query: what was searched with.
+        neighbors: the value of the neighbors it was painted with, see `choose.Choosing`.
     """
 
     output: GenerationOutput
     message: dict[str, Any]
     ids: list[int]
     attention: np.ndarray
+    query: Query = Query()
+    neighbors: Any = None
 
     @property
     def recipe(self) -> Recipe:
@@ -92,6 +96,8 @@ class Visit:
         encoder: what pictures are compared by; None as shipped.
         photos: key of the visitor's own photos, in use or not.
         skipped: files of theirs that were no pictures, and why.
+        neighbors: the value of the neighbors that the next picture is painted with, from the
+            browser; anything may be in it.
     """
 
     query: Query = Query()
@@ -101,6 +107,7 @@ class Visit:
     encoder: str | None = None
     photos: str | None = None
     skipped: tuple[str, ...] = ()
+    neighbors: Any = None
 
     @property
     def size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ class Studio:
             grid=grid,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            seed=seed,
+            seed=typed(seed),
             blocks=blocks,
             init=init,
         )
@@ -157,15 +158,23 @@ class Studio:
                     yield step
             output = step.output
 
-    def png(self, image: Image.Image, recipe: dict, name: str | None = None) -> str:
+    def png(
+        self, image: Image.Image, recipe: dict, name: str | None = None, query: int | None = None
+    ) -> str:
         """Writes a PNG with its recipe where the browser can fetch it; returns the path."""
         buffer = io.BytesIO()
-        save_png(image, buffer, recipe)
+        save_png(image, buffer, recipe, query)
         return self.file(buffer.getvalue(), name or f"rissole-{recipe['seed']}.png")
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
         return str(self.sources.household.disk.write(data, name, calling_visit()))
+
+
+def typed(value: Any) -> Any:
+    """7 for "7", as a field of text sends it: a number of the browser would lose digits."""
+    whole = isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,30}", value.strip())
+    return int(value) if whole else value
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from rissole.data.kinds import (
 )
 from rissole.storage.files import write_atomic
 
-RECIPE_KEY = "rissole"
+RECIPE_KEY, QUERY_KEY = "rissole", "rissole-query"  # texts of a PNG
 SPARE = 3  # a picture is decoded at so many times the size that is wanted of it, at least
 ROTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -145,7 +146,10 @@ def to_pil(tensor: torch.Tensor) -> list[Image.Image]:
 
 
 def save_png(
-    image: Image.Image, target: str | Path | BinaryIO, recipe: dict[str, Any] | None = None
+    image: Image.Image,
+    target: str | Path | BinaryIO,
+    recipe: dict[str, Any] | None = None,
+    query: int | None = None,
 ) -> None:
     """Write `image` as PNG with its recipe inside; same picture and recipe, same bytes.
 
@@ -153,6 +157,7 @@ def save_png(
         image: the picture; saved as RGB.
         target: a path (written to a temporary file, then renamed) or an open binary file.
         recipe: stored as JSON in the text chunk `rissole`, see `read_recipe`.
+        query: the database picture that was searched with, stored beside it, see `read_query`.
 
     Raises:
         RissoleError: if the path cannot be written.
@@ -160,6 +165,8 @@ def save_png(
     text = PngImagePlugin.PngInfo()
     if recipe is not None:
         text.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True, allow_nan=False))
+    if query is not None:
+        text.add_text(QUERY_KEY, str(query))
     buffer = io.BytesIO()
     pixels = image.convert("RGB")
     pixels.info.clear()
@@ -179,18 +186,31 @@ def read_recipe(source: ImageSource) -> dict[str, Any] | None:
     Raises:
         RissoleError: if `source` is no readable picture.
     """
-    if isinstance(source, Image.Image):
-        text = source.info.get(RECIPE_KEY)
-    else:
-        data, name = _read(source, CALLER)
-        with _open_header(data, name, CALLER):
-            # Pillow would have to decode the pixels to find a text behind them
-            text = png.text_of(data, RECIPE_KEY.encode())
+    text = _text(source, RECIPE_KEY)
     try:
         recipe = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None
+
+
+def read_query(source: ImageSource) -> int | None:
+    """The database picture that `save_png` noted as the query; None if there is none.
+
+    Raises:
+        RissoleError: if `source` is no readable picture.
+    """
+    text = _text(source, QUERY_KEY)
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,18}", text) else None
+
+
+def _text(source: ImageSource, key: str) -> Any:
+    if isinstance(source, Image.Image):
+        return source.info.get(key)
+    data, name = _read(source, CALLER)
+    with _open_header(data, name, CALLER):
+        # Pillow would have to decode the pixels to find a text behind them
+        return png.text_of(data, key.encode())
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:

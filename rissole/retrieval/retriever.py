@@ -135,13 +135,19 @@ class Retriever:
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
-    def similarity(self, query: ImageSource | int, ids: Iterable[int]) -> list[float]:
-        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
-        index = self.index(self.encoder)
-        if isinstance(query, (int, np.integer)):
+    def similarity(
+        self, query: ImageSource | int | None, ids: Iterable[int], text: str | None = None
+    ) -> list[float]:
+        """Cosine similarity of a picture, an item or a text to items, as in `retrieve`."""
+        used = self._encoder_for(text, None)
+        index = self.index(used)
+        if text is not None:
+            vector = self._text_vector(used, text)
+        elif isinstance(query, (int, np.integer)):
             vector = index.vector(int(query))
         else:
-            vector = self._picture_vector(self.encoder, load_square(query, self.image_size))
+            assert query is not None
+            vector = self._picture_vector(used, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
     def index(self, encoder: QueryEncoder) -> VectorIndex:
