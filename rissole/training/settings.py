@@ -30,7 +30,7 @@ def read_settings(path: Path | None, kind: type[Kind], options: Mapping[str, Any
     if path is not None:
         try:
             raw = json.loads(path.read_bytes(), parse_constant=_refuse)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RissoleError(f"{path.name} is not JSON") from error
     where = "settings" if path is None else path.name
     if not isinstance(raw, dict):

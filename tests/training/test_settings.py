@@ -27,6 +27,7 @@ from rissole.training.stage import STAGES
         ("gallery", '{"photos": 3}', "no setting 'photos'"),
         ("latents", "[]", "must hold one JSON object"),
         ("latents", "{", "is not JSON"),
+        ("latents", "[" * 100_000, "is not JSON"),
     ],
 )
 def test_settings_that_a_stage_cannot_use(stage, text, words, tmp_path):
