@@ -282,7 +282,7 @@ def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
     page.wait_for_selector(".rs-query-name:has-text('Your upload')")
     before = visit.hits()
     upload(page, bad)
-    page.wait_for_selector("text=notes.txt is not a picture")
+    page.wait_for_selector("text=notes.txt is text, not a picture")
     assert visit.hits() == before
 
 
