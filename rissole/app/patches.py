@@ -20,7 +20,7 @@ from gradio.state_holder import StateHolder
 from gradio_client.utils import is_http_url_like
 
 from rissole.app.errors import toast
-from rissole.app.uploads import files_in, uploaded
+from rissole.app.uploads import files_in, too_much, uploaded
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ def stay_local(demo: gr.Blocks, errors: dict[str, str]) -> None:
             raise toast(errors["remote" if remote else "upload"], errors)
 
     def only_uploads(listener: Any, given: list) -> None:
+        if too_much(given):
+            raise toast(errors["sent"], errors)
         for path in files_in(given):
             refuse(path)
 

@@ -38,7 +38,7 @@ from rissole.storage.database_facts import (
 )
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
-from rissole.storage.staging import staged
+from rissole.storage.staging import aside, staged
 
 # what makes a database what it is; a card or one more encoder makes it no other
 DATA = (DATABASE_FILE, "index.faiss", "latents.", "thumbnails.", "labels.")
@@ -333,12 +333,20 @@ def list_databases(*folders: str | Path) -> list[tuple[Path, DatabaseFacts]]:
     found = []
     for folder in map(Path, folders):
         inside = sorted(p.parent for p in folder.glob(f"*/{DATABASE_FILE}"))
-        for path in (folder, *(p for p in inside if not p.name.startswith("."))):
-            with contextlib.suppress(OSError, ValueError):
+        for path in (folder, *filter(_shown, inside)):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 facts = DatabaseFacts.read(path)
                 if (path / MANIFEST).is_file():
                     found.append((path, facts))
     return found
+
+
+def _shown(folder: Path) -> bool:
+    """Whether a folder is not hidden, or what a replacement that was cut short has left aside."""
+    if not folder.name.startswith("."):
+        return True
+    missing = folder.with_name(folder.name[1:].removesuffix(".replaced"))
+    return folder == aside(missing) and not missing.exists()
 
 
 def _check_encoder(made_with: EncoderMark, encoder: QueryEncoder) -> None:
