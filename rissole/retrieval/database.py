@@ -108,14 +108,11 @@ class Database:
         folder = Path(folder)
         try:
             facts = DatabaseFacts.read(folder)
-            index = VectorIndex.load(folder / INDEX, facts.index)
-            contents = Contents.open(folder, facts.count)
-        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            index = VectorIndex.load(folder / INDEX, facts.index, facts.count)
+            contents = Contents.open(folder, facts.count, len(facts.classes))
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise RissoleError(f"no usable database in {folder.name}/: {reason}") from error
-        pictures = (len(index), contents.latents_shape[0], len(contents.offsets) - 1)
-        if {*pictures, len(contents.classes)} != {facts.count}:
-            raise RissoleError(f"the files of database {folder.name}/ differ in length")
         return cls(folder, fingerprint, facts, index, contents)
 
     @classmethod
@@ -201,9 +198,16 @@ class Database:
         raise RissoleError(f"picture {item} of the database {self.folder.name} is damaged")
 
     def latents(self, ids: Sequence[int]) -> Tensor:
-        """Latents (len(ids), C, S, S), float32."""
+        """Latents (len(ids), C, S, S), float32.
+
+        Raises:
+            RissoleError: for an id that is not there, and for numbers that are not finite.
+        """
         self.check(ids)
-        return torch.stack([self._contents.latents[i].float() for i in ids])
+        latents = torch.stack([self._contents.latents[i].float() for i in ids])
+        if not latents.isfinite().all():
+            raise RissoleError(f"the latents of the database {self.folder.name} are damaged")
+        return latents
 
     def vector(self, item: int) -> np.ndarray:
         """The embedding (dim,) of an entry."""
@@ -250,7 +254,7 @@ class Database:
         if self.facts.encoder_name == encoder.name:
             if self.facts.encoder is not None:
                 _check_encoder(self.facts.encoder, encoder)
-            return self.index
+            return _searchable(self.index, encoder)
         if not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
             return self._vectors_in(self._beside(encoder), encoder)
         return self._encoded(encoder)
@@ -272,12 +276,13 @@ class Database:
         try:
             facts = VectorFacts.read(folder)
         except (OSError, ValueError) as error:
-            raise RissoleError(f"no usable vectors in {folder.name}/") from error
+            raise RissoleError(f"no usable vectors in {folder.name}/: {error}") from error
         _check_encoder(facts.encoder, encoder)
-        index = VectorIndex.load(folder / INDEX, facts.index)
-        if len(index) != len(self):
-            raise RissoleError(f"the vectors in {folder.name}/ are of another database")
-        return index
+        try:
+            index = VectorIndex.load(folder / INDEX, facts.index, len(self))
+        except (OSError, ValueError) as error:
+            raise RissoleError(f"no usable vectors in {folder.name}/: {error}") from error
+        return _searchable(index, encoder)
 
     def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
         """An index made from latents and thumbnails, kept in the user's cache."""
@@ -337,6 +342,12 @@ def list_databases(*folders: str | Path) -> list[tuple[Path, DatabaseFacts]]:
                 if (path / MANIFEST).is_file():
                     found.append((path, facts))
     return found
+
+
+def _searchable(index: VectorIndex, encoder: QueryEncoder) -> VectorIndex:
+    if index.dim != encoder.dim:
+        raise RissoleError(f"the index holds {index.dim} numbers a picture, not {encoder.dim}")
+    return index
 
 
 def _check_encoder(made_with: EncoderMark, encoder: QueryEncoder) -> None:
