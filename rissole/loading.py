@@ -32,7 +32,7 @@ from rissole.storage.manifest import (
     write_manifest,
 )
 from rissole.storage.resolve import resolve
-from rissole.storage.schema import STRICT, Name, read_json
+from rissole.storage.schema import STRICT, Name, read_json, reason
 from rissole.storage.staging import copy_files, staged
 
 CONFIG = "config.json"
@@ -99,8 +99,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config: Any = read_json(folder / CONFIG, BundleConfig)
     except (OSError, ValueError) as error:
-        reason = str(error) if isinstance(error, ValueError) else error.strerror
-        raise RissoleError(f"the bundle's {CONFIG} is missing or incomplete: {reason}") from error
+        raise RissoleError(
+            f"the bundle's {CONFIG} is missing or incomplete: {reason(error)}"
+        ) from error
     return config
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from rissole.config import RissoleError
 from rissole.storage.files import save_tensors
-from rissole.storage.schema import FLOATS, Wanted, check_tensors, parse
+from rissole.storage.schema import FLOATS, Wanted, check_tensors, parse, reason
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
@@ -101,8 +101,7 @@ def one_line(what: str, path: Path) -> Iterator[None]:
         *(OSError, SafetensorError, AttributeError, LookupError),
         *(TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError),
     ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason}") from error
+        raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason(error)}") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:

@@ -38,6 +38,7 @@ from rissole.storage.database_facts import (
 )
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
+from rissole.storage.schema import reason
 from rissole.storage.staging import staged
 
 # what makes a database what it is; a card or one more encoder makes it no other
@@ -111,8 +112,7 @@ class Database:
             index = VectorIndex.load(folder / INDEX, facts.index, facts.count)
             contents = Contents.open(folder, facts.count, len(facts.classes))
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise RissoleError(f"no usable database in {folder.name}/: {reason}") from error
+            raise RissoleError(f"no usable database in {folder.name}/: {reason(error)}") from error
         return cls(folder, fingerprint, facts, index, contents)
 
     @classmethod
@@ -254,7 +254,7 @@ class Database:
         if self.facts.encoder_name == encoder.name:
             if self.facts.encoder is not None:
                 _check_encoder(self.facts.encoder, encoder)
-            return _searchable(self.index, encoder)
+            return searchable(self.index, encoder)
         if not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
             return self._vectors_in(self._beside(encoder), encoder)
         return self._encoded(encoder)
@@ -276,13 +276,13 @@ class Database:
         try:
             facts = VectorFacts.read(folder)
         except (OSError, ValueError) as error:
-            raise RissoleError(f"no usable vectors in {folder.name}/: {error}") from error
+            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
         _check_encoder(facts.encoder, encoder)
         try:
             index = VectorIndex.load(folder / INDEX, facts.index, len(self))
         except (OSError, ValueError) as error:
-            raise RissoleError(f"no usable vectors in {folder.name}/: {error}") from error
-        return _searchable(index, encoder)
+            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
+        return searchable(index, encoder)
 
     def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
         """An index made from latents and thumbnails, kept in the user's cache."""
@@ -344,9 +344,10 @@ def list_databases(*folders: str | Path) -> list[tuple[Path, DatabaseFacts]]:
     return found
 
 
-def _searchable(index: VectorIndex, encoder: QueryEncoder) -> VectorIndex:
+def searchable(index: VectorIndex, encoder: QueryEncoder) -> VectorIndex:
+    """The index, when its vectors are as long as those of an encoder; RissoleError otherwise."""
     if index.dim != encoder.dim:
-        raise RissoleError(f"the index holds {index.dim} numbers a picture, not {encoder.dim}")
+        raise RissoleError(f"the database has {index.dim} numbers a picture, not {encoder.dim}")
     return index
 
 

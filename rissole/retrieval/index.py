@@ -14,6 +14,7 @@ import numpy as np
 from rissole.config import RissoleError
 from rissole.retrieval.index_files import open_index, write_index
 from rissole.storage.database_facts import IndexFacts
+from rissole.storage.schema import reason
 
 EXACT = 100_000  # up to so many entries every one is compared: some 5 ms
 RECALL = 0.98  # of the true 8 nearest, what an approximate index must find
@@ -51,8 +52,7 @@ class VectorIndex:
         try:
             return cls(open_index(path, facts, count), facts)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RissoleError(f"no usable index in {path.name}: {reason}") from error
+            raise RissoleError(f"no usable index in {path.name}: {reason(error)}") from error
 
     @classmethod
     def exact(cls, vectors: np.ndarray) -> VectorIndex:

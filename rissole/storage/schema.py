@@ -46,6 +46,15 @@ class OddError(ValueError):
         self.place = place
 
 
+def reason(error: Exception) -> str:
+    """What an error says, in one line of at most 200 characters, without this machine's folders."""
+    text = str(error)
+    if isinstance(error, OSError):
+        text = (error.strerror or text.partition(":")[0]).lower()
+        text += f" ({Path(error.filename).name})" if isinstance(error.filename, str) else ""
+    return " ".join(text.split())[:200] or type(error).__name__
+
+
 def read_json(path: Path, form: type[Form]) -> Form:
     """Reads a JSON file of a form.
 
