@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/python app.py
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

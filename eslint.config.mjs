@@ -4,7 +4,7 @@ import globals from "globals";
 export default [
   js.configs.recommended,
   {
-    files: ["rissole/app/web/**/*.js"],
+    files: ["rissole/app/web/**/*.js", "rissole/export/web/**/*.js"],
     languageOptions: { globals: globals.browser },
   },
   {

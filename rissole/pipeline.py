@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rissole import loading
 from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
-from rissole.data.images import ImageSource, to_pil
+from rissole.data.images import CALLER, Caps, ImageSource, to_pil
 from rissole.models.autoencoder import Codec
 from rissole.models.interface import BlockDenoiser
 from rissole.models.scheduler import Scheduler
@@ -142,10 +142,10 @@ class RissolePipeline:
         return self._with(self.retriever.with_database(database))
 
     def with_pictures(
-        self, pictures: Iterable[ImageSource], label: str = "your photos"
+        self, pictures: Iterable[ImageSource], label: str = "your photos", caps: Caps = CALLER
     ) -> RissolePipeline:
         """The same model with a database of a few pictures, see `Retriever.gather`."""
-        return self.with_database(self.retriever.gather(pictures, label))
+        return self.with_database(self.retriever.gather(pictures, label, caps))
 
     def with_encoder(self, name: str) -> RissolePipeline:
         """The same model and database, where pictures are compared by another encoder.
@@ -220,7 +220,7 @@ class RissolePipeline:
 
     def retrieve(
         self,
-        image: Image.Image | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
         item: int | None = None,
         k: int = 8,
@@ -231,7 +231,8 @@ class RissolePipeline:
         """Finds the k nearest pictures of the database; see `Retriever.retrieve`.
 
         Args:
-            image, text, item: the query, one of them at most; without, a random item.
+            image, text, item: the query, one of them at most; without, a random item. An image is
+                a path, bytes, a PIL image, an array or a tensor, see `images.load_image`.
             k: 1 to 16.
             seed: draws the random item.
             label: only pictures of this class.

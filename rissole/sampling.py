@@ -19,6 +19,7 @@ from rissole.blocks import blend, crop_blocks, inner, per_cell, stitch
 from rissole.config import Recipe, RissoleError
 from rissole.models.interface import Aims, BlockDenoiser, State
 from rissole.models.scheduler import Scheduler, levels_of, prediction_of, started
+from rissole.noise import normal
 
 # guidance acts between these noise levels; elsewhere it costs variety or does nothing
 # (arXiv 2404.07724)
@@ -250,7 +251,7 @@ def block_shares(attention: Tensor, grid: int) -> Tensor:
 
 def canvas_noise(seed: int, shape: tuple[int, int, int]) -> Tensor:
     """Standard normal noise (C, S, S) of a seed, the same on every device, order and grid."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return normal(seed, shape)
 
 
 def visible_neighbors(recipe: Recipe, ids: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,13 @@ TINY_CLIP = {
 TINY = DenoiserConfig(
     channels=(16, 32), canvas_channels=(16, 32), canvas_layers=2, block_layers=1, head_channels=16
 )
+
+
+def pytest_configure() -> None:
+    """Processes that run beside each other share the cores: a thread each, their servers too."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
 
 
 def picture(seed: int) -> Image.Image:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # A module may import from its own line and from those above it, wherever in the file it does so.
 LAYERS = (
     "config registry",
-    "blocks",
+    "blocks noise",
     "storage.files storage.schema storage.database_facts",
     "storage.manifest storage.staging storage.card",
     "storage.hub storage.resolve storage.push storage.space",
@@ -30,7 +30,7 @@ LAYERS = (
     "evaluation",
     "training",
     "experiments",
-    "app cli __init__ __main__",
+    "app export cli __init__ __main__",
 )
 LEVELS = {f"rissole.{name}": n for n, line in enumerate(LAYERS) for name in line.split()}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50

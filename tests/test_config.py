@@ -51,7 +51,7 @@ def test_a_recipe_nested_without_end_is_refused():
         ({"guidance_scale": float("nan")}, "guidance_scale must be from 0"),
         ({"guidance_scale": "2"}, "must be a number"),
         ({"seed": -1}, "seed must be from 0"),
-        ({"seed": 2**63}, "seed must be from 0"),
+        ({"seed": 2**64}, "seed must be from 0"),
         ({"blocks": [(0, 0)]}, "belong together"),
         ({"block_neighbors": {(4, 0): [1]}}, "row and column"),
         ({"block_neighbors": {(0, 0): []}}, "must name 1 to 16"),

@@ -72,7 +72,7 @@ def test_an_unknown_setting_is_named(pipe):
 
 def test_the_last_of_several_seeds_must_be_one(pipe):
     with pytest.raises(RissoleError, match="the last seed"):
-        pipe(neighbors=[1], seed=2**63 - 2, num_images=3)
+        pipe(neighbors=[1], seed=2**64 - 2, num_images=3)
 
 
 def test_a_generator_gives_its_seed_first_and_then_draws():

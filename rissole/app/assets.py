@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,3 +18,16 @@ def asset(name: str) -> str:
 def texts() -> dict[str, Any]:
     """Every text of the page, by part; the same object is handed to the scripts."""
     return json.loads(asset("texts.json"))
+
+
+def filled(text: str, **values: Any) -> str:
+    """A text with its values, as `fill` of `web/shared/values.js` does it.
+
+    "{calls}" becomes the value, "{calls:call|calls}" the word that goes with that number.
+    """
+
+    def one(found: re.Match) -> str:
+        value, words = str(values[found[1]]), found[2]
+        return value if words is None else words.split("|")[value != "1"]
+
+    return re.sub(r"\{(\w+)(?::([^}]*))?\}", one, text)

@@ -16,8 +16,11 @@ from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import Hits
+from rissole.retrieval.duplicates import correlation
 
-NEAR = 0.9  # cosine above which two pictures are marked as nearly the same
+# two pictures are marked as nearly the same above both: any two dark ones have the first
+NEAR = 0.9  # cosine of their vectors
+ALIKE = 0.8  # correlation of their latents
 
 
 class Choosing:
@@ -108,7 +111,7 @@ class Choosing:
         known = range(len(here.pipe.database))
         asked = [plain(hit.get("id")) for hit in hits_of(neighbors) if hit.get("pin") is True]
         pinned = [i for i in dict.fromkeys(asked) if type(i) is int and i in known]
-        rows = _rows(here.pipe, hits, pinned)
+        rows = _rows(here.pipe, hits, pinned, query)
         rows = [{**row, "on": row["id"] not in set(off)} for row in rows]
         if not any(row["on"] for row in rows):
             rows = [{**row, "on": True} for row in rows]
@@ -132,11 +135,13 @@ def search(pipe: RissolePipeline, query: Query, k: Any, label: str | None) -> Hi
     return replace(alone, item=hits.item)
 
 
-def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int]) -> list[dict]:
+def _rows(pipe: RissolePipeline, hits: Hits, pinned: list[int], query: Query) -> list[dict]:
     score = dict(zip(hits.ids, hits.scores, strict=True))
     ids = list(dict.fromkeys((*pinned, *(int(i) for i in hits.ids))))[:MAX_NEIGHBORS]
-    if hits.item is not None:
-        score = dict(zip(ids, pipe.retriever.similarity(hits.item, ids), strict=True))
+    others = [i for i in ids if i not in score]
+    if others:
+        known = pipe.retriever.similarity(query.near, others, query.text)
+        score |= zip(others, known, strict=True)
     return rows_of(pipe, ids, score, pinned)
 
 
@@ -155,11 +160,14 @@ def rows_of(
         pinned: ids that stay when the query changes.
     """
     vectors = {i: pipe.database.vector(i) for i in ids}
+    latents = dict(zip(ids, pipe.database.latents(ids).numpy(), strict=True))
     labels = dict(zip(ids, pipe.database.labels(ids), strict=True))
-    twins = {
-        i: next((j for j in ids[:n] if float(vectors[i] @ vectors[j]) > NEAR), None)
-        for n, i in enumerate(ids)
-    }
+
+    def same(i: int, j: int) -> bool:
+        near = float(vectors[i] @ vectors[j]) > NEAR
+        return near and correlation(latents[i], latents[j]) > ALIKE
+
+    twins = {i: next((j for j in ids[:n] if same(i, j)), None) for n, i in enumerate(ids)}
     return [
         {
             "id": i,
@@ -231,9 +239,10 @@ def nearest(page: Page) -> None:
     )
 
 
-def most_neighbors(pipe: RissolePipeline) -> int:
-    """The largest k that makes sense: the query itself does not count."""
-    return max(2, min(MAX_NEIGHBORS, len(pipe.database) - 1))  # a slider needs two places
+def most_neighbors(pipe: RissolePipeline, label: str | None = None) -> int:
+    """The largest k that makes sense, in one class or all: the query itself does not count."""
+    there = len(pipe.database) if label is None else int(pipe.database.members(label).sum())
+    return max(2, min(MAX_NEIGHBORS, there - 1))  # a slider needs two places
 
 
 def wire(page: Page) -> None:

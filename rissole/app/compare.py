@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from rissole.app.assets import filled
 from rissole.app.choose import hits_of
 from rissole.app.frames import Throttle, data_uri
 from rissole.app.labeled_sheets import labeled_grid
@@ -138,8 +139,8 @@ class Comparing:
     def _note(self, result: Result) -> str:
         known = {"calls": result.network_calls, "seconds": f"{result.seconds:.1f}"}
         if result.seam_ratio is None:
-            return self.words["noteWhole"].format(**known)
-        return self.words["note"].format(**known, seam=f"{result.seam_ratio:.2f}")
+            return filled(self.words["noteWhole"], **known)
+        return filled(self.words["note"], **known, seam=f"{result.seam_ratio:.2f}")
 
 
 def _axis(given: Any) -> Axis:

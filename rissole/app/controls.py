@@ -33,5 +33,6 @@ def section(page: Page) -> None:
             page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
             page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
         with gr.Row():
-            page.seed = gr.Number(value=0, precision=0, **told("seed"))
+            # text: a browser's numbers are whole up to 2**53, seeds up to 2**63
+            page.seed = gr.Textbox("0", lines=1, max_lines=1, **told("seed"))
             page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")

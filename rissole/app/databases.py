@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rissole.app.extended import Extended
+from rissole.app.household import Household
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
@@ -16,7 +18,7 @@ from rissole.storage.database_facts import DATABASE_FILE, DatabaseFacts
 from rissole.storage.manifest import fingerprint, latent_fingerprint, read_manifest
 
 QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
-KEPT = 200  # visitors' own databases, some 3 MB each at most; beyond that the oldest goes
+OWN_BYTES = 65_536  # what a visitor's own database takes beside its pictures, as measured
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,16 @@ class Sources:
     Args:
         pipe: the model with the database that visitors meet first.
         folders: folders that are databases or hold some.
+
+    Attributes:
+        household: where all that visitors leave is kept.
     """
 
     def __init__(self, pipe: RissolePipeline, folders: Iterable[str | Path] = ()):
         self.start, self.key = pipe, pipe.database.fingerprint
         self._folders = tuple(map(Path, folders))
         self._shared = {self.key: pipe}
-        self._own: OrderedDict[str, tuple[str | None, RissolePipeline]] = OrderedDict()
+        self.household = Household()
         self._lock = threading.Lock()
 
     def entries(self) -> list[Entry]:
@@ -66,19 +71,15 @@ class Sources:
         Raises:
             RissoleError: when the database is damaged.
         """
-        with self._lock:
-            if key in self._own:
-                self._own.move_to_end(key)
-                return self._own[key][1]
-            if key in self._shared:
-                return self._shared[key]
+        known = self._known(key)
+        if known is not None:
+            return known
         entry = next((entry for entry in self.entries() if entry.key == key), None)
         return None if entry is None else self._open(entry)
 
     def opened(self, key: str) -> Database | None:
         """The database of that key if it is in use."""
-        with self._lock:
-            pipe = self._shared.get(key) or (self._own[key][1] if key in self._own else None)
+        pipe = self._known(key)
         return None if pipe is None else pipe.database
 
     def named(self, fingerprint: str | None, own: Iterable[str | None] = ()) -> str | None:
@@ -89,25 +90,24 @@ class Sources:
                 return key
         return next((e.key for e in self.entries() if e.key == fingerprint), None)
 
-    def keep(self, pipe: RissolePipeline, session: str | None) -> str:
-        """Keeps a visitor's own database until `forget`; returns its key."""
+    def keep(self, pipe: RissolePipeline, visit: str | None) -> str:
+        """Keeps a visitor's own database until the page is closed; returns its key.
+
+        Raises:
+            RissoleError: when there is no room for it.
+        """
         key = secrets.token_urlsafe(18)
-        with self._lock:
-            self._own[key] = session, pipe
-            while len(self._own) > KEPT:
-                self._own.popitem(last=False)
+        self.household.photos.add(visit or "", key, pipe, own_bytes(pipe))
         return key
 
     def drop(self, key: str | None) -> None:
         """Forgets one database of a visitor."""
-        with self._lock:
-            self._own.pop(key or "", None)
+        self.household.photos.drop(key or "")
 
-    def forget(self, session: str | None) -> None:
-        """Forgets all that a visitor brought."""
+    def _known(self, key: str) -> RissolePipeline | None:
+        """The model with a database that is open."""
         with self._lock:
-            for key in [key for key, (owner, _) in self._own.items() if owner == session]:
-                del self._own[key]
+            return self._shared.get(key) or self.household.photos.get(key)
 
     def _bundled(self) -> list[Entry]:
         folder = self.start.folder
@@ -139,6 +139,16 @@ class Sources:
         pipe = self.start.with_database(Database.open(path, entry.key) if own else path)
         with self._lock:
             return self._shared.setdefault(entry.key, pipe)
+
+
+def own_bytes(pipe: RissolePipeline) -> int:
+    """Bytes of a visitor's own pictures in memory, once every encoder was asked for them."""
+    database = pipe.database.more if isinstance(pipe.database, Extended) else pipe.database
+    items = range(len(database))
+    thumbnails = sum(len(database.webp(item)) for item in items)
+    latents = 2 * len(database) * math.prod(database.latent_shape)  # 16 bits each
+    vectors = 4 * len(database) * sum(e.dim for e in pipe.retriever.encoders.values())
+    return OWN_BYTES + thumbnails + latents + vectors
 
 
 def seen_by(pipe: RissolePipeline, encoder: str | None) -> RissolePipeline:

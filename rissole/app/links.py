@@ -27,7 +27,7 @@ _OWN = ("b", "d", "q", "p")  # what the checksum covers; mail programs and the p
 _LETTERS = {"n": "neighbors", "o": "order", "g": "grid", "t": "num_inference_steps"}
 _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "blocks"}
 _TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
-_NUMBERS = re.compile(r"\d{1,19}(\.\d{1,19})*", re.ASCII)
+_NUMBERS = re.compile(r"\d{1,20}(\.\d{1,20})*", re.ASCII)
 
 
 def encode(recipe: Recipe, item: int | None = None) -> str:

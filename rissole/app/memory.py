@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from rissole.app.assets import filled
 from rissole.app.choose import Choosing, blocks_of, hits_of, most_neighbors, rows_of, value_of
 from rissole.app.databases import Sources, usable
 from rissole.app.errors import clear_errors
@@ -102,8 +103,8 @@ class Remembering:
             try:
                 database = self.encoded(files, self.studio.words["memory"]["own"])
             finally:
-                for file in files:  # read once; nothing of them stays on the disk
-                    file.unlink(missing_ok=True)
+                for file in files:  # nothing of them stays on the disk
+                    self.studio.sources.household.disk.read_once(file)
             skipped = (*(str(name)[:200] for name in told), *database.skipped)
             sources = self.studio.sources
             sources.drop(visit.photos)
@@ -123,7 +124,7 @@ class Remembering:
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
-                raise RissoleError(full.format(most=MAX_NEIGHBORS))
+                raise RissoleError(filled(full, most=MAX_NEIGHBORS))
             more = self.encoded([file], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
@@ -136,10 +137,6 @@ class Remembering:
 
     def _encoded(self, files: list, label: str) -> Database:
         return self.studio.sources.start.with_pictures(files, label).database
-
-    def forget(self, request: gr.Request) -> None:
-        """The page was closed."""
-        self.studio.sources.forget(request.session_hash)
 
     def moved(self, visit: Visit, k: int, query: Query | None = None) -> tuple:
         """Everything that changes together with the database."""
@@ -157,9 +154,9 @@ class Remembering:
 
     def limit(self, visit: Visit, k: Any) -> dict:
         """Update of the slider: no more neighbors than there are pictures beside the query."""
-        most = most_neighbors(self.studio.of(visit).pipe)
+        most = most_neighbors(self.studio.of(visit).pipe, visit.label)
         fits = isinstance(k, int | float) and k <= most
-        return gr.update(maximum=most) if fits else gr.update(maximum=most, value=most)
+        return gr.update(maximum=most, value=k if fits else most)
 
     def _searched(
         self, visit: Visit, k: int, neighbors: dict | None, query: Query | None = None
@@ -170,8 +167,9 @@ class Remembering:
 
 def _new_row(pipe: RissolePipeline, query: Query) -> dict[str, Any]:
     """What the page shows of the last picture of a database."""
-    new, near = len(pipe.database) - 1, query.near
-    known = {} if near is None else {new: pipe.retriever.similarity(near, [new])[0]}
+    new, known = len(pipe.database) - 1, {}
+    if query.arguments():
+        known = {new: pipe.retriever.similarity(query.near, [new], query.text)[0]}
     return rows_of(pipe, [new], known)[0]
 
 
@@ -206,7 +204,6 @@ def wire(page: Page) -> None:
     actions, memory = Remembering(page.studio), page.memory
     moved = [page.visit, memory, page.neighbors, page.k, page.canvas]
     page.demo.load(actions.show, [page.visit], [memory], **LIGHT)
-    page.demo.unload(actions.forget)
     given = [page.visit, page.k]
     events = [
         memory.move(actions.choose, given, moved, **LIGHT),

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from rissole.app.choose import blocks_of, hits_of
-from rissole.app.errors import clear_errors, one_line, toast
+from rissole.app.errors import one_line, toast
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
 from rissole.app.page import Page
@@ -38,15 +38,15 @@ class Painting:
         steps: int,
         guidance: float,
         new_seed: bool,
-        seed: int | None,
+        seed: str | None,
     ) -> Iterator[tuple]:
         """Paints a picture; yields (canvas message, file to download, visit, seed)."""
 
         def frames() -> Iterator[tuple]:
-            used = secrets.randbelow(2**32) if new_seed or seed is None else seed
+            used = secrets.randbelow(2**32) if new_seed or seed in (None, "") else seed
             recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
-            for shown in self.frames(recipe, visit):
-                yield *shown, recipe.seed
+            for shown in self.frames(recipe, replace(visit, neighbors=neighbors)):
+                yield *shown, str(recipe.seed)
 
         yield from self.safely(frames(), 4)
 
@@ -59,7 +59,7 @@ class Painting:
         guidance: float,
         event: gr.EventData,
     ) -> Iterator[tuple]:
-        """Repaints blocks of the picture on show; yields as `paint` does, but for the seed."""
+        """Repaints blocks of the picture on show; yields as `paint` does."""
 
         def frames() -> Iterator[tuple]:
             kept = visit.pictures[: place(visit.pictures, event) + 1]
@@ -76,18 +76,11 @@ class Painting:
             pipe, init = self.studio.of(visit).pipe, beneath(last, blocks)
             init = init.stamped(pipe.fingerprint, pipe.database.fingerprint)
             recipe = checked(*values, own, blocks, init)
-            yield from self.frames(recipe, replace(visit, pictures=kept))
+            visit_now = replace(visit, pictures=kept, neighbors=neighbors)
+            for shown in self.frames(recipe, visit_now):
+                yield *shown, str(seed)
 
-        yield from self.safely(frames(), 3)
-
-    def back(self, visit: Visit, event: gr.EventData) -> tuple:
-        """The picture before the one on show; returns as `paint` yields, but for the seed."""
-        with clear_errors(self.errors):
-            kept = visit.pictures[: place(visit.pictures, event)]
-            if not kept:
-                raise RissoleError(self.errors["back"])
-            visit = replace(visit, pictures=kept)
-            return self.shown(visit), self._file(kept[-1]), visit
+        yield from self.safely(frames(), 4)
 
     def shown(self, visit: Visit) -> dict[str, Any]:
         """The message that puts the last picture of a visit on the canvas again."""
@@ -100,8 +93,10 @@ class Painting:
             "frame": data_uri(last.output.images[0], None),
         }
 
-    def _file(self, picture: Picture) -> str:
-        return self.studio.png(picture.output.images[0], picture.output.recipe)
+    def file(self, picture: Picture) -> str:
+        """Writes the PNG of a picture; returns its path."""
+        output = picture.output
+        return self.studio.png(output.images[0], output.recipe, query=picture.query.item)
 
     def safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
         """The frames; where they fail, the canvas says why."""
@@ -143,7 +138,12 @@ class Painting:
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
         meter = Meter(recipe.grid, before.message["spent"] if before else None)
-        run = {"run": secrets.token_hex(8), "seed": recipe.seed, "error": None, "back": None}
+        run: dict[str, Any] = {
+            "run": secrets.token_hex(8),
+            "seed": str(recipe.seed),
+            "error": None,
+            "back": None,
+        }
         run["before"] = before.message["run"] if before else None
         here = self.studio.of(visit)
         run |= {"source": here.key, "mine": here.own}
@@ -158,7 +158,9 @@ class Painting:
                 if step.output is None:
                     yield message, gr.skip(), gr.skip()
                 else:
-                    yield self._finished(message, Picture(step.output, {}, *shares), visit)
+                    asked = visit.query, visit.neighbors
+                    picture = Picture(step.output, {}, *shares, *asked)
+                    yield self._finished(message, picture, visit)
 
     def _finished(self, message: dict, picture: Picture, visit: Visit) -> tuple:
         lasting = {name: value for name, value in message.items() if name != "frame"}
@@ -166,7 +168,7 @@ class Painting:
         kept = (*visit.pictures, picture)[-PICTURES_KEPT:]
         link = encode(picture.recipe, visit.query.item)
         message = {**message, "kept": len(kept), "link": link}
-        return message, self._file(picture), replace(visit, pictures=kept)
+        return message, self.file(picture), replace(visit, pictures=kept)
 
 
 def section(page: Page) -> None:
@@ -197,13 +199,12 @@ def wire(page: Page) -> None:
     inputs = [page.visit, page.neighbors, *settings]
     paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], **QUIET)
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
-    repaint = canvas.repaint(actions.repaint, inputs, outputs, **QUIET)
+    repaint = canvas.repaint(actions.repaint, inputs, [*outputs, page.seed], **QUIET)
     for run in (paint, repaint):
         run.failure(None, js=telling("failed"), **PRIVATE)
     page.stop.click(None, cancels=[paint, repaint], **PRIVATE)
     # who types a seed wants it used
     page.seed.input(None, None, [page.new_seed], js="() => false", **PRIVATE)
-    canvas.back(actions.back, [page.visit], outputs, show_progress="hidden", **PRIVATE)
     page.grid.change(None, [page.grid], js=telling("grid", "value"), **PRIVATE)
     # a place in one grid means nothing in another; a recipe that is opened brings its own places
     page.grid.input(None, js=telling("clear"), **PRIVATE)

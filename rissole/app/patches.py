@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.state_holder import StateHolder
 from gradio_client.utils import is_http_url_like
 
 from rissole.app.errors import toast
@@ -52,7 +53,23 @@ def stay_local(demo: gr.Blocks, errors: dict[str, str]) -> None:
 async def _local_only(errors: dict[str, str], fetch: Callable, address: Any) -> str | None:
     if is_http_url_like(address):
         raise toast(errors["remote"], errors)
-    return await fetch(address)
+    # what lies in our folder stays where it is: a copy would be named by its content, one for all
+    return address if uploaded(address) else await fetch(address)
+
+
+def keep_visits(make: Callable[[], StateHolder]) -> None:
+    """Lets the next server of Gradio keep what it knows of visits where `make` says.
+
+    It copies what is sent into a session even of callers that have no state, and forgets the
+    oldest of them all when there are many.
+    """
+    gr.routes.StateHolder = make  # type: ignore[attr-defined, assignment]
+
+
+def calling_visit() -> str | None:
+    """The visit whose event is being answered; None outside of events."""
+    request = gr.context.LocalContext.request.get(None)
+    return None if request is None else request.session_hash
 
 
 def let_fewer_arguments_in(endpoints: Collection[str]) -> None:

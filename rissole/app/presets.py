@@ -42,7 +42,7 @@ def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
     with clear_errors(actions.errors):
         pipe = actions.studio.of(visit).pipe
         shipped = pipe.defaults
-        k = min(preset.k or shipped["k"], most_neighbors(pipe))
+        k = min(preset.k or shipped["k"], most_neighbors(pipe, visit.label))
         item = pipe.retrieve(k=1, seed=preset.seed, label=visit.label).item
         visit, neighbors = actions.found(visit, Query(item=item), k)
     settings = shipped["grid"], shipped["num_inference_steps"], shipped["guidance_scale"]

@@ -32,11 +32,14 @@ from rissole.app.databases import Sources
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
+from rissole.app.household import Watched
+from rissole.app.intake import upload_route
 from rissole.app.margins import footer, header
 from rissole.app.modules import modules
 from rissole.app.page import Page
 from rissole.app.parts import heading
-from rissole.app.patches import keep_in, stay_local
+from rissole.app.patches import keep_in, keep_visits, stay_local
+from rissole.app.sessions import Sessions
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
@@ -59,7 +62,7 @@ def build(sources: Sources) -> gr.Blocks:
     keep_in(private_folder())  # before the components ask where it is
     studio = Studio(sources, texts())
     words = studio.words["page"]
-    options = {"title": words["title"], "analytics_enabled": False, "delete_cache": (600, 3600)}
+    options = {"title": words["title"], "analytics_enabled": False}
     with gr.Blocks(**options) as demo:
         page = Page(studio, demo, gr.State(Visit()))
         gr.HTML(header(studio), elem_id="rs-header")
@@ -119,6 +122,8 @@ def serve(
     waits = not options.pop("prevent_thread_lock", False)
     options = {**launch_options(sources, Names(host, names)), **options}
     demo, host = build(sources), f"[{host}]" if ":" in host else host
+    sources.household.start()
+    keep_visits(lambda: Sessions(sources.household.visits))
     try:
         with no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(
@@ -133,25 +138,22 @@ def serve(
 
 def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
-    errors = texts()["errors"]
-    guard = Middleware(
-        Guard,
-        limit=(MAX_UPLOAD_MB + 1) * 2**20,  # room for the form around the file
-        names=names,
-        words={**errors, "large": errors["large"].format(limit=MAX_UPLOAD_MB)},
-    )
-    routes = [*thumbnail_routes(sources.opened), *modules().routes()]
+    words, household = texts()["errors"], sources.household
+    words["large"] = words["large"].format(limit=MAX_UPLOAD_MB)
+    # room for the form around the file
+    guard = Middleware(Guard, limit=(MAX_UPLOAD_MB + 1) * 2**20, names=names, words=words)
+    watched = Middleware(Watched, household=household)
+    uploads = upload_route(household.disk, MAX_UPLOAD_MB * 2**20, words)
+    routes = [*thumbnail_routes(sources.opened), *modules().routes(), uploads, *household.routes()]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     headers = Middleware(SafeHeaders, scripts=[])
     return {
         "theme": theme(),
         "head": f"<style>{styles}</style>{modules().head()}",
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [headers, guard], "routes": routes},
+        "app_kwargs": {"middleware": [headers, guard, watched], "routes": routes},
         "allowed_paths": [],
         "num_workers": 0,  # their ports would have no guard
-        "max_file_size": MAX_UPLOAD_MB * 2**20,
-        "state_session_capacity": 100,
         "ssr_mode": False,
         "run_history": False,
         "share": False,

@@ -11,7 +11,8 @@ import gradio as gr
 import numpy as np
 
 from rissole.app.animation import animated, filmed
-from rissole.app.choose import rows_of, value_of
+from rissole.app.assets import filled
+from rissole.app.choose import blocks_of, hits_of, rows_of, value_of
 from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
@@ -21,11 +22,11 @@ from rissole.app.memory import Remembering
 from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
-from rissole.app.state import Picture, Query, Visit
+from rissole.app.state import Picture, Query, Visit, place
 from rissole.app.studio import LONG, PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
-from rissole.data.images import read_recipe
+from rissole.data.images import read_query, read_recipe
 
 EVENTS = ("recall", "film", "sheet", "quit")
 SETTINGS = 9  # how many components the memory and `_settings` set
@@ -41,6 +42,25 @@ class Sharing:
         self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
+
+    def back(self, visit: Visit, event: gr.EventData) -> tuple:
+        """The picture before the one on show, with all that it was painted with.
+
+        Returns:
+            (canvas message, file to download, visit, then the settings)
+        """
+        with clear_errors(self.errors):
+            kept = visit.pictures[: place(visit.pictures, event)]
+            if not kept:
+                raise RissoleError(self.errors["back"])
+            last, here = kept[-1], self.studio.of(visit)
+            visit = replace(visit, pictures=kept, query=last.query, neighbors=last.neighbors)
+            hits = hits_of(last.neighbors)
+            neighbors = value_of(here, last.query, hits, blocks_of(last.neighbors))
+            _, *settings, _ = self._settings(last.recipe, visit, fresh=False)
+            k = self.remembering.limit(visit, len(hits))
+            picture = self.painting.shown(visit), self.painting.file(last), visit
+            return *picture, neighbors, k, *settings, gr.skip()
 
     def recall(self, visit: Visit, event: gr.EventData) -> Iterator[tuple]:
         """A link: its settings and its picture, or with `fresh` all settings but the seed.
@@ -62,12 +82,14 @@ class Sharing:
         """A PNG file with a recipe: its settings and its picture; yields as `recall` does."""
         with clear_errors(self.errors):  # before the canvas is touched
             file = self.studio.uploaded(path)
-            raw = read_recipe(file)
+            raw, item = read_recipe(file), read_query(file)
             if raw is None:
                 raise RissoleError(self.errors["recipe"])
             recipe = Recipe.from_dict(raw)
-            there = self._checked(visit, recipe, None)
-        query = Query(image=self.studio.query_picture(file), painted=True)
+            there = self._checked(visit, recipe, item)
+        query = Query(item=item)
+        if item is None:  # what was searched with is not in the file: the picture comes nearest
+            query = Query(image=self.studio.query_picture(file), painted=True)
         frames = self._put_back(recipe, there, visit, query)
         yield from self.painting.safely(frames, 4 + SETTINGS)
 
@@ -96,10 +118,11 @@ class Sharing:
     ) -> Iterator[tuple]:
         same = [gr.skip()] * (1 + SETTINGS)
         moved = there is not visit
-        visit = replace(there, query=query or Query())
+        neighbors = self.near(recipe, there, query)
+        visit = replace(there, query=query or Query(), neighbors=neighbors)
         begun = {"begun": None if fresh else secrets.token_hex(4)}
         canvas = {"state": "idle", "mark": secrets.token_hex(4)} if moved and fresh else gr.skip()
-        settings = self._settings(recipe, visit, query, fresh)
+        settings = neighbors, *self._settings(recipe, visit, fresh)
         yield (
             canvas,
             gr.skip(),
@@ -126,17 +149,16 @@ class Sharing:
                     yield {**message, **going_on}, path, changed
             visit = changed
 
-    def _settings(self, recipe: Recipe, visit: Visit, query: Query | None, fresh: bool) -> tuple:
-        """Values for neighbors, k, order, grid, steps, guidance, seed and new_seed."""
+    def _settings(self, recipe: Recipe, visit: Visit, fresh: bool) -> tuple:
+        """Values for k, order, grid, steps, guidance, seed and new_seed."""
         steps, guidance = recipe.num_inference_steps, recipe.guidance_scale
         return (
-            self.near(recipe, visit, query),
             self.remembering.limit(visit, len(recipe.neighbors)),
             recipe.order,
             recipe.grid,
             gr.update(value=steps, maximum=max(steps, SLIDER_STEPS)),
             gr.update(value=guidance, maximum=max(guidance, SLIDER_GUIDANCE)),
-            gr.skip() if fresh else recipe.seed,
+            gr.skip() if fresh else str(recipe.seed),
             fresh,
         )
 
@@ -146,7 +168,6 @@ class Sharing:
         near = None if query is None else query.near
         if near is not None:
             score = dict(zip(ids, here.pipe.retriever.similarity(near, ids), strict=True))
-            ids.sort(key=lambda item: -score[item])
         hits = [{**row, "on": True} for row in rows_of(here.pipe, ids, score)]
         return value_of(here, query, hits, recipe.to_dict()["block_neighbors"])
 
@@ -177,8 +198,11 @@ class Sharing:
             shown = self._picture(recipe, there)
             picture = self.studio.of(there).pipe.database.image
             shares = per_block(shown.attention, recipe.grid)
-            title = self.words["sheetTitle"].format(
-                seed=recipe.seed, order=recipe.order, steps=recipe.num_inference_steps
+            title = filled(
+                self.words["sheetTitle"],
+                seed=recipe.seed,
+                order=recipe.order,
+                steps=recipe.num_inference_steps,
             )
             image = block_sheet(shown.output.images[0], shown.ids, shares, picture, title)
             name = f"rissole-{recipe.seed}-blocks.png"
@@ -218,8 +242,11 @@ def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
     actions, shelf = Sharing(page.studio), page.shelf
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
-    settings = [page.memory, *settings, page.seed, page.new_seed]
-    outputs = [page.canvas, page.download, page.visit, shelf, *settings]
+    settings = [*settings, page.seed, page.new_seed]
+    picture = [page.canvas, page.download, page.visit]
+    outputs = [*picture, shelf, page.memory, *settings]
+    given = [page.visit], [*picture, *settings]
+    page.canvas.back(actions.back, *given, show_progress="hidden", **PRIVATE)
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,13 @@ class Query:
 
     @property
     def near(self) -> Image.Image | int | None:
-        """What pictures can be compared with."""
+        """What pictures can be compared with, where it is not `text`."""
         return self.image if self.item is None else self.item
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return 0 if self.image is None else pixel_bytes(self.image)
 
     def arguments(self) -> dict[str, Any]:
         """As `RissolePipeline.retrieve` takes it."""
@@ -54,17 +60,28 @@ class Picture:
         message: the last message to the canvas, without the picture itself.
         ids: every neighbor that a block of the picture listens to.
         attention: (len(ids), cells, cells), its shares; zero where a cell does not see it.
+        query: what was searched with.
+        neighbors: the value of the neighbors it was painted with, see `choose.Choosing`.
     """
 
     output: GenerationOutput
     message: dict[str, Any]
     ids: list[int]
     attention: np.ndarray
+    query: Query = Query()
+    neighbors: Any = None
 
     @property
     def recipe(self) -> Recipe:
         """What paints it again."""
         return self.output.checked[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        shares = self.attention.nbytes + self.output.attention.nbytes
+        said = sum(len(value) for value in self.message.values() if isinstance(value, str))
+        return pixel_bytes(self.output.images[0]) + self.output.latents.nbytes + shares + said
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +96,8 @@ class Visit:
         encoder: what pictures are compared by; None as shipped.
         photos: key of the visitor's own photos, in use or not.
         skipped: files of theirs that were no pictures, and why.
+        neighbors: the value of the neighbors that the next picture is painted with, from the
+            browser; anything may be in it.
     """
 
     query: Query = Query()
@@ -88,6 +107,18 @@ class Visit:
     encoder: str | None = None
     photos: str | None = None
     skipped: tuple[str, ...] = ()
+    neighbors: Any = None
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly; databases of its own are counted where they are kept."""
+        skipped = sum(map(sys.getsizeof, self.skipped))
+        return self.query.size + skipped + sum(picture.size for picture in self.pictures)
+
+
+def pixel_bytes(image: Image.Image) -> int:
+    """Bytes of a picture in memory."""
+    return image.width * image.height * len(image.getbands())
 
 
 def place(kept: Sequence[Picture], event: gr.EventData) -> int:

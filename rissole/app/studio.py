@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import deque
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from gradio import processing_utils
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
+from rissole.app.patches import calling_visit
 from rissole.app.state import Picture, Visit
-from rissole.app.uploads import private_folder, uploaded
+from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import load_image, save_png, square
 from rissole.outputs import BlockStep, GenerationOutput
@@ -123,7 +124,7 @@ class Studio:
             grid=grid,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            seed=seed,
+            seed=typed(seed),
             blocks=blocks,
             init=init,
         )
@@ -135,16 +136,17 @@ class Studio:
         # at hand, and but for the block the same as what the recipe's `init` paints
         return self.pipe.stream(recipe, init=None if before is None else before.output)
 
-    def png(self, image: Image.Image, recipe: dict, name: str | None = None) -> str:
+    def png(
+        self, image: Image.Image, recipe: dict, name: str | None = None, query: int | None = None
+    ) -> str:
         """Writes a PNG with its recipe where the browser can fetch it; returns the path."""
         buffer = io.BytesIO()
-        save_png(image, buffer, recipe)
+        save_png(image, buffer, recipe, query)
         return self.file(buffer.getvalue(), name or f"rissole-{recipe['seed']}.png")
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        # where the library's `delete_cache` clears it away
-        return processing_utils.save_bytes_to_cache(data, name, str(private_folder()))
+        return str(self.sources.household.disk.write(data, name, calling_visit()))
 
 
 def last_of(steps: Iterable[BlockStep]) -> GenerationOutput:
@@ -153,6 +155,12 @@ def last_of(steps: Iterable[BlockStep]) -> GenerationOutput:
     if output is None:
         raise RuntimeError("the painting has ended before it was finished")
     return output
+
+
+def typed(value: Any) -> Any:
+    """7 for "7", as a field of text sends it: a number of the browser would lose digits."""
+    whole = isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,30}", value.strip())
+    return int(value) if whole else value
 
 
 def plain(value: Any) -> Any:

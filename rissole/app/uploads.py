@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from rissole.config import RissoleError
 
+PREFIX, LOCK = "rissole-", ".lock"
 LIBRARY = "GRADIO_TEMP_DIR"  # where the library under the page looks for its folder, each time
 
 
@@ -22,7 +25,8 @@ def private_folder() -> Path:
     """The folder of this process, readable by nobody else and gone when it ends.
 
     A shared one would let two apps delete each other's files, and shut out all users of a machine
-    but the first. `GRADIO_TEMP_DIR`, if set, says where to make it.
+    but the first. `GRADIO_TEMP_DIR`, if set, says where to make it. What processes that were killed
+    left there is removed.
 
     Raises:
         RissoleError: when no folder can be made.
@@ -32,18 +36,40 @@ def private_folder() -> Path:
         if above:
             Path(above).mkdir(parents=True, exist_ok=True)
         # resolved: links above it are the machine's own, those inside it are refused
-        folder = Path(tempfile.mkdtemp(prefix="rissole-", dir=above)).resolve()
+        folder, lock = _claimed(Path(above or tempfile.gettempdir()).resolve())
     except OSError as error:
         where = above or "the folder for temporary files"
         raise RissoleError(f"cannot write to {where}: {error.strerror or error}") from error
     os.environ[LIBRARY] = str(folder)
-    atexit.register(_remove, folder, os.getpid())
+    atexit.register(_remove, folder, lock, os.getpid())
     return folder
 
 
-def _remove(folder: Path, owner: int) -> None:
+def _claimed(above: Path) -> tuple[Path, FileLock]:
+    """A new folder with a lock on it, which is free again when the process ends in any way."""
+    for other in above.glob(f"{PREFIX}*/{LOCK}"):
+        # in use, another user's, or on a disk without locks
+        with contextlib.suppress(Timeout, OSError, NotImplementedError):
+            mine = not hasattr(os, "getuid") or other.parent.lstat().st_uid == os.getuid()
+            if mine and not other.parent.is_symlink():
+                with FileLock(other, timeout=0):
+                    shutil.rmtree(other.parent, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=above))
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, FileNotFoundError):
+            continue  # somebody who takes it for abandoned is just removing it
+        except (OSError, NotImplementedError):
+            pass  # a disk without locks: nobody can tell, so nobody removes it
+        return folder, lock
+
+
+def _remove(folder: Path, lock: FileLock, owner: int) -> None:
     if os.getpid() == owner:  # not when a forked helper ends
         shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 
 def uploaded(path: Any) -> Path | None:

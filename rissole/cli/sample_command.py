@@ -101,9 +101,9 @@ def one_query(
     if only is not None and neighbors is not None:
         raise RissoleError("give only one of --neighbors and --only")
     if query is not None:
-        from rissole.data.images import load_image
+        from rissole.data.images import OWN_FILES, load_image
 
-        chosen["image"] = load_image(query)
+        chosen["image"] = load_image(query, 512, OWN_FILES)  # larger than bundles paint
     if neighbors is not None:
         parts = [part.strip() for part in neighbors.split(",")]
         if not all(re.fullmatch(r"\d{1,18}", part) for part in parts):

@@ -25,8 +25,26 @@ Data = Annotated[
 Out = Annotated[
     Path, typer.Option(help="Folder of the run; each stage writes, and reads, a part of it.")
 ]
-Minutes = Annotated[float, typer.Option(help="Wall time to spend on the stage.")]
-Steps = Annotated[int | None, typer.Option(help="Stop after so many steps, if that is earlier.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        help="Wall time to spend on the stage. With --steps: to spend on it today.",
+        show_default="10, or what is left of an interrupted training",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps to take, interrupted or not, in place of --minutes: then the learning rate "
+        "follows steps, not the clock.",
+        show_default="none",
+    ),
+]
+SaveMinutes = Annotated[float, typer.Option(help="Save a checkpoint after so many minutes.")]
+SaveSteps = Annotated[
+    int | None,
+    typer.Option(help="Save one after so many steps, if that is earlier.", show_default="none"),
+]
 Space = Annotated[
     str | None,
     typer.Option(
@@ -54,7 +72,9 @@ Schedule = Annotated[
         show_default="0,1",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from what the stage wrote before.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the stage's last checkpoint, if it has any.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of weights, batches and noise.")]
 
 
@@ -74,8 +94,10 @@ def train(
     stage: Name,
     data: Data = None,
     out: Out = Path("runs/cats-128"),
-    minutes: Minutes = 10.0,
+    minutes: Minutes = None,
     steps: Steps = None,
+    save_minutes: SaveMinutes = 5.0,
+    save_steps: SaveSteps = None,
     size: options.Size = 128,
     space: Space = None,
     preset: Preset = None,
@@ -85,13 +107,12 @@ def train(
     seed: Seed = 0,
     device: options.Device = None,
 ) -> None:
-    """Train one stage; Ctrl-C keeps what was learned so far."""
+    """Train one stage. Ctrl-C ends it after the step and keeps what was learned."""
     from rissole.training.settings import read_settings
     from rissole.training.stage import STAGES
 
     chosen = STAGES[stage]()
-    if not 0 < minutes < math.inf or (steps is not None and steps < 1):
-        raise RissoleError("--minutes and --steps must be above 0")
+    check_budget(minutes, steps, save_minutes, save_steps)
     options.check_size(size)
     given = {"space": space, "preset": preset, "schedule": schedule and numbers(schedule)}
     for name, value in given.items():
@@ -99,18 +120,32 @@ def train(
             raise RissoleError(f"--{name} is no option of the stage {stage}")
     settings: Any = read_settings(config, chosen.settings, given)
     from rissole.experiments import published, whole_image  # noqa: F401 - methods to compare with
+    from rissole.training.budget import Budget, Interval
     from rissole.training.stage import Job
-    from rissole.training.trainer import Budget
 
     read = functools.cache(lambda: photos(stage, data, size))
-    job = Job(out, Budget(minutes, steps), place(device), seed, size, resume, read)
+    saved = Interval(save_minutes, save_steps)
+    if minutes is None and steps is None:
+        budget = Budget(10.0, saved=saved, asked=False)
+    else:
+        budget = Budget(minutes or math.inf, steps, saved)
+    job = Job(out, budget, place(device), seed, size, resume, read)
     chosen.prepare(job, settings)
     if processes() > 1 and not chosen.shared:
         raise RissoleError(f"the stage {stage} is not shared by several processes")
     if chosen.reads_photos:
         read()
-    out.mkdir(parents=True, exist_ok=True)
     report(chosen.run(job, settings), chosen.target(out, settings))
+
+
+def check_budget(
+    minutes: float | None, steps: int | None, save_minutes: float, save_steps: int | None
+) -> None:
+    """Refuses times and numbers of steps that are no budget."""
+    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < 1):
+        raise RissoleError("--minutes and --steps must be above 0")
+    if not save_minutes > 0 or (save_steps is not None and save_steps < 1):
+        raise RissoleError("--save-minutes and --save-steps must be above 0")
 
 
 def numbers(schedule: str) -> list[float]:

@@ -1,7 +1,7 @@
 """Pictures in and out: strict loading, tensors, and PNG files that carry their recipe.
 
-Everything a user hands in passes through `load_image`, which decides on the header alone whether
-a file may be decoded at all. Everything the project writes passes through `save_png`.
+Everything a user hands in passes through `load_image` or `load_square`, which decide on the header
+alone whether a file may be decoded at all. Everything the project writes passes through `save_png`.
 """
 
 from __future__ import annotations
@@ -9,35 +9,80 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from rissole.config import QUOTED, RissoleError
+from rissole.config import QUOTED, RissoleError, quoted
+from rissole.data import png
+from rissole.data.decoding import of_array, to_rgb
+from rissole.data.kinds import (
+    FORMATS,
+    HEAD,
+    MORE_FORMATS,
+    RAW,
+    Kind,
+    other_kind,
+    readable_format,
+)
 from rissole.storage.files import write_atomic
 
-MAX_PIXELS = 40_000_000
-MAX_BYTES = 128 * 2**20
-LIMIT = f"at most {MAX_PIXELS // 1_000_000} million pixels are accepted"
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-RECIPE_KEY = "rissole"
+RECIPE_KEY, QUERY_KEY = "rissole", "rissole-query"  # texts of a PNG
+SPARE = 3  # a picture is decoded at so many times the size that is wanted of it, at least
+ROTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the number that EXIF has for them
+ORIENTATION, KIND_OF_PAGE, DNG_VERSION = 0x0112, 0x00FE, 0xC612  # tags of EXIF and TIFF
 
-ImageSource = str | Path | bytes | BinaryIO | Image.Image
+ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray | torch.Tensor
 
 
-def load_image(source: ImageSource) -> Image.Image:
-    """Load a picture from a file, bytes, an open binary file or a PIL image as plain 8-bit RGB.
+class Caps(NamedTuple):
+    """What a picture may cost; told from its header, before anything is decoded.
+
+    Attributes:
+        bytes: of the file.
+        pixels: of the whole picture, where it can be decoded at a fraction of its size: a JPEG of
+            which a small square is wanted.
+        decoded: pixels that are decoded, and held in memory at once.
+        formats: what is read at all.
+    """
+
+    bytes: int = 128 * 2**20
+    pixels: int = 256_000_000
+    decoded: int = 40_000_000
+    formats: tuple[str, ...] = FORMATS
+
+
+CALLER = Caps()  # of who calls the library or gives a file on the command line
+VISITOR = Caps(bytes=32 * 2**20, pixels=128_000_000, decoded=24_000_000)  # of who sends it here
+OWN_FILES = Caps(decoded=120_000_000, formats=(*FORMATS, *MORE_FORMATS))  # of whole folders
+
+
+def load_image(source: ImageSource, side: int | None = None, caps: Caps = CALLER) -> Image.Image:
+    """Load a picture of any kind as plain 8-bit RGB.
 
     The first frame counts, EXIF orientation is applied, 16-bit and float samples are scaled to
-    8 bits, and transparency is laid over white.
+    8 bits, colors are brought to sRGB, and transparency is laid over white.
 
     Args:
-        source: what to load; at most `MAX_BYTES` long and `MAX_PIXELS` large, in one of `FORMATS`.
+        source: a path, bytes, an open binary file, a PIL image, an array or a tensor, see
+            `decoding.of_array`.
+        side: what is wanted of it is a square of so many pixels: much larger pictures are decoded
+            at a fraction of their size, with at least `SPARE` times as many pixels per side.
+        caps: how large it may be.
 
     Returns:
         A new RGB image that shares no memory or open file with `source`.
@@ -45,20 +90,27 @@ def load_image(source: ImageSource) -> Image.Image:
     Raises:
         RissoleError: one line that says what is wrong with the picture.
     """
-    with _opened(source) as (image, name):
-        if image.width * image.height > MAX_PIXELS:
-            size = f"{image.width} x {image.height} pixels"
-            raise RissoleError(f"{name} is too large: {size}, {LIMIT}")
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        source = of_array(source)
+    with _opened(source, caps) as (image, name):
+        _check_size(image, name, caps, None if isinstance(source, Image.Image) else side)
+        factor = max(1, min(image.size) // (SPARE * side)) if side else 1
         try:
             image.load()
+            rgb, turn = to_rgb(image, factor), None
             with contextlib.suppress(Exception):  # unreadable EXIF data counts as none
-                image = ImageOps.exif_transpose(image)
-            rgb = _to_rgb(image)
+                turn = ROTATIONS.get(image.getexif().get(ORIENTATION, 1))
         # Decoders raise nearly anything on damaged data: OSError, SyntaxError, struct.error, ...
         except Exception as error:
             raise RissoleError(f"{name} is damaged and cannot be decoded") from error
+    rgb = rgb if turn is None else rgb.transpose(turn)
     rgb.info.clear()  # a kept color profile or palette entry would end up in saved pictures
     return rgb
+
+
+def load_square(source: ImageSource, size: int, caps: Caps = CALLER) -> Image.Image:
+    """The largest centered square of a picture as `load_image` loads it, at `size` pixels."""
+    return square(load_image(source, size, caps), size)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -93,7 +145,10 @@ def to_pil(tensor: torch.Tensor) -> list[Image.Image]:
 
 
 def save_png(
-    image: Image.Image, target: str | Path | BinaryIO, recipe: dict[str, Any] | None = None
+    image: Image.Image,
+    target: str | Path | BinaryIO,
+    recipe: dict[str, Any] | None = None,
+    query: int | None = None,
 ) -> None:
     """Write `image` as PNG with its recipe inside; same picture and recipe, same bytes.
 
@@ -101,6 +156,7 @@ def save_png(
         image: the picture; saved as RGB.
         target: a path (written to a temporary file, then renamed) or an open binary file.
         recipe: stored as JSON in the text chunk `rissole`, see `read_recipe`.
+        query: the database picture that was searched with, stored beside it, see `read_query`.
 
     Raises:
         RissoleError: if the path cannot be written.
@@ -108,6 +164,8 @@ def save_png(
     text = PngImagePlugin.PngInfo()
     if recipe is not None:
         text.add_text(RECIPE_KEY, json.dumps(recipe, sort_keys=True, allow_nan=False))
+    if query is not None:
+        text.add_text(QUERY_KEY, str(query))
     buffer = io.BytesIO()
     pixels = image.convert("RGB")
     pixels.info.clear()
@@ -127,13 +185,31 @@ def read_recipe(source: ImageSource) -> dict[str, Any] | None:
     Raises:
         RissoleError: if `source` is no readable picture.
     """
-    with _opened(source) as (image, _):
-        text = image.info.get(RECIPE_KEY)
+    text = _text(source, RECIPE_KEY)
     try:
         recipe = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
     return recipe if isinstance(recipe, dict) else None
+
+
+def read_query(source: ImageSource) -> int | None:
+    """The database picture that `save_png` noted as the query; None if there is none.
+
+    Raises:
+        RissoleError: if `source` is no readable picture.
+    """
+    text = _text(source, QUERY_KEY)
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,18}", text) else None
+
+
+def _text(source: ImageSource, key: str) -> Any:
+    if isinstance(source, Image.Image):
+        return source.info.get(key)
+    data, name = _read(source, CALLER)
+    with _open_header(data, name, CALLER):
+        # Pillow would have to decode the pixels to find a text behind them
+        return png.text_of(data, key.encode())
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
@@ -157,22 +233,17 @@ def printable(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(source: ImageSource) -> Iterator[tuple[Image.Image, str]]:
+def _opened(source: Any, caps: Caps) -> Iterator[tuple[Image.Image, str]]:
     """Open the header of `source`; yields the undecoded image and what to call it in messages."""
     if isinstance(source, Image.Image):
         yield source, "the picture"
         return
-    data, name = _read(source)
-    if not data:
-        raise RissoleError(f"{name} is empty (0 bytes)")
-    with warnings.catch_warnings():
-        # Pillow warns of sizes below its own limit and of odd EXIF data; our messages suffice.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        with _open_header(data, name) as image:
-            yield image, name
+    data, name = _read(source, caps)
+    with _open_header(data, name, caps) as image:
+        yield image, name
 
 
-def _read(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
+def _read(source: Any, caps: Caps) -> tuple[bytes, str]:
     """The bytes of `source`, never more than the limit, and its name without folders."""
     name = "the picture"
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -180,15 +251,22 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
     elif isinstance(source, (str, Path)):
         name = printable(Path(source).name)
         name = name if len(name) <= QUOTED else name[: QUOTED - 3] + "..."
-        data = _read_file(Path(source), name)
+        data = _read_file(Path(source), name, caps)
+    elif hasattr(source, "read"):
+        data = source.read(caps.bytes + 1)
     else:
-        data = source.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise RissoleError(f"{name} is larger than {MAX_BYTES // 2**20} MB")
+        kinds = "a path, bytes, an open file, a PIL image, an array or a tensor"
+        raise RissoleError(f"a picture must be {kinds}, not {quoted(source)}")
+    if not isinstance(data, bytes):
+        raise RissoleError(f"{name} must be opened as a binary file")
+    if len(data) > caps.bytes:
+        raise RissoleError(f"{name} is larger than {caps.bytes // 2**20} MB")
+    if not data:
+        raise RissoleError(f"{name} is empty (0 bytes)")
     return data, name
 
 
-def _read_file(path: Path, name: str) -> bytes:
+def _read_file(path: Path, name: str, caps: Caps) -> bytes:
     """Read a regular file (no folder, pipe or device) up to just over the size limit."""
     try:
         if not path.exists():
@@ -196,44 +274,66 @@ def _read_file(path: Path, name: str) -> bytes:
         if not path.is_file():
             raise RissoleError(f"{name} is not a file")
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RissoleError(f"cannot read {name}: {error.strerror or error}") from error
+            return file.read(caps.bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise RissoleError(f"cannot read {name}: {reason}") from error
 
 
-def _open_header(data: bytes, name: str) -> Image.Image:
+@contextlib.contextmanager
+def _open_header(data: bytes, name: str, caps: Caps) -> Iterator[Image.Image]:
     """Identify the format and size; Pillow does not decode pixels here."""
-    try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise RissoleError(f"{name} is too large: {LIMIT}") from error
-    # Header parsers raise nearly anything on damaged data, as decoders do.
-    except Exception as error:
-        known = ", ".join(FORMATS)
-        raise RissoleError(f"{name} is not a picture in a known format ({known})") from error
+    found = readable_format(data[:HEAD], caps.formats)
+    if found is None:
+        raise RissoleError(unknown_kind(name, other_kind(data[:HEAD])))
+    with warnings.catch_warnings():
+        # Pillow warns of sizes below its own limit and of odd EXIF data; our messages suffice.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        try:
+            image = _identified(data, found)
+        except Image.DecompressionBombError as error:
+            raise RissoleError(f"{name} is too large: {_most(caps)}") from error
+        # Header parsers raise nearly anything on damaged data, as decoders do.
+        except Exception as error:
+            raise RissoleError(unknown_kind(name, Kind(f"a damaged {found} file"))) from error
+        with image:
+            tags = getattr(image, "tag_v2", {})
+            if tags.get(KIND_OF_PAGE, 0) & 1 or DNG_VERSION in tags:
+                raise RissoleError(unknown_kind(name, RAW))  # what is first in it is a thumbnail
+            yield image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB without clipping bright samples or blackening alpha."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _scale_to_8_bits(image)
-    if "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+def _identified(data: bytes, kind: str) -> Image.Image:
+    if kind == "JPEG":
+        # itself: Image.open refuses large ones though they can be decoded at a fraction, and
+        # takes those with a second picture inside for another format
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    if kind != "PNG":
+        return Image.open(io.BytesIO(data), formats=[kind])
+    data, profile = png.lightened(data)
+    image = Image.open(io.BytesIO(data), formats=[kind])
+    if profile is not None:
+        image.info["icc_profile"] = profile
+    return image
 
 
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Map samples of more than 8 bits to 0..255 (Pillow itself would clip them to white).
+def unknown_kind(name: str, kind: Kind | None) -> str:
+    """Why a file is not read, and what would help."""
+    what = "is " if kind is None else f"is {kind.what}, "
+    advice = "" if kind is None or not kind.advice else f": {kind.advice}"
+    return f"{name} {what}not a picture in a known format ({', '.join(FORMATS)}){advice}"
 
-    Samples in 0..65535 are taken as 16-bit, floats in 0..1 as fractions; any other range is
-    stretched from its smallest to its largest sample.
-    """
-    samples = np.nan_to_num(np.asarray(image, dtype=np.float32))
-    low, high = float(samples.min()), float(samples.max())
-    if image.mode == "F" and low >= 0.0 and high <= 1.0:
-        low, high = 0.0, 1.0
-    elif image.mode != "F" and low >= 0.0 and high <= 65535.0:
-        low, high = 0.0, 65535.0
-    scaled = (samples - low) * (255.0 / max(high - low, 1e-12))
-    return Image.fromarray(scaled.round().astype(np.uint8))
+
+def _check_size(image: Image.Image, name: str, caps: Caps, side: int | None) -> None:
+    """Refuses a picture that is too large; has a JPEG decoded at a fraction where that will do."""
+    width, height = image.size
+    if side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, (SPARE * side, SPARE * side))
+    # of a progressive one everything is held while it is decoded
+    held = width * height if image.info.get("progressive") else image.width * image.height
+    if width * height > caps.pixels or held > caps.decoded:
+        raise RissoleError(f"{name} is too large: {width} x {height} pixels, {_most(caps)}")
+
+
+def _most(caps: Caps) -> str:
+    return f"at most {caps.decoded // 1_000_000} million pixels are accepted"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def recorded() -> bool:
+    """Whether the network is being written down as a graph, which has to do with plain tensors."""
+    return torch.compiler.is_exporting()
 
 
 def fourier(values: Tensor, channels: int, top: float = 1000.0) -> Tensor:
@@ -40,7 +46,8 @@ class CellNorm(nn.LayerNorm):
         weight = bias = None
         if self.elementwise_affine:
             weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        plain = torch.autocast(x.device.type, enabled=False)
+        with contextlib.nullcontext() if recorded() else plain:
             cells = x.permute(0, 2, 3, 1)
             cells = F.layer_norm(cells, self.normalized_shape, weight, bias, self.eps)
         return cells.permute(0, 3, 1, 2)
@@ -107,7 +114,7 @@ def attend(
     Returns:
         (N, heads, Q, d) and either None or weights (N, Q, K).
     """
-    if not weights:
+    if not weights and not recorded():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
     logits = (q @ k.transpose(-2, -1)).float() / math.sqrt(q.shape[-1])
     if mask is not None:

@@ -98,7 +98,7 @@ def one_line(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (
-        *(OSError, SafetensorError, AttributeError, LookupError),
+        *(OSError, ImportError, SafetensorError, AttributeError, LookupError),
         *(TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError),
     ) as error:
         raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason(error)}") from error

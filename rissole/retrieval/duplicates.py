@@ -54,7 +54,7 @@ class Duplicates:
         signs, most = _signs(vector[None]), min(CANDIDATES, self._near.ntotal)
         for other in self._near.search(signs, most)[1][0].tolist():
             cosine = float(self._vectors.one(other).astype(np.float32) @ vector)
-            if cosine > NEAR and _correlation(self._latents.one(other), latent) > ALIKE:
+            if cosine > NEAR and correlation(self._latents.one(other), latent) > ALIKE:
                 return other
         return None
 
@@ -64,8 +64,11 @@ def _signs(part: np.ndarray) -> np.ndarray:
     return np.packbits(np.asarray(part) > 0, axis=1)
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two latents (C, S, S) at half their resolution, channel means aside."""
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two latents (C, S, S) at half their resolution, channel means aside.
+
+    Two dark pictures have none because they are dark.
+    """
     c, size, _ = a.shape
     halves = np.stack([a, b]).astype(np.float32).reshape(2, c, size // 2, 2, size // 2, 2)
     small = halves.mean((3, 5)).reshape(2, c, -1)

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from rissole.config import MAX_SEED, RissoleError, whole_number
-from rissole.data.images import ImageSource, load_image, square, to_tensor
+from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
+from rissole.noise import choice
 from rissole.retrieval.database import Database, Hits, searchable
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
 from rissole.retrieval.index import VectorIndex
@@ -102,7 +103,7 @@ class Retriever:
 
     def retrieve(
         self,
-        image: Image.Image | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
         item: int | None = None,
         k: int = 8,
@@ -113,7 +114,7 @@ class Retriever:
         """Finds the k nearest pictures of the database.
 
         Args:
-            image: a query of any size.
+            image: a query: a picture of any size and kind, see `load_image`.
             text: a query in words; needs a text encoder.
             item: a picture of the database; it is not among its own neighbors.
             k: 1 to 16.
@@ -128,7 +129,7 @@ class Retriever:
             raise RissoleError("give one query: an image, a text or an item")
         used, picture = self._encoder_for(text, encoder), None
         if image is not None:
-            picture = square(image, self.image_size)
+            picture = load_square(image, self.image_size)
         elif text is None and item is None:
             item = self._random_item(seed, label)
         index = self.index(used)
@@ -143,13 +144,19 @@ class Retriever:
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
-    def similarity(self, query: Image.Image | int, ids: Iterable[int]) -> list[float]:
-        """Cosine similarity of a picture or an item to database pictures, as in `retrieve`."""
-        index = self.index(self.encoder)
-        if isinstance(query, Image.Image):
-            vector = self._picture_vector(self.encoder, square(query, self.image_size))
+    def similarity(
+        self, query: ImageSource | int | None, ids: Iterable[int], text: str | None = None
+    ) -> list[float]:
+        """Cosine similarity of a picture, an item or a text to items, as in `retrieve`."""
+        used = self._encoder_for(text, None)
+        index = self.index(used)
+        if text is not None:
+            vector = self._text_vector(used, text)
+        elif isinstance(query, (int, np.integer)):
+            vector = index.vector(int(query))
         else:
-            vector = index.vector(query)
+            assert query is not None
+            vector = self._picture_vector(used, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
     def index(self, encoder: QueryEncoder) -> VectorIndex:
@@ -173,20 +180,21 @@ class Retriever:
         """
         self.index(self.find_encoder(encoder))
 
-    def encode(self, picture: Image.Image) -> Tensor:
+    def encode(self, picture: ImageSource) -> Tensor:
         """Latent (1, C, S, S), on the CPU, of a picture of any size."""
-        pixels = to_tensor(square(picture, self.image_size)).to(self.device)
+        pixels = to_tensor(load_square(picture, self.image_size)).to(self.device)
         with self._lock, torch.inference_mode():
             return self.codec.encode(pixels).float().cpu()
 
-    def gather(self, pictures: Iterable[ImageSource], label: str) -> Database:
+    def gather(self, pictures: Iterable[ImageSource], label: str, caps: Caps = CALLER) -> Database:
         """A database of a few pictures that is never written to disk.
 
         What is no picture is left out and named in the result's `skipped`.
 
         Args:
-            pictures: files, bytes or PIL images, 1 to 256 of them.
+            pictures: of any kind that `load_image` takes, 1 to 256 of them.
             label: what they are, for people.
+            caps: how large each may be.
 
         Raises:
             RissoleError: when none of them is a picture.
@@ -194,7 +202,7 @@ class Retriever:
         images, skipped = [], []
         for source in islice(pictures, MAX_PICTURES + 1):
             try:
-                images.append(square(load_image(source), self.image_size))
+                images.append(load_square(source, self.image_size, caps))
             except RissoleError as error:
                 skipped.append(str(error))
         if not 1 <= len(images) <= MAX_PICTURES:
@@ -216,14 +224,13 @@ class Retriever:
         return used
 
     def _random_item(self, seed: int | None, label: str | None) -> int:
-        seed = secrets.randbits(62) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
-        draw = torch.Generator().manual_seed(seed)
+        seed = secrets.randbits(64) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
         if label is None:
-            return int(torch.randint(len(self.database), (), generator=draw))
+            return choice(seed, len(self.database))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
             raise RissoleError(f"the database has no picture of class {label!r:.60}")
-        return int(members[int(torch.randint(len(members), (), generator=draw))])
+        return int(members[choice(seed, len(members))])
 
     def _picture_vector(self, encoder: QueryEncoder, picture: Image.Image) -> np.ndarray:
         latents = self.encode(picture).to(self.device)

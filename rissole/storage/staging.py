@@ -84,6 +84,23 @@ def copy_files(folder: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
             shutil.copyfile(folder / path, target / path)
 
 
+def clear_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed builds left in a folder: of one target by its name, or of all."""
+    pattern = "*" if name is None else glob.escape(name)
+    for stage in folder.glob(f".{pattern}.stage-*"):
+        if _abandoned(stage.name.rpartition(".stage-")[2]):
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder whole: a kill leaves a hidden one, which `clear_abandoned` takes."""
+    hidden = folder.with_name(f".{folder.name}.stage-gone")
+    shutil.rmtree(hidden, ignore_errors=True)
+    with contextlib.suppress(OSError):  # what cannot be removed stays
+        folder.replace(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
 def aside(target: Path) -> Path:
     """Where the old folder lies between the two renames that replace it."""
     return target.with_name(f".{target.name}.replaced")
@@ -107,9 +124,7 @@ def _clear_stale(target: Path) -> None:
     if old.exists() and not target.exists():
         old.replace(target)
     shutil.rmtree(old, ignore_errors=True)
-    for stage in target.parent.glob(f".{glob.escape(target.name)}.stage-*"):
-        if _abandoned(stage.name.rpartition(".stage-")[2]):
-            shutil.rmtree(stage, ignore_errors=True)
+    clear_abandoned(target.parent, target.name)
 
 
 def _abandoned(mark: str) -> bool:

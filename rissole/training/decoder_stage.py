@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rissole.training.hyperparameters import DecoderTraining
-from rissole.training.stage import STAGES, Job, Stage, state_file
+from rissole.training.stage import STAGES, Job, Stage, state_folder
 
 
 @STAGES.register
@@ -20,8 +20,8 @@ class DecoderStage(Stage):
     shared = True
 
     def target(self, run: Path, settings: DecoderTraining) -> Path:
-        """The state of its training: what it writes is the autoencoder's."""
-        return state_file(run / self.name)
+        """Its checkpoints: what it writes is the autoencoder's."""
+        return state_folder(run / self.name)
 
     def state(self, run: Path, settings: DecoderTraining) -> Path:
         """The same."""

@@ -22,7 +22,7 @@ from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.learner import Average, Trained
 from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.together import rank
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
 
@@ -63,7 +63,7 @@ def train_denoiser(
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
     how = Trained(network, settings.peak_rate, average=Average(0.9995**4, every=4))
-    trainer = Trainer({"model": how}, generator, state_file(out), schedule=schedule, seed=seed)
+    trainer = Trainer({"model": how}, generator, state_folder(out), schedule=schedule, seed=seed)
 
     def keep(history: History) -> None:
         network.save(out)

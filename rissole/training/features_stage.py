@@ -26,6 +26,13 @@ class Features(Stage):
         """A file in the run's folder."""
         return run / f"{self.name}.safetensors"
 
+    def prepare(self, job: Job, settings: FeatureTraining) -> None:
+        """Refuses networks that there are not."""
+        from rissole.evaluation.network import FeatureConfig, FeatureNetwork
+
+        super().prepare(job, settings)
+        FeatureNetwork(FeatureConfig(settings.arch))
+
     def run(self, job: Job, settings: FeatureTraining) -> dict[str, Any]:
         """Trains on the photos that are not held out: those must be new to this network, too."""
         from rissole.data.photos import split

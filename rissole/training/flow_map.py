@@ -31,7 +31,7 @@ from rissole.training.checkpoint import write_json
 from rissole.training.hyperparameters import DenoiserTraining, FewStepsTraining
 from rissole.training.learner import Average, Trained
 from rissole.training.situations import Sampler, make_sampler
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.teaching import Scene, Teacher, canvas_velocity, grown, moved, recordable
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
 
@@ -240,10 +240,9 @@ def train_flow_map(
     sampler = make_sampler(data, "", drawing(settings), generator, device)
     maps = Maps(taught, sampler.latents)
     work = Distiller(Teacher(taught, settings.negative), student, sampler, maps, settings)
-    work.follow(schedule[0])
     how = Trained(student, settings.peak_rate, average=Average(settings.decay**4, every=4))
     trainer = Trainer(
-        {"model": how}, generator, state_file(out), schedule=schedule, seed=seed,
+        {"model": how}, generator, state_folder(out), schedule=schedule, seed=seed,
         follow=work.follow,
     )  # fmt: skip
 

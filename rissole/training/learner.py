@@ -44,9 +44,12 @@ class Gradients:
             torch.distributed.all_reduce(self.flat)
             self.flat /= processes()
 
-    def clip(self, norm: float) -> None:
-        """Scales all down to a joint norm."""
-        self.flat *= (norm / self.flat.norm().clamp(min=1e-6)).clamp(max=1.0)
+    def clip(self, limit: float | None) -> Tensor:
+        """Scales all down to a joint norm, unless it is None; returns the norm they had."""
+        norm = self.flat.norm()
+        if limit is not None:
+            self.flat *= (limit / norm.clamp(min=1e-6)).clamp(max=1.0)
+        return norm
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Learner:
                 foreach=True,
             )  # fmt: skip
 
+    def prepare(self) -> Tensor:
+        """Makes the gradients ready for `update`; returns their norm, which must be finite."""
+        self.gradients.exchange()
+        return self.gradients.clip(self.how.clip)
+
     def update(self, progress: float, warming: int, step: int) -> None:
         """One step of the optimizer by the gradients that are there.
 
@@ -111,9 +119,6 @@ class Learner:
             step: steps of all sessions.
         """
         how = self.how
-        self.gradients.exchange()
-        if how.clip is not None:
-            self.gradients.clip(how.clip)
         if not how.steady:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(progress, warming, how.peak_rate)
@@ -132,8 +137,23 @@ class Learner:
             found["average.steps"] = torch.tensor(self.average.optimization_step)
         return found
 
+    def fits(self, found: Mapping[str, Tensor]) -> bool:
+        """Whether tensors are just those of `tensors` after a step: in names, shapes and types."""
+        like = {f"weights.{name}": value for name, value in self.module.state_dict().items()}
+        for number, weights in enumerate(self.parameters):
+            like |= {f"optimizer.{number}.{key}": weights for key in ("exp_avg", "exp_avg_sq")}
+            like[f"optimizer.{number}.step"] = torch.zeros(())
+        if self.average:
+            shadows = enumerate(self.average.shadow_params)
+            like |= {f"average.{number}": value for number, value in shadows}
+            like["average.steps"] = torch.tensor(0)
+        return found.keys() == like.keys() and all(
+            (value.shape, value.dtype) == (like[name].shape, like[name].dtype)
+            for name, value in found.items()
+        )
+
     def restore(self, found: Mapping[str, Tensor]) -> None:
-        """Takes over what an earlier session left."""
+        """Takes over what an earlier session left, if it fits."""
         weights = {name: found[f"weights.{name}"] for name in self.module.state_dict()}
         self.module.load_state_dict(weights)
         moments: dict[int, dict[str, Tensor]] = {}

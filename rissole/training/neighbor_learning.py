@@ -22,7 +22,7 @@ from rissole.retrieval.encoders import LearnedConfig, LearnedEncoder
 from rissole.training.checkpoint import write_json
 from rissole.training.hyperparameters import EncoderTraining
 from rissole.training.learner import Trained
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for
 from rissole.training.vicreg import vicreg
 
@@ -58,7 +58,7 @@ def train_encoder(
     encoder, projector = networks(photos.shape[-1], settings.width, seed)
     both = nn.ModuleList([encoder, projector]).to(device)
     how = Trained(both, settings.peak_rate, betas=(0.9, 0.999), weight_decay=1e-3, clip=10.0)
-    trainer = Trainer({"encoder": how}, generator, state_file(out))
+    trainer = Trainer({"encoder": how}, generator, state_folder(out))
     result: dict[str, float] = {}
 
     def keep(history: History) -> None:

@@ -10,6 +10,7 @@ by two must decode to the picture scaled down by two (scale equivariance, arXiv 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.training.checkpoint import write_json
 from rissole.training.hyperparameters import CodecTraining
 from rissole.training.learner import Average, Trained
-from rissole.training.stage import state_file
+from rissole.training.stage import checkpoints_in, state_folder
 from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for, seeded
 
 # rows: luma, blue and red difference (ITU-R BT.601), in units of RGB
@@ -70,14 +71,13 @@ def train_autoencoder(
     """
     settings = settings or CodecTraining()
     model: Any
-    if state_file(out).exists() and (out / "config.json").exists():  # of whatever shape it is
+    if checkpoints_in(state_folder(out)) and (out / "config.json").exists():  # of whatever shape
         model = Codec.load(out).model.requires_grad_(True)
     else:
         model = new_autoencoder(seed, to_float(_sets(photos)[0][:16]))
     model.to(device, memory_format=torch.channels_last)
     judge = judging_network(network, device) if settings.perceptual else None
     losses = Encoding(model, judge, settings).to(device)
-    state_file(out.with_name("decoder")).unlink(missing_ok=True)  # of other latents
     how = codec_training(model, settings.peak_rate)
     return fit_codec(photos, out, budget, {"model": how}, losses, settings, seed)
 
@@ -125,7 +125,7 @@ def fit_codec(
         losses: of photos and a generator; adds gradients.
         settings: of the stage.
         seed: of everything random.
-        state: file of the training; that of the autoencoder by default. The latents' scale is
+        state: folder of the checkpoints; that of the autoencoder by default. The latents' scale is
             measured only then: what goes on later must not touch what they mean.
 
     Returns:
@@ -136,12 +136,14 @@ def fit_codec(
     sets = [split(some) for some in _sets(photos)]
     train, held = (torch.cat(parts).to(device) for parts in zip(*sets, strict=True))
     generator = generator_for(seed, device)
-    trainer = Trainer(trained, generator, state or state_file(out))
+    trainer = Trainer(trained, generator, state or state_folder(out))
     result: dict[str, Any] = {}
 
     def keep(history: History) -> None:
         if state is None:
             fit_scale(model, train)
+            # that of a decoder is of other latents
+            shutil.rmtree(state_folder(out.with_name("decoder")), ignore_errors=True)
         result.update(measure(model, train, held))
         Codec(model).save(out)
         write_json(out / "training.json", {**result, "history": history})

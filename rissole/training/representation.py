@@ -38,7 +38,7 @@ from rissole.evaluation.network import (
 from rissole.training.checkpoint import write_json
 from rissole.training.hyperparameters import FeatureTraining
 from rissole.training.learner import Trained
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.trainer import Batches, Budget, History, Trainer, generator_for
 from rissole.training.vicreg import vicreg
 from rissole.training.views import DAMAGES, random_damage, random_view
@@ -80,7 +80,7 @@ def train_features(
     model = Learner(FeatureNetwork(config)).to(device).to(memory_format=torch.channels_last)
     photos, generator = photos.to(device), generator_for(seed, device)
     how = Trained(model, 1e-3, betas=(0.9, 0.999), weight_decay=1e-3, clip=10.0)
-    trainer = Trainer({"features": how}, generator, state_file(out))
+    trainer = Trainer({"features": how}, generator, state_folder(out))
 
     def keep(history: History) -> None:
         calibrate(model.network, photos)

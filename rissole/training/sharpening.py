@@ -28,7 +28,7 @@ from rissole.training.reconstruction import (
     half,
     judging_network,
 )
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.trainer import Budget, seeded
 
 LESSONS = 500  # steps after which the discriminator, which knows nothing at first, is felt in full
@@ -79,7 +79,7 @@ def train_decoder(
             discriminator, 2e-4, steady=True, betas=(0.5, 0.99), weight_decay=1e-4, clip=None
         ),
     }
-    state = state_file(out.with_name("decoder"))
+    state = state_folder(out.with_name("decoder"))
     return fit_codec(photos, out, budget, trained, losses, settings, seed, state)
 
 

@@ -26,18 +26,20 @@ from __future__ import annotations
 import graphlib
 import importlib
 import pkgutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rissole.config import RissoleError
+from rissole.config import RissoleError, quoted
 from rissole.registry import Registry
 from rissole.training.hyperparameters import Positive as Positive  # stages from elsewhere use it
 
 if TYPE_CHECKING:
     from rissole.data.photos import Labelled
-    from rissole.training.trainer import Budget
+    from rissole.training.budget import Budget
 
 
 @dataclass(frozen=True)
@@ -99,29 +101,57 @@ class Stage:
         return run / self.name
 
     def state(self, run: Path, settings: Any) -> Path | None:
-        """The file that its training goes on from; None for a stage that does not train."""
-        return state_file(self.target(run, settings))
+        """The folder of checkpoints it goes on from; None for a stage that does not train."""
+        return state_folder(self.target(run, settings))
 
     def prepare(self, job: Job, settings: Any) -> None:
-        """Refuses what cannot work before anything is read or trained."""
+        """Refuses what cannot work, now or at the end, before anything is read or trained."""
+        from rissole.storage.manifest import NAME
+
         target, state = self.target(job.run, settings), self.state(job.run, settings)
-        if target.exists() and not job.resume:
-            raise RissoleError(f"{target} exists: add --resume to go on, or choose another --out")
-        if target.exists() and state is not None and not state.exists():
+        begun = state is not None and bool(checkpoints_in(state))
+        made = begun if target == state else target.exists()
+        if (made or begun) and not job.resume:
+            what = target if made else f"an unfinished training of {target}"
+            raise RissoleError(f"{what} exists: add --resume to go on, or choose another --out")
+        if made and state is not None and not begun:
             raise RissoleError(f"{state} is missing: without it {target} cannot be trained on")
+        if state is not None and job.resume and not begun:
+            print(f"note: nothing to resume in {state}: starting anew", file=sys.stderr)
         for name in self.needs:
             stage = STAGES[name]()
             if not (path := stage.target(job.run, stage.settings())).exists():
                 raise RissoleError(f"{path} is missing: run --stage {name} first")
+        if not NAME.fullmatch(name := job.run.resolve().name):
+            rule = "the folder's name is the bundle's: letters, digits, dot, dash and underscore"
+            raise RissoleError(f"--out {quoted(name)}: {rule}")
+        for folder in filter(None, (job.run, target, state)):
+            if folder == job.run or folder.is_dir():
+                check_writable(folder)
 
     def run(self, job: Job, settings: Any) -> dict[str, Any]:
         """Runs the stage and returns its figures."""
         raise NotImplementedError
 
 
-def state_file(out: Path) -> Path:
-    """Where the training of a part of a run keeps its state: `RUN/state/PART.safetensors`."""
-    return out.parent / "state" / f"{out.stem}.safetensors"
+def state_folder(out: Path) -> Path:
+    """Where the training of a part of a run keeps its checkpoints: `RUN/state/PART/`."""
+    return out.parent / "state" / out.stem
+
+
+def checkpoints_in(state: Path) -> list[Path]:
+    """The checkpoints in such a folder, the newest first."""
+    return sorted(state.glob("step-*"), reverse=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuses a folder that nothing can be written into; makes one that is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RissoleError(f"cannot write into {folder}: {error.strerror or error}") from error
 
 
 class _Stages(Registry[type[Stage]]):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
+from tqdm import tqdm
 
 
 def processes() -> int:
@@ -22,3 +25,9 @@ def agreed(value: float) -> float:
     shared = torch.tensor(value, device="cuda" if torch.cuda.is_available() else "cpu")
     torch.distributed.broadcast(shared, 0)
     return shared.item()
+
+
+def tell(line: str) -> None:
+    """One line for whoever watches, beside a progress bar; the first process says it."""
+    if rank() == 0:
+        tqdm.write(line, file=sys.stderr)

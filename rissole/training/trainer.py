@@ -1,64 +1,40 @@
-"""The one trainer: budget, learning rate, gradients, averages, history, and states to go on from.
+"""The one trainer: learning rate, gradients, averages, history, and checkpoints to go on from.
 
 A stage gives it modules, functions that compute losses, and batches:
 
-    trainer = Trainer({"model": Trained(model, peak_rate=1e-3)}, generator, state_file(out))
+    trainer = Trainer({"model": Trained(model, peak_rate=1e-3)}, generator, state_folder(out))
     trainer.fit([losses], batches, budget, keep=lambda history: model.save(out))
 
-What `fit` leaves in a state file (weights, optimizers, averages, random numbers) lets a later
-session go on as if there had been no break.
+What `fit` leaves every few minutes in the state's folder (weights, optimizers, averages, random
+numbers, the order of the pictures, how far it came) lets a later process go on as if nothing had
+been: on a CPU, and where the budget is in steps, to the last bit.
 """
 
 from __future__ import annotations
 
-import math
-import sys
-import time
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from rissole.config import RissoleError
-from rissole.training.checkpoint import (
-    DIVERGED,
-    State,
-    check_learned,
-    read_state,
-    write_state,
-)
+from rissole.training.budget import Budget as Budget  # all that a stage needs is found here
+from rissole.training.budget import Session, session_of
+from rissole.training.checkpoint import Checkpoints, State, check_learned
+from rissole.training.checkpoint import History as History
 from rissole.training.graphs import replays
+from rissole.training.interrupts import Interrupts
 from rissole.training.learner import Learner, Trained
-from rissole.training.together import agreed, processes, rank
+from rissole.training.progress import Progress
+from rissole.training.stage import checkpoints_in
+from rissole.training.together import processes, rank, tell
+from rissole.training.watch import Diverged, Watch
 
 Losses = Callable[[Tensor], dict[str, Tensor]]  # of a batch's numbers; adds gradients
-History = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: minutes of wall time, or a number of steps; whichever ends first."""
-
-    minutes: float = math.inf
-    steps: int | None = None
-
-    def __iter__(self) -> Iterator[tuple[int, float]]:
-        """Yields `(step, progress)` with progress from 0 to 1 until the budget is spent."""
-        start, step, by_time = time.monotonic(), 0, 0.0
-        while True:
-            if processes() == 1 or step % 20 == 0:  # clocks differ: the first process decides
-                by_time = agreed((time.monotonic() - start) / (60 * self.minutes))
-            by_steps = step / self.steps if self.steps is not None else 0.0
-            progress = max(by_steps, by_time)
-            if progress >= 1:
-                return
-            yield step, progress
-            step += 1
 
 
 class Batches:
@@ -81,17 +57,19 @@ class Batches:
 
 
 class Trainer:
-    """Trains modules together; goes on from the state file of an earlier session.
+    """Trains modules together; goes on from the checkpoints of an earlier process.
 
     Args:
         trained: modules by name, and how each is trained.
         generator: what losses and batches draw from, on the device.
-        state: file to go on from, and to leave for the next session.
+        state: folder of checkpoints to go on from, and to leave for the next session.
         schedule: the part of the learning-rate schedule that the budget covers; a run in two
             sessions is (0, 0.5), then (0.5, 1).
-        seed: of the kinds of steps.
-        follow: told, after each step, how much of the schedule is done.
+        seed: of the kinds of steps, and of dropout.
+        follow: told, before each step, how much of the schedule is done.
     """
+
+    session: Session
 
     def __init__(
         self,
@@ -105,27 +83,34 @@ class Trainer:
     ):
         torch.set_float32_matmul_precision("high")  # products may use the tensor cores
         torch.backends.cudnn.benchmark = True
-        self.generator, self.path, self.schedule = generator, state, schedule
-        self.follow = follow
+        self.generator, self.schedule, self.follow = generator, schedule, follow
         self.learners = {name: Learner(how) for name, how in trained.items()}
-        self.kinds = torch.Generator().manual_seed(seed + int(1000 * schedule[0]))
-        self.found = read_state(state)
-        self.steps, self.minutes = self.found.steps, self.found.minutes
-        if self.found.steps:
-            self._restore()
+        self.seed = seed + int(1000 * schedule[0])
+        self.kinds = torch.Generator().manual_seed(self.seed)
+        self.checkpoints = Checkpoints(state)
+        self.found = self.checkpoints.newest(self._restore)
+        self.steps, self.history = self.found.steps, History()
+        self.written = self.steps  # in the last checkpoint
 
-    def _restore(self) -> None:
-        """Takes over what an earlier session left.
+    def _restore(self, found: State) -> None:
+        """Takes over what an earlier process left.
 
         Raises:
-            RissoleError: when that session trained something else.
+            RissoleError: when that one trained something else.
         """
-        try:
-            for name, learner in self.learners.items():
-                learner.restore(self.found.part(name))
-        except (KeyError, IndexError, RuntimeError, ValueError) as error:  # by names or by shapes
-            line = "is the state of another network or other settings: delete it to start anew"
-            raise RissoleError(f"{self.path} {line}") from error
+        drawn = found.part("random").keys() - {"cuda"}
+        same = found.parts.keys() == {*self.learners, "random"}
+        same = same and drawn == {"kinds", "torch", "generator", "pool"}
+        if not same or not all(one.fits(found.part(n)) for n, one in self.learners.items()):
+            raise RissoleError(f"step {found.steps} is of another network or other settings")
+        for name, learner in self.learners.items():
+            learner.restore(found.part(name))
+
+    @property
+    def minutes(self) -> float:
+        """Of device time in all sessions."""
+        _, spent, _ = self.session.today
+        return self.found.minutes + (self.session.spent - spent) * processes()
 
     def fit(
         self,
@@ -139,7 +124,7 @@ class Trainer:
         recorded: bool = True,
         every: int = 100,
     ) -> History:
-        """Trains until the budget is spent or Ctrl-C; keeps what was learned either way.
+        """Trains until the budget is spent or somebody ends it; saves in between.
 
         Args:
             losses: kinds of steps; all draw from the trainer's generator.
@@ -155,128 +140,164 @@ class Trainer:
             The history of the losses.
 
         Raises:
-            RissoleError: when losses or weights are not finite; nothing is written then.
+            RissoleError: when losses, gradients or weights are not finite, or nothing can be
+                written; the last checkpoint stays.
+            KeyboardInterrupt, SystemExit: when ended by a signal, after saving.
         """
-        bar = Progress(budget, title, every)
+        self._begin(batches, budget, title)
+        session, watch = self.session, Watch(every)
         steps: Sequence[Callable[[Tensor], dict[str, Tensor]]]
         steps = [partial(self._learn, one) for one in losses]
         steps = replays(steps, self.generator) if recorded else steps
-        start = time.monotonic()
-        with self._random_state(batches):
-            try:
-                for step, progress in bar:
+        with Interrupts() as interrupts, self._random_state(batches):
+            with Progress(session, title, every, self.history) as bar:
+                while not (session.over or interrupts.wanted(session.step)):
                     kind = int(torch.multinomial(torch.tensor(shares), 1, generator=self.kinds))
-                    values = steps[kind](next(batches))
-                    self._update(step, progress)
-                    bar.report(step, **values)
-            finally:  # Ctrl-C keeps what was learned
-                self.minutes += (time.monotonic() - start) / 60 * processes()
-                if not bar.diverged:
-                    self._finish(batches, partial(keep, bar.history))
-        return bar.history
+                    bar.report(self._step(steps[kind], next(batches), watch))
+                    if session.due(budget.saved) and (why := self._save(batches, watch)):
+                        tell(f"note: not saved, the checkpoint before stays: {why}")
+            self._finish(batches, watch, keep, interrupts)
+        return self.history
+
+    def _begin(self, batches: Batches, budget: Budget, title: str) -> None:
+        """Goes on with an unfinished session, or begins one; says which.
+
+        A budget that nobody asked for adds nothing to a finished one.
+
+        Raises:
+            RissoleError: when there is no space for what will be written.
+        """
+        anew = self.found.finished and budget.asked
+        before = None if anew else self.found.session
+        self.session = session_of(budget, self.schedule, before)
+        if self.session.step:
+            self.history.extend(self.found.history)
+            tell(f"resumed {title} at {self.session}")
+        elif self.steps:
+            tell(f"resumed {title} after {self.steps} steps, for another session")
+        if self.steps and self.found.pictures != batches.count:
+            tell(f"note: it began with {self.found.pictures} pictures, there are {batches.count}")
+        # weights, two moments and an average; three checkpoints while one replaces another
+        weights = sum(p.numel() for one in self.learners.values() for p in one.module.parameters())
+        more = max(1, 3 - len(checkpoints_in(self.checkpoints.folder)))
+        check_space(self.checkpoints.folder, more * 4 * 4 * weights)
 
     def _learn(self, losses: Losses, index: Tensor) -> dict[str, Tensor]:
         for learner in self.learners.values():
             learner.gradients.clear()
         return losses(index)
 
-    def _update(self, step: int, progress: float) -> None:
-        first, last = self.schedule
-        # a session that begins within the schedule goes on with its warm-up, another one anew
-        warming = self.steps if first > 0 else step
-        overall = first + progress * (last - first)
-        for learner in self.learners.values():
-            learner.update(overall, warming, self.steps)
+    def _step(
+        self, step: Callable[[Tensor], dict[str, Tensor]], index: Tensor, watch: Watch
+    ) -> dict[str, Tensor]:
+        """One step on a batch (B,) of pictures; returns its losses."""
+        session = self.session
         if self.follow:
-            self.follow(overall)
+            self.follow(session.overall)
+        values = step(index)
+        norms = {f"the gradient of {n}": one.prepare() for n, one in self.learners.items()}
+        watch.see(session.step, index, {**values, **norms})
+        # a session that begins within the schedule goes on with its warm-up, another one anew
+        warming = self.steps if self.schedule[0] > 0 else session.step
+        for learner in self.learners.values():
+            learner.update(session.overall, warming, self.steps)
         self.steps += 1
+        session.advance()
+        return values
 
     @contextmanager
     def _random_state(self, batches: Batches) -> Iterator[None]:
-        """Random numbers go on where the last session stopped; dropout's are torch's own."""
+        """Random numbers go on where the last process stopped; dropout's are torch's own."""
         device = self.generator.device
         cuda = [device.index or 0] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
-            if drawn := self.found.part("random"):
+            drawn = self.found.part("random")
+            fresh = torch.Generator().manual_seed(self.seed)
+            torch.set_rng_state(drawn.get("torch", fresh.get_state()))
+            if cuda:
+                fresh = torch.Generator(device).manual_seed(self.seed + 10_000 * rank())
+                torch.cuda.set_rng_state(drawn.get("cuda", fresh.get_state()), device)
+            if drawn:
                 self.kinds.set_state(drawn["kinds"])
-                torch.set_rng_state(drawn["torch"])
-                here = self.generator.get_state()
-                if rank() == 0 and drawn["generator"].shape == here.shape:
+                if rank() == 0 and drawn["generator"].shape == self.generator.get_state().shape:
                     self.generator.set_state(drawn["generator"])
-                    batches.pool = drawn["pool"].to(device)
                 else:  # another process, or another kind of device
                     self.generator.manual_seed(self.generator.initial_seed() + self.steps)
-                if cuda and "cuda" in drawn:
-                    torch.cuda.set_rng_state(drawn["cuda"], device)
+                if rank() == 0 and self.found.pictures == batches.count:
+                    batches.pool = drawn["pool"].to(device)
             yield
 
-    def _finish(self, batches: Batches, keep: Callable[[], None]) -> None:
-        check_learned(learner.module for learner in self.learners.values())
-        if rank() == 0:
-            parts = {name: learner.tensors() for name, learner in self.learners.items()}
-            parts["random"] = {
-                "kinds": self.kinds.get_state(),
-                "torch": torch.get_rng_state(),
-                "generator": self.generator.get_state(),
-                "pool": batches.pool,
-            }
-            if self.generator.device.type == "cuda":
-                parts["random"]["cuda"] = torch.cuda.get_rng_state(self.generator.device)
-            write_state(self.path, State(parts, self.steps, self.minutes))
-        for learner in self.learners.values():
-            if learner.average:
-                learner.average.copy_to(learner.parameters)
-        if rank() == 0:
-            keep()
+    def _save(self, batches: Batches, watch: Watch) -> RissoleError | None:
+        """Writes a checkpoint, if there was a step since the one before.
 
-
-class Progress:
-    """A progress bar over a budget that shows running means of what a step reports."""
-
-    def __init__(self, budget: Budget, title: str, every: int):
-        self.budget, self.title, self.every = budget, title, every
-        self.history: History = []
-        self.diverged = False
-
-    def __iter__(self) -> Iterator[tuple[int, float]]:
-        """Yields the budget's `(step, progress)`."""
-        shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
-        bar = tqdm(total=1000, desc=self.title, bar_format=shape, mininterval=2, disable=rank() > 0)
-        self.bar, self.count = bar, 0
-        self.sums: dict[str, float | Tensor] = {}
-        spent = False
-        try:
-            for step, progress in self.budget:
-                bar.update(int(progress * 1000) - bar.n)
-                yield step, progress
-            bar.update(1000 - bar.n)
-            spent = True
-        finally:
-            bar.close()
-            # who pressed Ctrl-C shall wait, not press it again
-            if not (spent or self.diverged or rank()):
-                print("keeping what was learned", file=sys.stderr)
-
-    def report(self, step: int, **values: Tensor | float) -> None:
-        """Adds a step's losses; prints their means now and then: reading them waits.
+        Returns:
+            Why it could not be written.
 
         Raises:
-            RissoleError: when a mean is not finite.
+            Diverged: when what was learned is not finite.
         """
-        self.count += 1
-        for name, value in values.items():
-            value = value.detach() if isinstance(value, Tensor) else value
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        if self.count >= self.every:
-            means = {k: float(v) / self.count for k, v in self.sums.items()}
-            if odd := next((k for k, v in means.items() if not math.isfinite(v)), None):
-                self.diverged = True
-                raise RissoleError(DIVERGED.format(what=f"{odd} by step {step} is"))
-            self.history.append({"step": step, **means})
-            self.bar.set_postfix_str(
-                f"step {step} " + " ".join(f"{k} {v:.4g}" for k, v in means.items())
-            )
-            self.sums, self.count = {}, 0
+        watch.check()
+        check_learned(learner.module for learner in self.learners.values())
+        self.session.saved = (self.session.step, self.session.spent)
+        if rank() or self.steps == self.written:
+            return None
+        parts = {name: learner.tensors() for name, learner in self.learners.items()}
+        if any(not t.isfinite().all() for part in parts.values() for t in part.values()):
+            raise Diverged("the averages or moments are")
+        parts["random"] = {
+            "kinds": self.kinds.get_state(),
+            "torch": torch.get_rng_state(),
+            "generator": self.generator.get_state(),
+            "pool": batches.pool,
+        }
+        if self.generator.device.type == "cuda":
+            parts["random"]["cuda"] = torch.cuda.get_rng_state(self.generator.device)
+        state = State(self.steps, self.minutes, batches.count, self.session, self.history, parts)
+        try:
+            self.checkpoints.write(state)
+        except RissoleError as error:  # a full disk may be emptied until the next time
+            return error
+        self.written = self.steps
+        return None
+
+    def _finish(
+        self,
+        batches: Batches,
+        watch: Watch,
+        keep: Callable[[History], None],
+        interrupts: Interrupts,
+    ) -> None:
+        """Saves, and writes what the stage is for unless somebody is in a hurry."""
+        failed = self._save(batches, watch)
+        interrupts.cuttable = True
+        whole = self.steps > 0 and not interrupts.urgent
+        if whole:
+            for learner in self.learners.values():
+                if learner.average:
+                    learner.average.copy_to(learner.parameters)
+            known = self.found.finished and self.steps == self.found.steps
+            if rank() == 0 and not known:
+                keep(self.history)
+        if failed:
+            raise failed
+        if not whole or self.session.progress < 1:
+            tell(f"saved at {self.session}: the same command with --resume goes on")
+        elif rank() == 0:
+            self.checkpoints.finish(self.steps)
+        interrupts.end()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses to begin what there is no space to keep.
+
+    Args:
+        folder: to write into; it may not exist yet.
+        needed: bytes.
+    """
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if (free := shutil.disk_usage(there).free) < needed:
+        sizes = f"{needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free"
+        raise RissoleError(f"no space for the checkpoints in {folder}: they need {sizes}")
 
 
 def generator_for(seed: int, device: str | torch.device) -> torch.Generator:

@@ -344,14 +344,16 @@ def test_inspect_a_block(visit, pipe):
 def test_who_won_where(visit, pipe):
     page = visit.page
     visit.paint()
-    out = pipe(**save(page))
+    *_, last = pipe.stream(**save(page))
     page.click("[data-view=won]")
-    winners = [int(mark) for mark in page.locator(".rs-mark").all_inner_texts()]
-    clear = np.sort(out.attention.reshape(16, -1), axis=1)
-    sure = clear[:, -1] - clear[:, -2] > 2 * STEP
-    assert sure.any()
-    expected = out.attention.reshape(16, -1).argmax(1) + 1
-    assert (np.array(winners) == expected)[sure].all()
+    marks = page.evaluate(MARKS)
+    assert {(row, col) for row, col, *_ in marks} == set(np.ndindex(4, 4))
+    shares = last.attention_map
+    side = shares.shape[-1] // 4
+    for row, col, n, x, y in marks:  # every number lies on a cell of its own color
+        cell = shares[:, int((row + y) * side), int((col + x) * side)]
+        assert cell[n - 1] >= cell.max() - STEP
+    assert page.locator(".rs-legend li").count() == len(last.neighbors)
     whole = page.evaluate(OVERLAY)
     page.click(".rs-tile-pick >> nth=0")
     assert page.evaluate(OVERLAY) not in (whole, 0)
@@ -359,6 +361,10 @@ def test_who_won_where(visit, pipe):
     assert page.locator(".rs-overlay").is_hidden()
 
 
+MARKS = """() => [...document.querySelectorAll(".rs-cell")].flatMap((cell) =>
+  [...cell.querySelectorAll(".rs-mark")].map(({ textContent, style }) =>
+    [cell.dataset.row, cell.dataset.col, textContent, parseFloat(style.left) / 100,
+      parseFloat(style.top) / 100].map(Number)))"""
 OVERLAY = """() => {
   const { width, height } = document.querySelector(".rs-overlay");
   const pen = document.querySelector(".rs-overlay").getContext("2d");

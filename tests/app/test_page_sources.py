@@ -275,13 +275,11 @@ def test_a_link_without_a_database_is_for_the_one_that_is_open(pipe, databases):
         assert last[2].pictures[-1].recipe.database == (source or here)
 
 
-def test_visitors_databases_are_forgotten(pipe, monkeypatch):
-    monkeypatch.setattr("rissole.app.databases.KEPT", 2)
+def test_visitors_databases_are_forgotten(pipe):
     sources = Sources(pipe)
-    keys = [sources.keep(pipe, session) for session in "abb"]
-    assert [sources.find(key) is None for key in keys] == [True, False, False]
-    sources.forget("b")
-    assert [sources.find(key) is None for key in keys] == [True, True, True]
+    keys = [sources.keep(pipe, visit) for visit in "abb"]
+    sources.household.left("b")
+    assert [sources.find(key) is None for key in keys] == [False, True, True]
 
 
 # ---- words ---------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def test_learned_encoder_trains_two_steps_and_comes_back(tmp_path):
     train_encoder(photos, out, Budget(steps=1), settings=settings, device="cpu")
     assert (out / "encoder.safetensors").read_bytes() != before
     assert LearnedEncoder.load(out).id != encoder.id
-    assert read_state(tmp_path / "state" / "encoder.safetensors").steps == 3
+    assert read_state(tmp_path / "state" / "encoder").steps == 3
 
 
 def test_quality_of_neighbors_is_told_from_chance(pipe):

@@ -13,7 +13,7 @@ from rissole.data.sources import open_source
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
 from rissole.retrieval.encoders import LearnedConfig, LearnedEncoder
-from rissole.training.checkpoint import save_weights
+from rissole.training.checkpoint import Checkpoints, State
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_what_is_written_follows_the_umask(pipe, tiny_bundle, tmp_path, monkeypa
     build_index(made.indexing_parts(), open_source(tmp_path / "in"), out / "database")
     made.retrieve(item=3, encoder="learned")  # vectors that are kept in the cache
     learned.save(out / "encoder")
-    save_weights(out / "run" / "raw.safetensors", learned)
+    Checkpoints(out / "run").write(State(1, parts={"model": learned.state_dict()}))
     command = ["sample", "--bundle", tiny_bundle, "--steps", "1", "--out", out / "picture.png"]
     arguments = [sys.executable, "-m", "rissole", *map(str, command)]
     subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)

@@ -24,7 +24,7 @@ from rissole.training.reconstruction import (
     psnr,
     train_autoencoder,
 )
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.trainer import Budget, Trainer
 
 
@@ -48,7 +48,7 @@ def test_an_autoencoder_is_a_diffusers_one_that_resumes(sets, network, tmp_path)
     common = {"network": network, "settings": settings, "device": "cpu"}
     for steps in (3, 2):
         result = train_autoencoder(sets, out, Budget(steps=steps), **common)
-    assert read_state(state_file(out)).steps == 5
+    assert read_state(state_folder(out)).steps == 5
     assert result["psnr_held_out_db"] > 5
     assert 0.2 < 1 / result["latent_scale"] < 5  # latents start with unit variance
     codec = Codec.load(out)
@@ -63,14 +63,14 @@ def test_an_autoencoder_of_another_shape_is_trained_on(sets, network, tmp_path):
     """Those that were trained before have decoders with a block at full size."""
     out, steps = tmp_path / "autoencoder", Budget(steps=1)
     old = trainer.seeded(lambda: tiny_autoencoder(8, 4, (1, 1, 1), (1, 1, 1)), 0)
-    began = Trainer({"model": codec_training(old, 1e-4)}, generator(), state_file(out))
+    began = Trainer({"model": codec_training(old, 1e-4)}, generator(), state_folder(out))
     began.fit(
         [lambda index: {"loss": old.encoder.layers[0].weight.sum().mul(0.0).detach()}],
         MixedBatches([4], 2, generator()), steps, lambda history: Codec(old).save(out),
     )  # fmt: skip
     settings = CodecTraining(batch_size=4)
     train_autoencoder(sets[0], out, steps, network=network, settings=settings, device="cpu")
-    assert read_state(state_file(out)).steps == 2
+    assert read_state(state_folder(out)).steps == 2
     assert Codec.load(out).model.config["num_decoder_blocks"] == [1, 1, 1]
 
 

@@ -17,7 +17,7 @@ from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import CodecTraining, DecoderTraining
 from rissole.training.reconstruction import train_autoencoder
 from rissole.training.sharpening import LESSONS, Sharpening, train_decoder
-from rissole.training.stage import state_file
+from rissole.training.stage import state_folder
 from rissole.training.trainer import Budget
 
 
@@ -49,16 +49,16 @@ def test_sharpening_the_decoder_leaves_the_latents_alone(out, network, photos):
         train_decoder(
             photos, out, Budget(steps=1), network=network, settings=settings, device="cpu"
         )
-    after, state = Codec.load(out), read_state(state_file(out.with_name("decoder")))
+    after, state = Codec.load(out), read_state(state_folder(out.with_name("decoder")))
     assert (after.scale, after.shift) == (before.scale, before.shift)
     assert torch.equal(after.encode(pictures), latents)
     assert not torch.equal(after.decode(latents), before.decode(latents))
     assert (state.steps, state.part("discriminator")["weights.lessons"]) == (2, 2)
-    assert read_state(state_file(out)).steps == 2
+    assert read_state(state_folder(out)).steps == 2
 
 
 def test_sharpening_in_sessions_goes_on_with_the_same_discriminator(out, network, photos):
-    path, settings = state_file(out.with_name("decoder")), DecoderTraining(batch_size=4)
+    path, settings = state_folder(out.with_name("decoder")), DecoderTraining(batch_size=4)
     common = {"network": network, "settings": settings, "device": "cpu"}
     train_decoder(photos, out, Budget(steps=1), **common)
     first = read_state(path).part("discriminator")
@@ -73,7 +73,7 @@ def test_an_autoencoder_that_learns_on_makes_its_sharpening_begin_anew(out, netw
     common = {"network": network, "device": "cpu"}
     train_decoder(photos, out, Budget(steps=1), settings=DecoderTraining(batch_size=4), **common)
     train_autoencoder(photos, out, Budget(steps=1), settings=CodecTraining(batch_size=4), **common)
-    assert not state_file(out.with_name("decoder")).exists()
+    assert not state_folder(out.with_name("decoder")).exists()
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "decoder"])

@@ -4,18 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from small_training import learn
 
 import rissole
-from rissole.config import RissoleError
+from rissole.training.budget import Session, session_of
 from rissole.training.checkpoint import read_state
-from rissole.training.learner import Average, Trained, learning_rate
-from rissole.training.trainer import Batches, Budget, Trainer, seeded
+from rissole.training.learner import learning_rate
+from rissole.training.trainer import Batches, Budget
 
 TOGETHER = """
 import sys, torch
@@ -25,19 +24,44 @@ torch.distributed.init_process_group("gloo", meeting, rank=int(sys.argv[1]), wor
 from rissole.training.checkpoint import write_json
 from rissole.training.learner import Gradients
 from rissole.training.together import rank
-from rissole.training.trainer import Budget
+from rissole.training.budget import Budget, session_of
 layer = torch.nn.Linear(3, 2)
 gradients = Gradients([layer])
 layer.weight.grad.fill_(rank())
 gradients.exchange()
-steps = len(list(Budget(steps=25)))
-write_json(Path(f"{rank()}.json"), [layer.weight.grad.mean().item(), steps])
+session = session_of(Budget(steps=25), (0, 1), None)
+while not session.over:
+    session.advance()
+write_json(Path(f"{rank()}.json"), [layer.weight.grad.mean().item(), session.step])
 """
 
 
-def test_budget_ends_by_steps_and_by_time():
-    assert [round(p, 2) for _, p in Budget(steps=4)] == [0, 0.25, 0.5, 0.75]
-    assert len(list(Budget(minutes=1e-9))) == 0
+def steps_of(session: Session) -> list[float]:
+    """The progress before each step until the session is over."""
+    seen = []
+    while not session.over:
+        seen.append(session.progress)
+        session.advance()
+    return seen
+
+
+def test_steps_are_followed_whatever_the_clock_says():
+    session = session_of(Budget(steps=4), (0, 1), None)
+    assert steps_of(session) == [0, 0.25, 0.5, 0.75]
+    short = Budget(minutes=1e-9, steps=4)  # a step a day
+    session, days = None, []
+    for _ in range(4):
+        session = session_of(short, (0, 1), session)
+        days += [steps_of(session)]
+    assert days == [[0], [0.25], [0.5], [0.75]]
+    assert steps_of(session_of(Budget(minutes=1e-9), (0, 1), None)) == [0]
+    assert session_of(Budget(steps=8), (0.5, 1), session).step == 0  # of another part
+
+
+def test_what_nobody_asked_for_gives_way_to_what_was_begun():
+    begun = Session((0, 1), None, 8, step=2)
+    assert session_of(Budget(10, asked=False), (0, 1), begun).steps == 8
+    assert session_of(Budget(steps=6), (0, 1), begun).progress == 2 / 6
 
 
 def test_processes_that_train_together_average_gradients_and_take_as_many_steps(tmp_path):
@@ -62,43 +86,11 @@ def test_batches_visit_everything_once_per_epoch():
     assert sorted(torch.cat([next(batches), next(batches)]).tolist()) == list(range(10))
 
 
-class Noisy(nn.Module):
-    """A network with dropout, which draws from torch's own random numbers."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-
-
-def learn(state: Path, steps: int, schedule: tuple[float, float], broken: bool = False) -> Noisy:
-    """Trains two kinds of steps and a second module; the state goes on from a file."""
-    model, rival = seeded(Noisy, 3), seeded(Noisy, 4)
-    draw = torch.Generator().manual_seed(5)
-    trained = {
-        "model": Trained(model, 1e-2, average=Average(0.9, every=3)),
-        "rival": Trained(rival, 1e-2, steady=True, clip=None),
-    }
-    trainer = Trainer(trained, draw, state, schedule=schedule, seed=6)
-
-    def losses(index: torch.Tensor, sign: float) -> dict[str, torch.Tensor]:
-        x = torch.randn(len(index), 3, generator=draw) + index[:, None]
-        loss = (model.layers(x) - sign * rival.layers(x)).square().mean()
-        loss = loss * (torch.nan if broken else 1.0)
-        loss.backward()
-        return {"loss": loss.detach()}
-
-    kinds = [partial(losses, sign=sign) for sign in (1.0, -1.0)]
-    kept = []
-    trainer.fit(kinds, Batches(7, 3, draw), Budget(steps=steps), kept.append, shares=(0.7, 0.3))
-    assert len(kept) == 1
-    return model
-
-
 def test_training_in_sessions_is_training_at_once(tmp_path):
-    whole = learn(tmp_path / "whole.safetensors", 16, (0, 1))
+    whole = learn(tmp_path / "whole", 16, (0, 1))
     for part in range(4):
-        parts = learn(tmp_path / "parts.safetensors", 4, (part / 4, part / 4 + 0.25))
-    first, second = (read_state(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
+        parts = learn(tmp_path / "parts", 4, (part / 4, part / 4 + 0.25))
+    first, second = (read_state(tmp_path / name) for name in ("whole", "parts"))
     assert first.steps == second.steps == 16
     assert second.minutes > 0
     assert {**whole.state_dict()}.keys() == {**parts.state_dict()}.keys()
@@ -111,34 +103,7 @@ def test_training_in_sessions_is_training_at_once(tmp_path):
 
 
 def test_averages_are_kept_and_the_state_is_not_averaged(tmp_path):
-    model = learn(tmp_path / "state.safetensors", 8, (0, 1))
-    raw = read_state(tmp_path / "state.safetensors").part("model")
+    model = learn(tmp_path / "state", 8, (0, 1))
+    raw = read_state(tmp_path / "state").part("model")
     assert not torch.equal(raw["weights.layers.0.weight"], model.layers[0].weight)
     assert torch.equal(raw["average.0"], model.layers[0].weight)
-
-
-def test_weights_that_are_not_finite_are_not_written(tmp_path):
-    path = tmp_path / "state.safetensors"
-    learn(path, 4, (0, 0.5))
-    before = path.read_bytes()
-    with pytest.raises(RissoleError, match="training diverged: the weights are not finite"):
-        learn(path, 4, (0.5, 1), broken=True)
-    assert path.read_bytes() == before
-
-
-def test_a_damaged_state_is_named(tmp_path):
-    path = tmp_path / "state.safetensors"
-    path.write_bytes(b"no state")
-    with pytest.raises(RissoleError, match="no state of a training"):
-        learn(path, 1, (0, 1))
-
-
-@pytest.mark.parametrize("width", [8, 9])
-def test_a_state_of_another_network_is_one_line(tmp_path, width):
-    path, other = tmp_path / "model.safetensors", Noisy()
-    learn(path, 2, (0.0, 1.0))
-    other.layers[0] = nn.Linear(3, width)
-    more = {"bias": nn.Linear(1, 1)} if width == 8 else {}  # other shapes, or other names
-    module = nn.ModuleDict({"layers": other.layers, **more})
-    with pytest.raises(RissoleError, match="state of another network"):
-        Trainer({"model": Trained(module, 1e-2)}, torch.Generator(), path)

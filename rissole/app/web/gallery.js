@@ -154,6 +154,13 @@ export const mount = ({ element, props, trigger }) => {
 
   // ---- another database, or a class of it ------------------------------------------------------
 
+  /** @param {string} label of the class that is searched alone */
+  const renderCount = (label) => {
+    const scroll = list.scrollHeight > list.clientHeight + 1 ? texts.scroll : "";
+    const values = { count: length().toLocaleString("en"), label, scroll };
+    part(".rs-gallery-count").textContent = fill(members ? texts.moreClass : texts.more, values);
+  };
+
   const renew = () => {
     const { memory, classes } = state();
     const label = memory?.label ?? "";
@@ -167,9 +174,8 @@ export const mount = ({ element, props, trigger }) => {
     nodes.clear();
     list.scrollTop = 0;
     current = itemAt(0) ?? 0;
-    const text = members ? texts.moreClass : texts.more;
-    part(".rs-gallery-count").textContent = fill(text, { count: length().toLocaleString("en"), label });
     render();
+    renderCount(label);
   };
 
   let known = JSON.stringify([props.source, null, 0]);

@@ -66,7 +66,7 @@ export const mount = ({ element, props, trigger, upload, watch }) => {
     box.hidden = Boolean(busy) || !mine() || !skipped;
     if (box.hidden || !own) return;
     const { part: piece } = parts(box);
-    piece("summary").textContent = fill(skipped === 1 ? texts.skippedOne : texts.skipped, { count: skipped });
+    piece("summary").textContent = fill(texts.skipped, { count: skipped });
     piece("ul").replaceChildren(...own.skipped.map((line) => worded("li", line)));
   };
 

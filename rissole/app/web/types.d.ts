@@ -65,7 +65,8 @@ export interface Message {
   total_steps: number;
   calls: number;
   seconds: number;
-  seed: number;
+  /** Text: it may be larger than numbers are whole here. */
+  seed: string;
   spent: ([number, number, number] | null)[];
   done: string;
   active: string;

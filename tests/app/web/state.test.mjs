@@ -192,3 +192,15 @@ test("the grid of the next picture leaves the one on show alone", () => {
   assert.deepEqual(after([E.FOCUS, [1, 1]], [E.GRID, 2]).pinned, null);
   assert.equal(after([E.GRID, "9"]).grid, 4);
 });
+
+test("several blocks begin with none, a tap with Shift adds to the one before", () => {
+  assert.deepEqual([...after(done, [E.CHOOSE, [0, 0]], [E.SEVERAL], [E.PICK, 3]).picked], [3]);
+  assert.deepEqual([...after(done, [E.CHOOSE, [0, 0]], [E.PICK, 3]).picked], [0, 3]);
+});
+
+test("a new picture begins with empty hands", () => {
+  for (const begins of [[E.START], [E.REPAINTING, [0, 0]]]) {
+    assert.equal(after(ready, done, [E.HOLD, 3], begins).held, null);
+  }
+  assert.equal(after(ready, done, [E.SEVERAL], [E.START]).several, false);
+});

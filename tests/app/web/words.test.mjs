@@ -3,14 +3,15 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { cellName, cost, looks, progress, words } from "../../../rissole/app/web/canvas/words.js";
+import { cellName, cost, explained, looks, outdated, progress, words } from "../../../rissole/app/web/canvas/words.js";
 import { E } from "../../../rissole/app/web/shared/events.js";
 import { initial, reduce } from "../../../rissole/app/web/shared/state.js";
 import { arrow, fill, spread, thumb, whole } from "../../../rissole/app/web/shared/values.js";
-import { message } from "./messages.mjs";
+import { bytes, message } from "./messages.mjs";
 
 const file = new URL("../../../rissole/app/web/texts.json", import.meta.url);
-const texts = JSON.parse(readFileSync(file, "utf8")).canvas;
+const all = JSON.parse(readFileSync(file, "utf8"));
+const texts = all.canvas;
 const received = (changes) => reduce(initial, { type: E.MESSAGE, detail: { value: message(changes) } });
 const said = (state, shown = state.message) => words(state, shown, texts);
 
@@ -50,6 +51,52 @@ test("blocks look as they are at the place in the film that is on show", () => {
   const done = received({ state: "done", done: "1111", active: "0110" });
   assert.equal(looks(done, done.message, 1), "done");
   assert.equal(looks(done, null, 1), "waiting");
+});
+
+const hit = (id) => ({ id, score: 0.5, on: true, pin: false, twin: null, label: id === 5 ? "calm" : null });
+const found = { query: { item: 1 }, hits: [hit(3), hit(5)], blocks: {}, source: "cats" };
+const heard = bytes(75, 50, 100, 0, 25, 50, 0, 100); // of two neighbors in four blocks
+const painted = (changes) => reduce(reduce(initial, { type: E.FOUND, detail: found }),
+  { type: E.MESSAGE, detail: { value: message({ state: "done", step: 2, attention: heard, ...changes }) } });
+
+test("a block is explained in a sentence, a share beside an even one", () => {
+  const say = (state, place) => explained(state, state.message, place, texts);
+  assert.equal(say(painted({}), [0, 0]),
+    "Mostly picture 3: 75 %, 1.5 times an even share of 50 %. Then picture 5 (calm): 25 %.");
+  assert.match(say(painted({}), [0, 1]), /^No favorite: picture 3 has the most, 50 %/);
+  assert.match(say(painted({}), [1, 1]), /alone/);
+  assert.equal(say(painted({ attention: bytes(0, 0, 0, 0, 0, 0, 0, 0) }), [0, 0]), texts.nobody);
+  assert.match(cost({ ...painted({ attention: bytes(0, 0, 0, 0, 0, 0, 0, 0) }), view: "won" },
+    message({ attention: bytes(0) }), null, texts), /guidance of 0/);
+  const twice = painted({ attention: bytes(50, 0, 0, 0, 25, 0, 0, 0, 25, 0, 0, 0), ids: [3, 5, 8] });
+  assert.match(say(twice, [0, 0]), /1\.5 times an even share of 33\.3 %/);
+  assert.match(cellName(painted({}), painted({}).message, 0, texts), /done\. Mostly picture 3: 75 %/);
+});
+
+test("blocks that would listen to others now are known, whoever changed what", () => {
+  const state = painted({ attention: bytes(9, 9, 9, 9, 9, 9, 9, 9) });
+  const then = (...events) => events.reduce((s, [type, detail]) => reduce(s, { type, detail }), state);
+  assert.equal(outdated(state).size, 0);
+  assert.deepEqual([...outdated(then([E.ASSIGN, { id: 3, row: 1, col: 0 }]))], [2]);
+  assert.equal(outdated(then([E.ASSIGN, { id: 3, row: 1, col: 0 }], [E.CLEAR, null])).size, 0);
+  const off = then([E.TOGGLE, 5]);
+  assert.equal(outdated(off).size, 4);
+  assert.equal(cost(off, off.message, null, texts), texts.older);
+  const given = then([E.ASSIGN, { id: 3, row: 0, col: 0 }]);
+  assert.match(cost(given, given.message, null, texts), /^1 block was painted from other/);
+  // a block that was painted with a neighbor of its own is not out of date while it has it
+  const own = painted({ attention: bytes(9, 0, 9, 9, 0, 9, 9, 9), own: { "0,0": [3], "0,1": [5] } });
+  const still = [[E.ASSIGN, { id: 3, row: 0, col: 0 }], [E.ASSIGN, { id: 5, row: 0, col: 1 }]];
+  assert.equal(outdated(own).size, 2);
+  assert.equal(outdated(still.reduce((s, [type, detail]) => reduce(s, { type, detail }), own)).size, 0);
+});
+
+test("no text says 1 pictures", () => {
+  const every = (value) => (typeof value === "string" ? [value] : Object.values(value).flatMap(every));
+  const one = every(all).map((text) => fill(text, new Proxy({}, { has: () => true, get: () => 1 })));
+  const plural = /\b1 (network )?(calls|pictures|blocks|photos|files|neighbors|steps|values)\b/i;
+  assert.deepEqual(one.filter((text) => plural.test(text)), []);
+  assert.equal(fill("{n:picture|pictures}", { n: "1,024" }), "pictures");
 });
 
 test("a block tells whose neighbors it has", () => {

@@ -1,12 +1,12 @@
 // The grid of blocks over the picture: what is done, in focus, picked, and whose neighbors a block
 // has; clicks, drags and keys on it.
-import { hide, make, parts, put, write, within } from "../shared/dom.js";
+import { make, parts, put, within } from "../shared/dom.js";
 import { E } from "../shared/events.js";
 import { canRepaint, focus, isPainting, placeOf, side } from "../shared/state.js";
 import { state, tell } from "../shared/store.js";
 import { arrow, fill, thumb } from "../shared/values.js";
 import * as maps from "./maps.js";
-import { cellName, looks } from "./words.js";
+import { cellName, looks, outdated } from "./words.js";
 
 /**
  * @typedef {import("../types").State} State
@@ -22,7 +22,6 @@ const key = (node) => numbers(node).join();
 const cell = (row, col, n) => {
   const node = make("div", "rs-cell", { role: "gridcell", "data-at": row * n + col,
     "data-row": row, "data-col": col, "data-drop": "block" });
-  node.append(make("span", "rs-mark", { "aria-hidden": "true" }));
   return node;
 };
 
@@ -43,28 +42,34 @@ export const cellsOf = (cells, texts) => {
     }));
   };
 
-  /** @type {(node: HTMLElement, place: number[], ids: number[] | undefined) => void} */
-  const renderBadge = (node, [row, col], ids) => {
+  /** @type {(node: HTMLElement, place: number[], ids: number[] | undefined, next: boolean) => void} */
+  const renderBadge = (node, [row, col], ids, next) => {
     let badge = /** @type {HTMLElement | null} */ (node.querySelector(".rs-badge"));
     if (!ids) return badge?.remove();
     if (!badge) {
       badge = make("button", "rs-badge", { type: "button", tabindex: "-1" });
       node.append(badge);
     }
-    const label = fill(texts.badge, { row: row + 1, col: col + 1, items: ids.join(", ") });
+    badge.classList.toggle("rs-next", next);
+    const label = fill(next ? texts.badgeNext : texts.badge, { row: row + 1, col: col + 1, items: ids.join(", ") });
     badge.style.backgroundImage = `url("${thumb(state().neighbors.source, ids.at(-1))}")`;
     badge.dataset.more = ids.length > 1 ? String(ids.length) : "";
     badge.setAttribute("aria-label", label);
     badge.title = label;
   };
 
-  /** @type {(node: HTMLElement, best: maps.Heard | null | undefined) => void} */
-  const renderMark = (node, best) => {
-    const mark = parts(node).part(".rs-mark");
-    hide(mark, !best);
-    if (!best) return;
-    write(mark, best.n + 1);
-    Object.assign(mark.style, { background: maps.color(best.n), color: maps.ink(best.n) });
+  /** @type {(node: HTMLElement, regions: {n: number, x: number, y: number}[]) => void} */
+  const renderMarks = (node, regions) => {
+    const marks = JSON.stringify(regions);
+    if (node.dataset.marks === marks) return;
+    node.dataset.marks = marks;
+    for (const mark of node.querySelectorAll(".rs-mark")) mark.remove();
+    node.append(...regions.map(({ n, x, y }) => {
+      const mark = make("span", "rs-mark", { "aria-hidden": "true" });
+      mark.textContent = String(n + 1);
+      Object.assign(mark.style, maps.chip(n), { left: `${100 * x}%`, top: `${100 * y}%` });
+      return mark;
+    }));
   };
 
   /** @param {Message | null} shown */
@@ -73,6 +78,7 @@ export const cellsOf = (cells, texts) => {
     build();
     const [row, col] = focus(s);
     const heard = s.view === "won" && shown ? maps.attention(shown) : null;
+    const old = outdated(s);
     for (const node of /** @type {NodeListOf<HTMLElement>} */ (cells.querySelectorAll(".rs-cell"))) {
       const at = Number(node.dataset.at);
       const place = placeOf(s, at);
@@ -83,8 +89,8 @@ export const cellsOf = (cells, texts) => {
       put(node, "aria-selected", s.picked.size ? s.picked.has(at) : focused);
       put(node, "tabindex", focused ? 0 : -1);
       put(node, "aria-label", cellName(s, shown, at, texts));
-      renderBadge(node, place, s.neighbors.blocks[place.join()]);
-      renderMark(node, heard?.winner(place[0], place[1]));
+      renderBadge(node, place, s.neighbors.blocks[place.join()], !isPainting(s) || old.has(at));
+      renderMarks(node, heard?.regions(place[0], place[1]) ?? []);
     }
     cells.classList.toggle("rs-holding", s.held !== null);
   };

@@ -6,7 +6,7 @@ import { brush, chosen, focus, isLive, isPainting, side } from "../shared/state.
 import { state, tell } from "../shared/store.js";
 import { fill, thumb } from "../shared/values.js";
 import * as maps from "./maps.js";
-import { blockName, withoutFilm } from "./words.js";
+import { blockName, explained, withoutFilm } from "./words.js";
 
 /**
  * @typedef {import("../types").State} State
@@ -72,7 +72,7 @@ export const inspectorOf = (element, texts, film) => {
     const button = make("button", "rs-tile-pick", { type: "button", "data-id": id, "data-src": thumb(source(), id) });
     const chip = make("span", "rs-chip", { "aria-hidden": "true" });
     const bar = make("span", "rs-weight", { "aria-hidden": "true" });
-    bar.append(make("span"));
+    bar.append(make("span"), make("i"));
     button.append(make("span", "rs-crop"), chip, bar, make("span", "rs-percent"));
     button.addEventListener("click", () => tell(E.LARGE, id));
     node.append(button);
@@ -88,20 +88,21 @@ export const inspectorOf = (element, texts, film) => {
     list.replaceChildren(...heard.map(tile));
   };
 
-  /** @type {(node: HTMLElement, seen: Seen, most: number) => void} */
-  const renderTile = (node, { n, id, share }, most) => {
+  /** @type {(node: HTMLElement, seen: Seen, most: number, even: number) => void} */
+  const renderTile = (node, { n, id, share }, most, even) => {
     const { part: piece } = parts(node);
     crop(piece(".rs-crop"), id);
     const percent = percentOf(share);
     node.classList.toggle("rs-most", share !== null && share === most);
     const bar = piece(".rs-weight span");
-    bar.style.transform = `scaleX(${share === null ? 0 : share / most})`;
+    bar.style.transform = `scaleX(${share ?? 0})`;
+    piece(".rs-weight i").style.left = `${100 * even}%`;
     bar.style.background = n === null ? "" : maps.color(n);
     const numbered = n !== null && state().view === "won";
     const chip = piece(".rs-chip");
     hide(chip, !numbered);
     write(chip, n === null ? "" : n + 1);
-    if (numbered) Object.assign(chip.style, { background: maps.color(n), color: maps.ink(n) });
+    if (numbered) Object.assign(chip.style, maps.chip(n));
     write(piece(".rs-percent"), percent === null ? "" : `${percent} %`);
     const label = nameOf(id, percent);
     put(piece(".rs-tile-pick"), "aria-pressed", state().large === id);
@@ -116,7 +117,9 @@ export const inspectorOf = (element, texts, film) => {
   const renderTiles = (heard) => {
     buildTiles(heard);
     const most = Math.max(...heard.map(({ share }) => share ?? 0));
-    heard.forEach((one, n) => renderTile(/** @type {HTMLElement} */ (list.children[n]), one, most));
+    list.classList.toggle("rs-unheard", heard.every(({ share }) => share === null));
+    heard.forEach((one, n) =>
+      renderTile(/** @type {HTMLElement} */ (list.children[n]), one, most, 1 / heard.length));
   };
 
   // ---- the pair: the block, and the same block of one neighbor ----------------------------------
@@ -200,7 +203,9 @@ export const inspectorOf = (element, texts, film) => {
     renderPair(heard);
     renderStrip();
     write(part(".rs-focus-why"), why(shown));
-    write(part(".rs-listens"), shown ? texts.listens : texts.sees);
+    const known = heard.some(({ share }) => share !== null);
+    write(part(".rs-listens"), known ? texts.listens : texts.sees);
+    write(part(".rs-explained"), explained(state(), shown, focus(state()), texts));
   };
 
   carry(list, ".rs-tile-pick");

@@ -9,6 +9,9 @@ const COLORS = [
   "#e4572e", "#2e86ab", "#f2b134", "#4f8f3a", "#8e5bb5", "#1fa89a", "#d64f8a", "#8a5a35",
   "#4c6ef5", "#b5c334", "#b03a5b", "#38bdf8", "#ffb4a2", "#14532d", "#a45ee5", "#7b858c",
 ];
+const PART = 1 / 8; // of a block: a smaller patch of a color goes without a number
+const MARKS = 4; // numbers in one block
+
 /** @param {number} n */
 export const color = (n) => COLORS[n % COLORS.length];
 /** @param {number} n */
@@ -21,6 +24,12 @@ export const ink = (n) => {
   const [r, g, b] = rgb(n);
   return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#1b1410" : "#ffffff";
 };
+
+/**
+ * How its number is written on its color.
+ * @param {number} n
+ */
+export const chip = (n) => ({ background: color(n), color: ink(n) });
 
 /**
  * The attention of a message: one byte for each neighbor and cell.
@@ -54,43 +63,81 @@ export const attention = ({ attention: text, cells, grid, ids }) => {
       .filter(({ n }) => all[n] > 0);
   };
 
-  /** @type {(row: number, col: number) => Heard | null} */
-  const winner = (row, col) => shares(row, col).reduce(
-    (best, one) => (one.share > (best?.share || 0) ? one : best), /** @type {Heard | null} */ (null));
+  /** @type {(index: number) => number[]} */
+  const levels = (index) => ids.map((_, n) => at(n, Math.floor(index / cells), index % cells));
 
   /**
-   * [number of the neighbor or -1, share 0..1] of every cell, row by row.
-   * @returns {[number, number][]}
+   * The neighbor that cell `index`, counted row by row, listened to most: its number or -1, its
+   * share, and how many the cell saw.
+   * @type {(index: number) => {n: number, share: number, seen: number}}
    */
-  const cellWinners = () => Array.from({ length: cells * cells }, (_, index) => {
-    const [y, x] = [Math.floor(index / cells), index % cells];
-    let [best, total] = [-1, 0];
-    ids.forEach((__, n) => {
-      total += at(n, y, x);
-      if (at(n, y, x) > (best < 0 ? 0 : at(best, y, x))) best = n;
+  const cellWinner = (index) => {
+    const all = levels(index);
+    const most = Math.max(...all);
+    if (!(most > 0)) return { n: -1, share: 0, seen: 0 };
+    const total = all.reduce((a, b) => a + b, 0);
+    return { n: all.indexOf(most), share: most / total, seen: all.filter(Boolean).length };
+  };
+
+  /**
+   * How much a cell listened to neighbor n, and how many it saw.
+   * @type {(index: number, n: number) => {share: number, seen: number}}
+   */
+  const cellShare = (index, n) => {
+    const all = levels(index);
+    const total = all.reduce((a, b) => a + b, 0);
+    return { share: total ? all[n] / total : 0, seen: all.filter(Boolean).length };
+  };
+
+  /**
+   * Where to write whose color it is: for every neighbor with a good part of the block, the largest
+   * first, the cell of its color nearest to their middle, its center from 0 to 1 in the block.
+   * @type {(row: number, col: number) => {n: number, x: number, y: number}[]}
+   */
+  const regions = (row, col) => {
+    const side = cells / grid;
+    /** @type {Map<number, number[][]>} */
+    const won = new Map();
+    for (let y = 0; y < side; y += 1) {
+      for (let x = 0; x < side; x += 1) {
+        const { n } = cellWinner((row * side + y) * cells + col * side + x);
+        if (n >= 0) won.set(n, [...won.get(n) ?? [], [(x + 0.5) / side, (y + 0.5) / side]]);
+      }
+    }
+    return [...won].filter(([, places]) => places.length >= PART * side * side)
+      .sort(([, a], [, b]) => b.length - a.length).slice(0, MARKS)
+      .map(([n, places]) => {
+        const [mx, my] = [0, 1].map((axis) => places.reduce((sum, one) => sum + one[axis], 0) / places.length);
+        const far = (/** @type {number[]} */ [x, y]) => (x - mx) ** 2 + (y - my) ** 2;
+        const [x, y] = places.reduce((best, one) => (far(one) < far(best) ? one : best));
+        return { n, x, y };
+      });
+  };
+
+  /** Whether anybody was listened to at all: with a guidance of 0 nobody is. */
+  const any = /[^\0]/.test(bytes);
+
+  /** @type {() => Heard[]} shares in the picture as a whole, of those that some block has seen */
+  const overall = () => {
+    const all = ids.map((_, n) => {
+      let sum = 0;
+      for (let index = 0; index < cells * cells; index += 1) sum += cellShare(index, n).share;
+      return sum;
     });
-    return [best, best < 0 ? 0 : at(best, y, x) / total];
-  });
+    const total = all.reduce((a, b) => a + b, 0);
+    return ids.map((id, n) => ({ n, id, share: total ? all[n] / total : 0 })).filter(({ n }) => all[n] > 0);
+  };
 
-  /** @type {(n: number) => number[]} */
-  const cellShares = (n) => Array.from({ length: cells * cells }, (_, index) => {
-    const [y, x] = [Math.floor(index / cells), index % cells];
-    const total = ids.reduce((sum, __, m) => sum + at(m, y, x), 0);
-    return total ? at(n, y, x) / total : 0;
-  });
-
-  return { cells, shares, winner, cellWinners, cellShares };
+  return { cells, any, shares, cellWinner, cellShare, regions, overall };
 };
 
 /**
- * 0..1 over the range of what is there, so that small differences are seen.
- * @param {number[]} values
+ * How strongly a share is drawn, from 0 to 1: the same in every picture. None at all is 0, an even
+ * share of those seen a half, twice as much or more 1.
+ * @type {(share: number, seen: number) => number}
  */
-const stretched = (values) => {
-  const seen = values.filter((value) => value > 0);
-  const [low, high] = [Math.min(...seen), Math.max(...seen)];
-  return values.map((value) => (value > 0 && high > low ? (value - low) / (high - low) : 0));
-};
+export const strength = (share, seen) =>
+  (seen < 2 ? share : Math.min(1, share / Math.min(1, 2 / seen)));
 
 /** @type {(pen: Pen, cells: number, pixel: (index: number) => number[]) => void} */
 const paintCells = (pen, cells, pixel) => {
@@ -109,14 +156,10 @@ const paintCells = (pen, cells, pixel) => {
  * @param {Pen} pen
  * @param {ReturnType<typeof attention>} heard
  */
-export const drawWinners = (pen, heard) => {
-  const winners = heard.cellWinners();
-  const clear = stretched(winners.map(([, share]) => share));
-  paintCells(pen, heard.cells, (index) => {
-    const [n] = winners[index];
-    return n < 0 ? [0, 0, 0, 0] : [...rgb(n), 110 + 130 * clear[index]];
-  });
-};
+export const drawWinners = (pen, heard) => paintCells(pen, heard.cells, (index) => {
+  const { n, share, seen } = heard.cellWinner(index);
+  return n < 0 ? [0, 0, 0, 0] : [...rgb(n), 240 * strength(share, seen)];
+});
 
 /**
  * How much every cell listened to one neighbor.
@@ -124,10 +167,10 @@ export const drawWinners = (pen, heard) => {
  * @param {ReturnType<typeof attention>} heard
  * @param {number} n
  */
-export const drawOne = (pen, heard, n) => {
-  const strong = stretched(heard.cellShares(n));
-  paintCells(pen, heard.cells, (index) => [...rgb(n), 235 * strong[index]]);
-};
+export const drawOne = (pen, heard, n) => paintCells(pen, heard.cells, (index) => {
+  const { share, seen } = heard.cellShare(index, n);
+  return [...rgb(n), 240 * strength(share, seen)];
+});
 
 // ---- seams -----------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 // Ways to look at the picture: as it is, who was listened to, seams, and before against after.
-import { hide, make, parts, penOf, put } from "../shared/dom.js";
+import { hide, make, parts, penOf, put, shot, worded } from "../shared/dom.js";
 import { E } from "../shared/events.js";
 import { VIEWS, canView, side } from "../shared/state.js";
 import { state, tell } from "../shared/store.js";
+import { thumb } from "../shared/values.js";
 import * as maps from "./maps.js";
 
 /** @typedef {import("../types").Message} Message */
@@ -46,6 +47,25 @@ export const viewsOf = (element, texts, film, pixels) => {
     else maps.drawOne(to, heard, one);
   };
 
+  const legend = make("ul", "rs-legend", { "aria-label": texts.legend });
+  picture.after(legend);
+
+  /** @param {Message | null} shown */
+  const renderLegend = (shown) => {
+    const heard = state().view === "won" && shown ? maps.attention(shown).overall() : [];
+    hide(legend, !heard.length);
+    const now = shown && heard.length ? `${shown.source} ${JSON.stringify(heard)}` : "";
+    if (!shown || legend.dataset.shown === now) return;
+    legend.dataset.shown = now;
+    legend.replaceChildren(...heard.map(({ n, id, share }) => {
+      const item = make("li", "", { "data-id": id });
+      const number = worded("span", String(n + 1), { class: "rs-chip" });
+      Object.assign(number.style, maps.chip(n));
+      item.append(number, shot(thumb(shown.source, id), 28), worded("span", `${Math.round(100 * share)} %`));
+      return item;
+    }));
+  };
+
   const renderWipe = () => {
     const { view, message } = state();
     const open = view === "wipe";
@@ -76,6 +96,7 @@ export const viewsOf = (element, texts, film, pixels) => {
       put(button, "aria-pressed", s.view === name);
     }
     renderOverlay(shown);
+    renderLegend(shown);
     renderWipe();
   };
 

@@ -1,12 +1,15 @@
 // What the canvas says of its state, as functions of the state and the texts.
-import { chosen, isLive, isPainting, placeOf, side } from "../shared/state.js";
+import { chosen, isLive, isPainting, labelOf, placeOf, side } from "../shared/state.js";
 import { fill } from "../shared/values.js";
+import { attention } from "./maps.js";
 
 /**
  * @typedef {import("../types").State} State
  * @typedef {import("../types").Message} Message
  * @typedef {Record<string, any>} Texts
  */
+
+const FAVORITE = 1.15; // times an even share, from which on a neighbor counts as a favorite
 
 /** @type {(text: string, place: number[], values?: Record<string, unknown>) => string} */
 const named = (text, [row, col], values = {}) => fill(text, { row: row + 1, col: col + 1, ...values });
@@ -81,7 +84,10 @@ export const words = (s, shown, texts) => {
  */
 const viewed = (s, shown, heat, texts) => {
   if (s.view === "seams" && heat !== null) return fill(texts.seams, { ratio: heat.toFixed(2) });
-  if (s.view === "won") return s.large !== null && shown?.ids.includes(s.large) ? texts.wonOne : texts.won;
+  if (s.view === "won") {
+    if (shown && !attention(shown).any) return texts.nobody;
+    return s.large !== null && shown?.ids.includes(s.large) ? texts.wonOne : texts.won;
+  }
   return s.view === "wipe" ? texts.wipeHint : "";
 };
 
@@ -99,9 +105,8 @@ export const cost = (s, shown, heat, texts) => {
   if (s.phase === "idle") return chosen(s).length ? texts.idleFaint : "";
   if (!isPainting(s) || !s.message || !shown || s.phase === "error" || s.phase === "starting") return "";
   const values = { calls: shown.calls, seconds: shown.seconds.toFixed(1), seed: shown.seed };
-  const now = chosen(s);
-  const other = [...now].sort().join() !== [...s.message.used].sort().join();
-  if (!isLive(s) && other && now.length && s.scrubbed === null) return texts.older;
+  const old = isLive(s) || s.scrubbed !== null ? 0 : outdated(s).size;
+  if (old) return old === side(s) ** 2 ? texts.older : fill(texts.olderBlocks, { count: old });
   return fill(s.phase === "running" || s.scrubbed !== null ? texts.calls : texts.callsSeed, values);
 };
 
@@ -129,6 +134,72 @@ export const looks = (s, shown, at) => {
   return shown.done[at] === "1" ? "done" : "waiting";
 };
 
+/** @param {number[]} ids */
+const asSet = (ids) => [...ids].sort((a, b) => a - b).join();
+
+/**
+ * Numbers of the blocks that were painted with other neighbors than they would be now.
+ * @param {State} s
+ * @returns {Set<number>}
+ */
+export const outdated = (s) => {
+  const [{ message }, now] = [s, chosen(s)];
+  if (!message?.grid || !now.length) return new Set();
+  const heard = attention(message);
+  const places = Array.from({ length: side(s) ** 2 }, (_, at) => at);
+  return new Set(places.filter((at) => {
+    const place = placeOf(s, at);
+    const own = place.join();
+    const known = heard.shares(place[0], place[1]).map(({ id }) => id);
+    const then = known.length ? known : message.own[own] || message.used;
+    return asSet(then) !== asSet(s.neighbors.blocks[own] || now);
+  }));
+};
+
+/**
+ * A picture by its number, and its class where that is known.
+ * @type {(s: State, item: number, texts: Texts) => string}
+ */
+const pictured = (s, item, texts) => {
+  const label = s.neighbors.hits.find(({ id }) => id === item)?.label ?? labelOf(s, item);
+  return fill(label ? texts.pictureClass : texts.picture, { item, label });
+};
+
+/**
+ * How large a share is beside an even one.
+ * @type {(times: number, texts: Texts) => string}
+ */
+const timesEven = (times, texts) => {
+  const whole = texts.times[Math.round(times)];
+  if (whole && Math.abs(times - Math.round(times)) < 0.1) return whole;
+  return fill(texts.timesMore, { times: times.toFixed(1) });
+};
+
+/** @param {number} share */
+const percentOf = (share) => Math.round(100 * share);
+
+/**
+ * Whom a block listened to, in a sentence.
+ * @param {State} s
+ * @param {Message | null} shown
+ * @param {number[]} place
+ * @param {Texts} texts
+ */
+export const explained = (s, shown, [row, col], texts) => {
+  if (!shown) return "";
+  const heard = attention(shown);
+  if (!heard.any) return texts.nobody;
+  const shares = heard.shares(row, col).sort((a, b) => b.share - a.share);
+  if (!shares.length) return "";
+  const [{ id, share }, next] = shares;
+  const picture = pictured(s, id, texts);
+  if (!next) return fill(texts.alone, { picture });
+  const even = 1 / shares.length;
+  const values = { picture, percent: percentOf(share), even: Number((100 * even).toFixed(1)),
+    times: timesEven(share / even, texts), other: pictured(s, next.id, texts), second: percentOf(next.share) };
+  return fill(share < FAVORITE * even ? texts.nobodyMost : texts.mostly, values);
+};
+
 /**
  * The name of a block for those who do not see it.
  * @param {State} s
@@ -140,7 +211,9 @@ export const cellName = (s, shown, at, texts) => {
   const place = placeOf(s, at);
   const own = s.neighbors.blocks[place.join()];
   const name = named(texts.cell, place, { state: texts.cellStates[looks(s, shown, at)] });
-  return own ? `${name}, ${fill(texts.cellOwn, { items: own.join(", ") })}` : name;
+  const whole = own ? `${name}, ${fill(texts.cellOwn, { items: own.join(", ") })}` : name;
+  const heard = looks(s, shown, at) === "done" && !isLive(s) ? explained(s, shown, place, texts) : "";
+  return heard ? `${whole}. ${heard}` : whole;
 };
 
 /**

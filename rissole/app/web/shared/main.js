@@ -1,5 +1,6 @@
 // The page as a whole, before any of its components; loaded once.
 import { watchKeys } from "./keys.js";
+import { sayGoodbye } from "./patches.js";
 import { watchServer } from "./server.js";
 import { tell } from "./store.js";
 import { go, watchTurns } from "./turns.js";
@@ -7,5 +8,6 @@ import { go, watchTurns } from "./turns.js";
 watchTurns();
 watchKeys();
 watchServer();
+sayGoodbye();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
 Object.assign(window, { rissole: { tell, go } });

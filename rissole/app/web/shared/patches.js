@@ -11,6 +11,7 @@ const END = ["/cancel", "/reset"];
 const underWay = { [BEGIN]: 0, [END[0]]: 0, [END[1]]: 0 };
 /** @type {((begins: boolean) => void)[]} */
 const listeners = [];
+let visit = ""; // the name under which Gradio speaks for this page
 
 export const beginning = () => underWay[BEGIN] > 0;
 export const cancelling = () => END.some((name) => underWay[name] > 0);
@@ -30,9 +31,20 @@ export const countRequests = () => {
     if (!kind) return send(...request);
     underWay[kind] += 1;
     for (const listener of listeners) listener(kind === BEGIN);
+    if (kind === BEGIN) visit = JSON.parse(String(request[1]?.body)).session_hash;
     try { return await send(...request); } finally { underWay[kind] -= 1; }
   };
 };
+
+// ---- the end of a visit --------------------------------------------------------------------------
+
+/**
+ * A page that is closed, not only put aside, says so: a broken line alone would look the same to
+ * the server. Gradio tells nobody under which name it speaks for this page.
+ */
+export const sayGoodbye = () => window.addEventListener("pagehide", ({ persisted }) => {
+  if (visit && !persisted) navigator.sendBeacon(`left/${visit}`);
+});
 
 // ---- the input of an upload button ---------------------------------------------------------------
 

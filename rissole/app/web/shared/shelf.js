@@ -8,6 +8,15 @@ const CAP = { history: 24, favorites: 48 };
 const PLACES = { history: () => sessionStorage, favorites: () => localStorage };
 const KEYS = { history: "history", favorites: "favourites" }; // as browsers have kept them for long
 
+/**
+ * What a link paints, whatever was searched with.
+ * @param {string} link
+ */
+const painted = (link) => {
+  const values = new URLSearchParams(link);
+  return [values.get("d"), ...values.getAll("p")].join("&p=");
+};
+
 /** @param {any} value */
 const isPicture = (value) =>
   typeof value?.link === "string" && typeof value.name === "string" &&
@@ -34,7 +43,8 @@ export const shelfOf = (store) => {
   };
 
   /** @type {(name: Name, link: string | undefined) => Kept | undefined} */
-  const find = (name, link) => kept[name].find((picture) => picture.link === link);
+  const find = (name, link) =>
+    (link ? kept[name].find((picture) => painted(picture.link) === painted(link)) : undefined);
 
   return {
     pictures: (/** @type {Name} */ name) => kept[name],
@@ -42,6 +52,6 @@ export const shelfOf = (store) => {
     /** @type {(name: Name, picture: Kept) => void} */
     add: (name, picture) => write(name, find(name, picture.link) ? kept[name] : [picture, ...kept[name]]),
     /** @type {(name: Name, link: string) => void} */
-    remove: (name, link) => write(name, kept[name].filter((picture) => picture.link !== link)),
+    remove: (name, link) => write(name, kept[name].filter((picture) => picture !== find(name, link))),
   };
 };

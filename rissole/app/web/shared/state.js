@@ -253,7 +253,8 @@ const stopped = (s) => {
  * @param {number} at
  */
 const pick = (s, at) => {
-  const first = !s.picked.size && s.pinned ? [s.pinned[0] * side(s) + s.pinned[1]] : [];
+  // like files in a list: a tap with Shift adds to the one before, "choose several" begins with none
+  const first = !s.several && !s.picked.size && s.pinned ? [s.pinned[0] * side(s) + s.pinned[1]] : [];
   const picked = new Set([...s.picked, ...first]);
   if (picked.has(at) && picked.size > 1) picked.delete(at);
   else picked.add(at);
@@ -275,8 +276,8 @@ const area = (s, { from, to }) => {
 
 /** @type {Record<string, (s: State, detail: any) => State>} */
 const ofPicture = {
-  [E.START]: (s) => ({ ...waiting(s), pinned: null, picked: new Set(), message: null }),
-  [E.REPAINTING]: (s, pinned) => ({ ...waiting(s), pinned }),
+  [E.START]: (s) => ({ ...waiting(s), pinned: null, picked: new Set(), several: false, held: null, message: null }),
+  [E.REPAINTING]: (s, pinned) => ({ ...waiting(s), pinned, held: null }),
   [E.RETURNING]: (s) => ({ ...s, muted: false }),
   // first come, first served: the place can only get better than when it was first asked for
   [E.LINE]: (s, size) => (s.phase !== "starting" ? s : { ...s, queued: true,

@@ -1,12 +1,18 @@
 // Small functions of plain values; nothing here knows of a page.
 
 /**
- * "{name}" in a text becomes values.name; what comes out is only ever used as textContent.
+ * "{name}" in a text becomes values.name, "{name:call|calls}" the word that goes with that number;
+ * what comes out is only ever used as textContent.
  * @param {string} text
  * @param {Record<string, unknown>} [values]
  */
 export const fill = (text, values = {}) =>
-  text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  text.replace(/\{(\w+)(?::([^|}]*)\|([^}]*))?\}/g, (whole, name, one, many) => {
+    if (!(name in values)) return whole;
+    const value = String(values[name]);
+    if (one === undefined) return value;
+    return value === "1" ? one : many;
+  });
 
 /**
  * A whole number within bounds, whatever was given.

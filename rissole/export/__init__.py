@@ -1,0 +1,1 @@
+"""A bundle as files that need no server to paint: ONNX graphs and a page."""

@@ -1,0 +1,118 @@
+"""What the page says is so, and comes back as it was: its handlers without a browser."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rissole.app.assets import filled, texts
+from rissole.app.choose import NEAR, Choosing, most_neighbors, rows_of
+from rissole.app.databases import Sources
+from rissole.app.painting import Painting
+from rissole.app.share import Sharing
+from rissole.app.state import Query, Visit
+from rissole.app.studio import Studio
+from rissole.config import RissoleError
+
+
+@pytest.fixture(scope="module")
+def studio(pipe) -> Studio:
+    return Studio(Sources(pipe), texts())
+
+
+def sought(studio: Studio, k: int = 3, **query) -> tuple[Visit, dict]:
+    return Choosing(studio).found(Visit(), Query(**query), k)
+
+
+def painted(steps) -> tuple:
+    *_, last = steps
+    return last
+
+
+def paint(studio: Studio, visit: Visit, neighbors: dict, seed: str, order: str = "parallel"):
+    settings = order, 2, 1, 1.5, False, seed
+    return painted(Painting(studio).paint(visit, neighbors, *settings))
+
+
+def test_two_dark_pictures_are_not_nearly_the_same(pipe, monkeypatch):
+    rng = np.random.default_rng(0)
+    dark = [Image.fromarray(rng.integers(0, 9, (128, 128, 3), dtype=np.uint8)) for _ in range(2)]
+    night = pipe.with_pictures([*dark, dark[0], pipe.database.image(3)])
+    vectors = [night.database.vector(i) for i in range(2)]
+    assert vectors[0] @ vectors[1] > NEAR
+    assert [row["twin"] for row in rows_of(night, range(4), {})] == [None, None, 0, None]
+
+
+@pytest.mark.parametrize("query", ["item", "image"])
+def test_a_pinned_neighbor_keeps_a_score_whatever_is_searched_with(studio, query):
+    pipe = studio.pipe
+    given = {"item": {"item": 5}, "image": {"image": pipe.database.image(5)}}[query]
+    far = next(i for i in range(24) if i not in (5, *pipe.retrieve(item=5, k=8).ids))
+    pinned = {"hits": [{"id": far, "pin": True, "on": True}]}
+    for name in pipe.retriever.encoders:
+        visit, value = Choosing(studio).found(Visit(encoder=name), Query(**given), 3, pinned)
+        row = next(row for row in value["hits"] if row["id"] == far)
+        seen = studio.of(visit).pipe.retriever
+        assert row["score"] == pytest.approx(seen.similarity(given[query], [far])[0], abs=1e-4)
+
+
+def test_no_more_neighbors_are_offered_than_a_class_has(studio, databases):
+    moods = studio.pipe.with_database(databases / "moods")
+    assert (most_neighbors(moods), most_neighbors(moods, "calm")) == (9, 4)
+
+
+def test_a_repaint_tells_its_seed(studio):
+    visit, neighbors = sought(studio, item=5)
+    _, _, visit, seed = paint(studio, visit, neighbors, "42")
+    assert seed == "42"
+    event = SimpleNamespace(run=visit.pictures[-1].message["run"], blocks=[[0, 1]])
+    steps = Painting(studio).repaint(visit, neighbors, "parallel", 1, 1.5, event)
+    message, _, after, seed = painted(steps)
+    assert seed == message["seed"] == str(after.pictures[-1].recipe.seed) != "42"
+
+
+def test_going_back_brings_all_that_the_picture_was_painted_with(studio):
+    first, neighbors = sought(studio, item=5)
+    neighbors = {**neighbors, "blocks": {"0,0": [9]}}
+    neighbors["hits"][1]["on"] = False
+    *_, first, _ = paint(studio, first, neighbors, "1")
+    visit, others = Choosing(studio).found(first, Query(item=7), 1)  # as a preset does it
+    *_, second, _ = paint(studio, visit, others, "2", "independent")
+    event = SimpleNamespace(run=second.pictures[-1].message["run"])
+    message, _, visit, value, k, order, grid, steps, guidance, seed, _ = Sharing(studio).back(
+        second, event
+    )
+    assert message["run"] == first.pictures[-1].message["run"]
+    assert (visit.query.item, value["query"]) == (5, {"item": 5})
+    assert (value["hits"], value["blocks"]) == (neighbors["hits"], neighbors["blocks"])
+    assert (k["value"], order, grid, seed) == (3, "parallel", 2, "1")
+    assert (steps["value"], guidance["value"]) == (1, 1.5)
+
+
+def test_a_file_brings_its_query_and_the_order_of_its_neighbors(studio, monkeypatch):
+    visit, neighbors = sought(studio, item=5)
+    neighbors = {**neighbors, "hits": neighbors["hits"][::-1]}
+    message, file, *_ = paint(studio, visit, neighbors, "3")
+    monkeypatch.setattr(studio, "uploaded", lambda path: path)
+    shown = list(Sharing(studio).restore(Visit(), file))
+    value = shown[0][5]
+    assert value["query"] == {"item": 5}
+    assert [hit["id"] for hit in value["hits"]] == [hit["id"] for hit in neighbors["hits"]]
+    assert shown[-1][0]["link"] == message["link"]  # so it is the same picture in the history
+
+
+def test_seeds_keep_every_digit(studio):
+    visit, neighbors = sought(studio, item=5)
+    seed = str(2**53 + 1)
+    message, *_, told = paint(studio, visit, neighbors, seed)
+    assert (message["seed"], told) == (seed, seed)
+    for wrong in ("-1", "1.5", "many"):
+        with pytest.raises(RissoleError, match="seed must be"):
+            Painting(studio).wanted(visit, neighbors, "parallel", 2, 1, 1.5, wrong)
+
+
+def test_a_text_takes_the_word_of_its_number():
+    text = "{calls} {calls:call|calls}, {name}"
+    assert filled(text, calls=1, name="a") == "1 call, a"
+    assert filled(text, calls=2, name="{calls}") == "2 calls, {calls}"
