@@ -80,10 +80,7 @@ class DenoiserConfig:
     def __post_init__(self) -> None:
         # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
         if self.latent_size % 16 or self.halo % 4:
-            raise RissoleError(
-                f"latent_size must be a multiple of 16 and halo one of 4, "
-                f"not {self.latent_size} and {self.halo}"
-            )
+            raise RissoleError("latent_size must be a multiple of 16, and halo one of 4")
         if self.channels[1] % self.head_channels or self.canvas_channels[1] % self.head_channels:
             raise RissoleError("head_channels must divide the widths at the coarse resolution")
 
