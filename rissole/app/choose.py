@@ -13,7 +13,7 @@ from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit, place
 from rissole.app.studio import LIGHT, PRIVATE, Studio, plain
 from rissole.app.zerogpu import on_gpu
-from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.config import GRIDS, MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import Hits
 from rissole.retrieval.duplicates import correlation
@@ -183,13 +183,26 @@ def rows_of(
 def hits_of(neighbors: Any) -> list[dict]:
     """The hits in the value of the neighbors; it comes from the browser, anything may be in it."""
     hits = neighbors.get("hits") if isinstance(neighbors, dict) else None
-    return [hit for hit in hits if isinstance(hit, dict)] if isinstance(hits, list) else []
+    listed = hits[: 2 * MAX_NEIGHBORS] if isinstance(hits, list) else []
+    return [hit for hit in listed if isinstance(hit, dict)]
 
 
 def blocks_of(neighbors: Any) -> dict[str, Any]:
-    """The neighbors of single blocks, ids by "row,col", as the browser sent them."""
+    """The neighbors of single blocks, ids by "row,col", as the browser sent them.
+
+    Places that no grid has are left out, and of what is not a short list of numbers nothing is
+    kept but that it was there.
+    """
     blocks = neighbors.get("blocks") if isinstance(neighbors, dict) else None
-    return blocks if isinstance(blocks, dict) else {}
+    known = {f"{row},{col}" for row in range(max(GRIDS)) for col in range(max(GRIDS))}
+    found = blocks if isinstance(blocks, dict) else {}
+    return {at: _few(ids) for at, ids in found.items() if at in known}
+
+
+def _few(ids: Any) -> list:
+    if not isinstance(ids, list):
+        return []
+    return [i if isinstance(i, (int, float)) else None for i in ids[: MAX_NEIGHBORS + 1]]
 
 
 def shown_query(query: Query | None) -> dict[str, Any] | None:
@@ -208,9 +221,11 @@ def queries(page: Page) -> None:
         page.surprise = gr.Button(said["surprise"], size="sm", elem_id="rs-surprise", min_width=0)
         # no file_types: what a file is called says little, load_image judges what is in it
         page.upload = gr.UploadButton(said["upload"], size="sm", elem_id="rs-upload", min_width=0)
-    if pipe.retriever.text_encoder:
+    if pipe.retriever.text_encoder or pipe.database.classes:
+        names = ", ".join(pipe.database.classes[:3])
+        any_words = said["textExample"] if pipe.retriever.text_encoder else said["textClasses"]
         page.text = gr.Textbox(
-            label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
+            label=said["text"], placeholder=any_words.format(names=names), elem_id="rs-text"
         )
     count = len(pipe.database)
     page.gallery = component(

@@ -39,7 +39,7 @@ from rissole.storage.database_facts import (
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
 from rissole.storage.schema import reason
-from rissole.storage.staging import staged
+from rissole.storage.staging import aside, staged
 
 # what makes a database what it is; a card or one more encoder makes it no other
 DATA = (DATABASE_FILE, "index.faiss", "latents.", "thumbnails.", "labels.")
@@ -158,17 +158,18 @@ class Database:
         names, numbers = self.classes, (int(self._contents.classes[i]) for i in ids)
         return [names[n] if 0 <= n < len(names) else None for n in numbers]
 
-    def members(self, label: str) -> np.ndarray:
-        """bool (N,), the pictures of a class.
+    def members(self, *labels: str) -> np.ndarray:
+        """bool (N,), the pictures of a class or of several.
 
         Raises:
             RissoleError: for a class that no picture has.
         """
         names = self.classes
-        if label not in names:
-            known = ", ".join(names[:20]) or "none"
-            raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
-        return self._contents.classes == names.index(label)
+        for label in labels:
+            if label not in names:
+                known = ", ".join(names[:20]) or "none"
+                raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
+        return np.isin(self._contents.classes, [names.index(label) for label in labels])
 
     def check(self, ids: Iterable[int]) -> None:
         """Raises RissoleError when an id is not in the database."""
@@ -219,7 +220,7 @@ class Database:
         vector: np.ndarray,
         k: int,
         exclude: int | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         index: VectorIndex | None = None,
     ) -> tuple[list[int], list[float]]:
         """The k nearest entries and their cosine similarities, best first.
@@ -228,14 +229,15 @@ class Database:
             vector: (dim,), a unit vector.
             k: 1 to 16.
             exclude: an id that must not be among them, the query's own.
-            label: only pictures of this class.
+            label: only pictures of this class, or of these.
             index: of another encoder, in place of the database's own.
 
         Raises:
             RissoleError: for k out of range or a vector that is not finite.
         """
         k = whole_number(k, "k", 1, MAX_NEIGHBORS)
-        allowed = None if label is None else self.members(label)
+        labels = [label] if isinstance(label, str) else label
+        allowed = None if labels is None else self.members(*labels)
         want = k + (exclude is not None)
         scores, ids = (index or self.index).search(vector[None], want, allowed)
         found = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]
@@ -336,8 +338,8 @@ def list_databases(*folders: str | Path) -> list[tuple[Path, DatabaseFacts]]:
     found = []
     for folder in map(Path, folders):
         inside = sorted(p.parent for p in folder.glob(f"*/{DATABASE_FILE}"))
-        for path in (folder, *(p for p in inside if not p.name.startswith("."))):
-            with contextlib.suppress(OSError, ValueError):
+        for path in (folder, *filter(_shown, inside)):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 facts = DatabaseFacts.read(path)
                 if (path / MANIFEST).is_file():
                     found.append((path, facts))
@@ -349,6 +351,14 @@ def searchable(index: VectorIndex, encoder: QueryEncoder) -> VectorIndex:
     if index.dim != encoder.dim:
         raise RissoleError(f"the database has {index.dim} numbers a picture, not {encoder.dim}")
     return index
+
+
+def _shown(folder: Path) -> bool:
+    """Whether a folder is not hidden, or what a replacement that was cut short has left aside."""
+    if not folder.name.startswith("."):
+        return True
+    missing = folder.with_name(folder.name[1:].removesuffix(".replaced"))
+    return folder == aside(missing) and not missing.exists()
 
 
 def _check_encoder(made_with: EncoderMark, encoder: QueryEncoder) -> None:

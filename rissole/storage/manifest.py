@@ -209,14 +209,8 @@ def _check_listed_path(path: str) -> None:
     parts = PurePosixPath(path).parts
     if not path.isprintable() or len(path) > MAX_PATH:
         raise RissoleError(f"{MANIFEST} lists {ascii(path):.80}, which is no path for a file")
-    if (
-        not parts
-        or PurePosixPath(path).as_posix() != path
-        or path.startswith("/")
-        or ".." in parts
-        or "\\" in path
-        or ":" in path
-    ):
+    plain = PurePosixPath(path).as_posix() == path and not path.startswith("/")
+    if not parts or not plain or ".." in parts or "\\" in path or ":" in path:
         raise RissoleError(f"{MANIFEST} lists the path {path!r}, which leaves the bundle")
     if not path.endswith(SUFFIXES):
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
