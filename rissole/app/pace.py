@@ -90,7 +90,8 @@ class Pace:
                 continue
             listener.concurrency_limit = None  # our own line is fair, and has a limit
             if inspect.isgeneratorfunction(listener.fn):
-                paints = canvas in listener.outputs
+                # of its kind only one is wanted; sketches, which the canvas alone shows, count theirs
+                paints = listener.outputs[:1] == [canvas] and len(listener.outputs) > 1
                 width = len(listener.outputs) if paints else 0
                 listener.fn = self.stepped(listener.fn, "picture" if paints else None, width)
             else:

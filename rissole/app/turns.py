@@ -193,7 +193,9 @@ class Turns:
         others = [other for other in self._jobs if other.waits]
         held = time.monotonic() - job.since
         hurry = not job.small and any(other.small for other in others)
-        if others and (held > SLICE or (hurry and held > FIRM * job.firm)):
+        # which may say that this one is not wanted any more
+        newer = any(o.number > job.number and o.client.name == job.client.name for o in others)
+        if newer or (others and held > SLICE) or (hurry and held > FIRM * job.firm):
             job.holds = False
             self._hand_out()
 

@@ -18,6 +18,9 @@ Entries = Annotated[
     typer.Option("--index", help="Measure retrieval instead, among so many synthetic entries."),
 ]
 Beside = Annotated[int, typer.Option(help="Paint again beside so many busy processes.")]
+Page = Annotated[
+    bool, typer.Option("--page", help="Measure the page instead, in a real browser (playwright).")
+]
 
 
 def benchmark(
@@ -33,6 +36,7 @@ def benchmark(
     threads: Threads = None,
     entries: Entries = None,
     beside: Beside = 0,
+    page: Page = False,
     database: options.Database = None,
     device: options.Device = None,
 ) -> None:
@@ -45,7 +49,11 @@ def benchmark(
     start = time.perf_counter()
     pipe = options.load(bundle, database, device if entries is None else "cpu")
     load_seconds = time.perf_counter() - start
-    if entries is None:
+    if page:
+        from rissole.app.page_benchmark import measure_page
+
+        report = {"bundle": bundle, **measure_page(pipe, runs), "cpus": os.cpu_count()}
+    elif entries is None:
         from rissole.experiments.painting_benchmark import measure_painting
 
         settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}
