@@ -90,7 +90,7 @@ class Pace:
                 continue
             listener.concurrency_limit = None  # our own line is fair, and has a limit
             if inspect.isgeneratorfunction(listener.fn):
-                # of its kind only one is wanted; sketches, which the canvas alone shows, count theirs
+                # only one is wanted at a time; sketches, in the canvas alone, see to it themselves
                 paints = listener.outputs[:1] == [canvas] and len(listener.outputs) > 1
                 width = len(listener.outputs) if paints else 0
                 listener.fn = self.stepped(listener.fn, "picture" if paints else None, width)

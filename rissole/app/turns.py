@@ -193,8 +193,9 @@ class Turns:
         others = [other for other in self._jobs if other.waits]
         held = time.monotonic() - job.since
         hurry = not job.small and any(other.small for other in others)
-        # which may say that this one is not wanted any more
-        newer = any(o.number > job.number and o.client.name == job.client.name for o in others)
+        # a newer wish of the same page may say that this one is not wanted any more
+        mine = [] if job.client.program else [o for o in others if o.client.name == job.client.name]
+        newer = any(other.number > job.number for other in mine)
         if newer or (others and held > SLICE) or (hurry and held > FIRM * job.firm):
             job.holds = False
             self._hand_out()
