@@ -21,7 +21,7 @@ from rissole.models.scheduler import default_scheduler
 from rissole.retrieval.contents import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
-from rissole.storage.manifest import write_manifest
+from rissole.storage.manifest import name_like, write_manifest
 from rissole.storage.staging import staged
 from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
 from rissole.training.hyperparameters import GallerySettings
@@ -144,4 +144,4 @@ def write_gallery_bundle(
             learned.save(stage / "encoder")
         found_by = learned or embedding
         build_database(stage / "database", pictures, codec, found_by, label, latents, classes)
-        write_manifest(stage, name)
+        write_manifest(stage, name_like(name))
