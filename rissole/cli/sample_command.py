@@ -82,6 +82,10 @@ def sample(
     for own, path in enumerate(paths, seed):
         start = time.perf_counter()
         given = chosen if named else {"hits": pipe.retrieve(**chosen, k=k, seed=own)}
+        if not named and own == seed and len(given["hits"].ids) < k:
+            typer.echo(
+                f"only {len(given['hits'].ids)} of {k} neighbors: there are no more", err=True
+            )
         stream = pipe.stream(**given, **settings, seed=own)
         output = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
         save_png(output.images[0], path, output.recipe)
@@ -120,13 +124,15 @@ def output_paths(out: Path, count: int) -> list[Path]:
     """Where each picture goes, with the folder made; checked before any painting starts."""
     options.check_range("--num-images", count, 1, 10_000)
     options.png_path(out)
-    if found := re.search(r"%0?\d?d", out.name):
+    if found := re.search(r"%0?\d?d(?![A-Za-z])", out.name):
         names = [out.name.replace(found[0], found[0] % number) for number in range(count)]
     elif count > 1:
         names = [f"{out.stem}-{i}{out.suffix}" for i in range(count)]
     else:
         names = [out.name]
-    return [out.with_name(name) for name in names]
+    paths = [out.with_name(name) for name in names]
+    options.check_name(paths[-1])  # of the highest number
+    return paths
 
 
 def follow(stream: Generator[BlockStep, None, None], title: str) -> GenerationOutput:

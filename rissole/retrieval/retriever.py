@@ -107,8 +107,9 @@ class Retriever:
         Args:
             image: a query: a picture of any size and kind, see `load_image`.
             text: a query in words; needs a text encoder.
-            item: a picture of the database; it is not among its own neighbors.
-            k: 1 to 16.
+            item: a picture of the database; it is not among its own neighbors, unless there is no
+                other one.
+            k: 1 to 16; fewer are found where the database, or the class, holds no more.
             seed: draws the random item that is taken when no query is given.
             label: only pictures of this class, the random item included.
             encoder: what they are compared by, in place of `self.encoder`.
@@ -132,6 +133,8 @@ class Retriever:
             item = whole_number(item, "item", 0, len(self.database) - 1)
             picture, vector = self.database.image(item), index.vector(item)
         ids, scores = self.database.search(vector, k, exclude=item, label=label, index=index)
+        if not ids:  # of a database, or a class, of one picture: better than none
+            ids, scores = self.database.search(vector, k, label=label, index=index)
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
