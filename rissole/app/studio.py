@@ -12,13 +12,15 @@ from typing import Any
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
+from rissole.app.decoder import reader
 from rissole.app.patches import calling_visit
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
-from rissole.data.images import load_image, save_png, square
+from rissole.data.images import save_png
 from rissole.outputs import BlockStep, GenerationOutput
 from rissole.pipeline import RissolePipeline
+from rissole.retrieval.encoders import text_missing
 
 HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 2}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page, not for programs
@@ -94,15 +96,22 @@ class Studio:
 
     def query_picture(self, path: Path) -> Image.Image:
         """An uploaded file as a query."""
-        return square(load_image(path), self.pipe.image_size)
+        return reader().square(path, self.pipe.image_size)
 
     def query_words(self, text: Any) -> str:
-        """Words as a query, where the database can be searched by words without a long wait."""
+        """Words as a query: the name of a class, or any where they are read without a long wait."""
         if not isinstance(text, str) or not text.strip():
             raise RissoleError(self.errors["text"])
-        if not any(self.pipe.retriever.encoders[name].reads_text for name in usable(self.pipe)):
+        retriever, classes = self.pipe.retriever, self.pipe.database.classes
+        text = text.strip()
+        if retriever.named_classes(text):
+            return text
+        if retriever.text_encoder is None:
+            known = {"value": quoted(text), "names": ", ".join(classes[:12])}
+            raise RissoleError(self.errors["words"].format(**known) if classes else text_missing())
+        if not any(retriever.encoders[name].reads_text for name in usable(self.pipe)):
             raise RissoleError(self.errors["encoder"])
-        return text.strip()
+        return text
 
     def checked(
         self,

@@ -39,7 +39,8 @@ from rissole.storage.database_facts import (
 )
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
-from rissole.storage.staging import staged
+from rissole.storage.schema import reason
+from rissole.storage.staging import aside, staged
 
 # what makes a database what it is; a card or one more encoder makes it no other
 DATA = (DATABASE_FILE, "index.faiss", "latents.", "thumbnails.", "labels.")
@@ -109,14 +110,10 @@ class Database:
         folder = Path(folder)
         try:
             facts = DatabaseFacts.read(folder)
-            index = VectorIndex.load(folder / INDEX, facts.index)
-            contents = Contents.open(folder, facts.count)
-        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise RissoleError(f"no usable database in {folder.name}/: {reason}") from error
-        pictures = (len(index), contents.latents_shape[0], len(contents.offsets) - 1)
-        if {*pictures, len(contents.classes)} != {facts.count}:
-            raise RissoleError(f"the files of database {folder.name}/ differ in length")
+            index = VectorIndex.load(folder / INDEX, facts.index, facts.count)
+            contents = Contents.open(folder, facts.count, len(facts.classes))
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise RissoleError(f"no usable database in {folder.name}/: {reason(error)}") from error
         return cls(folder, fingerprint, facts, index, contents)
 
     @classmethod
@@ -162,17 +159,18 @@ class Database:
         names, numbers = self.classes, (int(self._contents.classes[i]) for i in ids)
         return [names[n] if 0 <= n < len(names) else None for n in numbers]
 
-    def members(self, label: str) -> np.ndarray:
-        """bool (N,), the pictures of a class.
+    def members(self, *labels: str) -> np.ndarray:
+        """bool (N,), the pictures of a class or of several.
 
         Raises:
             RissoleError: for a class that no picture has.
         """
         names = self.classes
-        if label not in names:
-            known = ", ".join(names[:20]) or "none"
-            raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
-        return self._contents.classes == names.index(label)
+        for label in labels:
+            if label not in names:
+                known = ", ".join(names[:20]) or "none"
+                raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
+        return np.isin(self._contents.classes, [names.index(label) for label in labels])
 
     def check(self, ids: Iterable[int]) -> None:
         """Raises RissoleError when an id is not in the database."""
@@ -202,9 +200,16 @@ class Database:
         raise RissoleError(f"picture {item} of the database {self.folder.name} is damaged")
 
     def latents(self, ids: Sequence[int]) -> Tensor:
-        """Latents (len(ids), C, S, S), float32."""
+        """Latents (len(ids), C, S, S), float32.
+
+        Raises:
+            RissoleError: for an id that is not there, and for numbers that are not finite.
+        """
         self.check(ids)
-        return torch.stack([self._contents.latents[i].float() for i in ids])
+        latents = torch.stack([self._contents.latents[i].float() for i in ids])
+        if not latents.isfinite().all():
+            raise RissoleError(f"the latents of the database {self.folder.name} are damaged")
+        return latents
 
     def vector(self, item: int) -> np.ndarray:
         """The embedding (dim,) of an entry."""
@@ -216,7 +221,7 @@ class Database:
         vector: np.ndarray,
         k: int,
         exclude: int | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         index: VectorIndex | None = None,
     ) -> tuple[list[int], list[float]]:
         """The k nearest entries and their cosine similarities, best first.
@@ -225,14 +230,15 @@ class Database:
             vector: (dim,), a unit vector.
             k: 1 to 16.
             exclude: an id that must not be among them, the query's own.
-            label: only pictures of this class.
+            label: only pictures of this class, or of these.
             index: of another encoder, in place of the database's own.
 
         Raises:
             RissoleError: for k out of range or a vector that is not finite.
         """
         k = whole_number(k, "k", 1, MAX_NEIGHBORS)
-        allowed = None if label is None else self.members(label)
+        labels = [label] if isinstance(label, str) else label
+        allowed = None if labels is None else self.members(*labels)
         want = k + (exclude is not None)
         scores, ids = (index or self.index).search(vector[None], want, allowed)
         found = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]
@@ -251,7 +257,7 @@ class Database:
         if self.facts.encoder_name == encoder.name:
             if self.facts.encoder is not None:
                 _check_encoder(self.facts.encoder, encoder)
-            return self.index
+            return searchable(self.index, encoder)
         if not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
             return self._vectors_in(self._beside(encoder), encoder)
         return self._encoded(encoder)
@@ -272,12 +278,13 @@ class Database:
         try:
             facts = VectorFacts.read(folder)
         except (OSError, ValueError) as error:
-            raise RissoleError(f"no usable vectors in {folder.name}/") from error
+            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
         _check_encoder(facts.encoder, encoder)
-        index = VectorIndex.load(folder / INDEX, facts.index)
-        if len(index) != len(self):
-            raise RissoleError(f"the vectors in {folder.name}/ are of another database")
-        return index
+        try:
+            index = VectorIndex.load(folder / INDEX, facts.index, len(self))
+        except (OSError, ValueError) as error:
+            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
+        return searchable(index, encoder)
 
     def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
         """An index made from latents and thumbnails, kept in the user's cache."""
@@ -334,12 +341,27 @@ def list_databases(*folders: str | Path) -> list[tuple[Path, DatabaseFacts]]:
     found = []
     for folder in map(Path, folders):
         inside = sorted(p.parent for p in folder.glob(f"*/{DATABASE_FILE}"))
-        for path in (folder, *(p for p in inside if not p.name.startswith("."))):
-            with contextlib.suppress(OSError, ValueError):
+        for path in (folder, *filter(_shown, inside)):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 facts = DatabaseFacts.read(path)
                 if (path / MANIFEST).is_file():
                     found.append((path, facts))
     return found
+
+
+def searchable(index: VectorIndex, encoder: QueryEncoder) -> VectorIndex:
+    """The index, when its vectors are as long as those of an encoder; RissoleError otherwise."""
+    if index.dim != encoder.dim:
+        raise RissoleError(f"the database has {index.dim} numbers a picture, not {encoder.dim}")
+    return index
+
+
+def _shown(folder: Path) -> bool:
+    """Whether a folder is not hidden, or what a replacement that was cut short has left aside."""
+    if not folder.name.startswith("."):
+        return True
+    missing = folder.with_name(folder.name[1:].removesuffix(".replaced"))
+    return folder == aside(missing) and not missing.exists()
 
 
 def _check_encoder(made_with: EncoderMark, encoder: QueryEncoder) -> None:

@@ -112,7 +112,7 @@ export const controlsOf = (facts, texts, draw) => {
   const seed = seedOf(said), all = { ...choices, ...sliders };
   const card = make("div", "rs-card", { id: "rs-settings" });
   const pairs = [[sliders.steps.box, sliders.guidance.box], [seed.box, seed.option]].map((boxes) => {
-    const row = make("div", "rs-row");
+    const row = make("div", "rs-line-up");
     row.append(...boxes);
     return row;
   });

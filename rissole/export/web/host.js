@@ -115,12 +115,12 @@ const layOut = (facts, texts) => {
   const parts = Object.fromEntries(Object.keys(MOUNTS).map((name) => [name, box(`rs-${name}`)]));
   const said = texts.canvas, download = button("rs-download", said.download);
   const generate = button("rs-generate", said.generate, "primary");
-  const actions = box("rs-actions", "rs-row", download, button("rs-stop", said.stop), generate);
+  const actions = box("rs-actions", "rs-line-up", download, button("rs-stop", said.stop), generate);
   const problem = make("p", "rs-problem", { role: "alert", hidden: "" });
-  const buttons = box("", "rs-buttons rs-row"), controls = controlsOf(facts, texts, randomSeed);
+  const buttons = box("", "rs-buttons rs-line-up"), controls = controlsOf(facts, texts, randomSeed);
   const query = box("", "rs-card", heading(1, texts.query.title), parts.memory, buttons, parts.gallery);
   const near = box("", "rs-card", heading(2, texts.neighbors.title), parts.neighbors, controls.k);
-  const top = box("rs-top", "rs-row", heading(3, said.title), actions);
+  const top = box("rs-top", "rs-line-up", heading(3, said.title), actions);
   const choose = box("rs-choose", "", query, near);
   const paint = box("rs-paint", "", box("", "rs-card", top, parts.canvas), controls.card);
   const unseen = box("", "rs-unseen");
@@ -161,7 +161,8 @@ const start = async () => {
     memory: { texts: texts.memory, ...common, size: 2 * facts.image_size, most: 256 },
     gallery: { texts: texts.query, ...common },
     neighbors: { texts: texts.neighbors, queryTexts: texts.query, ...common, most: 16 },
-    canvas: { texts: texts.canvas, ...common, grid: facts.defaults.grid, size: facts.image_size, alone: true },
+    canvas: { texts: texts.canvas, ...common, grid: facts.defaults.grid, size: facts.image_size, alone: true,
+      settings: { ...controls.read(), seed: 0 }, live: facts.shape.flow_map },
     share: { texts: texts.share, store: facts.bundle },
   };
   buttons.append(button("rs-surprise", texts.query.surprise, "sm"),
