@@ -82,14 +82,11 @@ def sample(
     for own, path in enumerate(paths, seed):
         start = time.perf_counter()
         given = chosen if named else {"hits": pipe.retrieve(**chosen, k=k, seed=own)}
-        if not named and own == seed and len(given["hits"].ids) < k:
-            typer.echo(
-                f"only {len(given['hits'].ids)} of {k} neighbors: there are no more", err=True
-            )
         stream = pipe.stream(**given, **settings, seed=own)
         output = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
         save_png(output.images[0], path, output.recipe)
         ids = ", ".join(map(str, output.recipe["neighbors"]))
+        ids += "" if named or len(given["hits"].ids) == k else f" (no more than these, of {k})"
         seconds = time.perf_counter() - start
         typer.echo(f"{path}  seed {own}  neighbors {ids}  {seconds:.1f} s")
 

@@ -134,7 +134,7 @@ def test_one_picture_and_a_class_of_one_are_enough(tiny_bundle, tmp_path, monkey
                  ["few", "--only", "cat"]):  # fmt: skip
         capfd.readouterr()
         assert cli.main([*sample, "--database", *more]) == 0
-        assert "only 1 of 4 neighbors: there are no more" in capfd.readouterr().err
+        assert "neighbors 0 (no more than these, of 4)" in capfd.readouterr().out
     own = pipe.with_pictures([picture(0)])
     for hits in (own.retrieve(), own.retrieve(item=0), own.retrieve(image=picture(3), k=16)):
         assert hits.ids == [0]
