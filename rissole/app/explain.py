@@ -49,11 +49,11 @@ def section(page: Page) -> None:
     facts = card_facts(pipe) | {"size": page.studio.size}
     with gr.Column(elem_classes="rs-card"):
         page.explain = component(
-            *("explain", said, "rs-explain", ("look",)), source=page.studio.key, facts=facts
+            *("explain", said, "rs-explain"), source=page.studio.key, facts=facts
         )
 
 
 def wire(page: Page) -> None:
     """Connects the strip with the pipeline."""
     actions = Explaining(page.studio)
-    page.explain.look(actions.look, [page.visit], [page.explain], **LIGHT)
+    page.canvas.look(actions.look, [page.visit], [page.explain], **LIGHT)

@@ -24,6 +24,7 @@ from rissole.cli import (
     push_command,
     sample_command,
     sheet_command,
+    showcase_command,
     train_command,
 )
 from rissole.config import RissoleError
@@ -45,6 +46,7 @@ app.command(cls=train_command.TrainCommand)(train_command.train)
 app.command()(evaluate_command.evaluate)
 app.command()(compare_command.compare)
 app.command()(push_command.push)
+app.command()(showcase_command.showcase)
 app.command()(export_command.export)
 app.command(context_settings=app_command.SETTINGS)(app_command.app)
 
