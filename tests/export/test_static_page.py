@@ -142,6 +142,10 @@ def saved(page) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
 def decibels(found: np.ndarray, known: np.ndarray) -> float:
     error = np.square(found.astype(np.float64) - known.astype(np.float64)).mean()
     return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
@@ -168,7 +172,7 @@ def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path)
     first = saved(tab)
     recipe = read_recipe(io.BytesIO(first))
     again = exact(**recipe)
-    assert decibels(np.asarray(Image.open(io.BytesIO(first))), np.asarray(again.images[0])) >= 50
+    assert decibels(pixels(first), np.asarray(again.images[0])) >= 50
 
     tile = tab.locator(".rs-hit-pick").first
     tile.drag_to(tab.locator(".rs-cells > *").nth(5))
@@ -198,7 +202,7 @@ def test_links_open_on_both_sides(tab, address, exact):
     finished(tab)
     file = saved(tab)
     assert read_recipe(io.BytesIO(file)) == out.recipe
-    assert decibels(np.asarray(Image.open(io.BytesIO(file))), np.asarray(out.images[0])) >= 50
+    assert decibels(pixels(file), np.asarray(out.images[0])) >= 50
     kept = tab.evaluate("Object.values(sessionStorage).find((text) => text.includes('link'))")
     assert decode(json.loads(kept)[0]["link"]) == out.checked[0]
 
