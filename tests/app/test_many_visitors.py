@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -196,11 +197,12 @@ def test_odd_headers_and_forms_are_answered_with_a_word(address, pipe):
         assert answer.status_code != 200 or answer.content == whole
 
 
+MANY = "at most 1000|more than this page ever sends"
 ODD = [
     ({"neighbors": [1], "seed": 10**30}, "seed must be"),
     ({"neighbors": [[1]]}, "must be a whole number"),
     ({"neighbors": {"a": 1}}, "must be a list"),
-    ({"neighbors": list(range(100_000))}, "at most 1000"),
+    ({"neighbors": list(range(100_000))}, MANY),
     ({"k": "many"}, "k must be"),
     ({"k": {"__type__": "update"}}, "k must be"),
     ({"database": {"path": "/etc/passwd"}}, "Choose one picture file"),
@@ -214,8 +216,8 @@ ODD_RECIPES = [
     ({"self": 1}, "unknown setting: self"),
     ({"block_neighbors": {"²,0": [1]}}, "whole number"),
     ({"block_neighbors": {DIGITS + ",0": [1]}}, "whole number"),
-    ({"block_neighbors": {f"{n},0": [1] for n in range(100_000)}}, "at most 1000"),
-    ({"block_neighbors": [[0, 0, [1]]] * 100_000}, "at most 1000"),
+    ({"block_neighbors": {f"{n},0": [1] for n in range(100_000)}}, MANY),
+    ({"block_neighbors": [[0, 0, [1]]] * 100_000}, MANY),
     ({"blocks": ["²,0"], "init": {"neighbors": [1]}}, "whole number"),
     ({"guidance_scale": 10**400}, "guidance_scale must be from"),
 ]
@@ -224,10 +226,10 @@ ODD_RECIPES = [
 def test_values_that_make_no_sense_are_answered_with_a_word_and_fast(address):
     began = time.monotonic()
     for given, word in ODD:
-        assert word in said(ask(address, **given)), given
+        assert re.search(word, said(ask(address, **given))), given
     for given, word in ODD_RECIPES:
         recipe = {"neighbors": [1], **given}
         line = said(ask(address, "regenerate_block", row=0, col=0, recipe=recipe))
-        assert word in line, (str(given)[:60], line)
+        assert re.search(word, line), (str(given)[:60], line)
     assert time.monotonic() - began < 100
     assert painted(address, **SHORT)
