@@ -31,7 +31,8 @@ PAINT = """async ({base, link, threads}) => {
     const began = performance.now();
     let last;
     for await (const step of engine.paint(decode(link).recipe)) last = step;
-    return { last, rgba: await engine.decode(last.estimate), seconds: (performance.now() - began) / 1e3 };
+    const rgba = await engine.decode(last.estimate);
+    return { last, rgba, seconds: (performance.now() - began) / 1e3 };
   };
   const first = await paint(), second = await paint();
   return { rgba: [...second.rgba], attention: [...second.last.attention],
