@@ -30,6 +30,7 @@ from rissole.app import (
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
+from rissole.app.decoder import reader
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
@@ -127,6 +128,7 @@ def serve(
     options = {**launch_options(sources, Names(host, names)), **options}
     demo, host = build(sources), f"[{host}]" if ":" in host else host
     sources.household.start()
+    reader().begin()
     keep_visits(lambda: Sessions(sources.household.visits))
     try:
         with no_proxies():  # the library asks its own server whether it is there
