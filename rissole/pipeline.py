@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rissole import loading
 from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
+from rissole.cost import work_of
 from rissole.data.images import CALLER, Caps, ImageSource, to_pil
 from rissole.models.autoencoder import Codec
 from rissole.models.interface import BlockDenoiser
@@ -67,7 +68,7 @@ class RissolePipeline:
         self.embedding, self.config = embedding, config
         self.fingerprint, self.folder = fingerprint, folder
         self._lock = threading.Lock()  # one evaluation of a network at a time
-        loading.check_fit(denoiser, scheduler, database)
+        loading.check_fit(denoiser, scheduler, database, self.image_size)
         named = load_encoders(BundleParts(embedding, database.latent_shape, folder), encoders)
         default = config.get("encoder", "latent")
         self.retriever = Retriever(database, codec, named, self.image_size, default, self._lock)
@@ -138,7 +139,7 @@ class RissolePipeline:
         """
         if not isinstance(database, Database):
             database = loading.open_bundle_database(self.folder, database)
-        loading.check_fit(self.denoiser, self.scheduler, database)
+        loading.check_fit(self.denoiser, self.scheduler, database, self.image_size)
         return self._with(self.retriever.with_database(database))
 
     def with_pictures(
@@ -311,6 +312,10 @@ class RissolePipeline:
     def check(self, recipe: Recipe) -> None:
         """Raises RissoleError for a recipe of other weights or of another database."""
         self._origin.own(recipe)
+
+    def work(self, recipe: Recipe) -> float:
+        """What a recipe costs, without what it is painted upon, see `cost.work_of`."""
+        return work_of(recipe, self.denoiser, self.scheduler)
 
     def _paint(self, recipe: Recipe, init: Any) -> Generator[BlockStep, None, None]:
         """Paints a recipe that was checked, upon `init` if that is an output."""
