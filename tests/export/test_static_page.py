@@ -140,6 +140,15 @@ def painted(page) -> None:
     finished(page)
 
 
+def carry(page, source, target) -> None:
+    """Drags with the mouse, as a hand does: down, over the way, up."""
+    for place, act in ((source, page.mouse.down), (target, page.mouse.up)):
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+        act()
+
+
 def saved(page) -> bytes:
     with page.expect_download() as download:
         page.click("#rs-download")
@@ -178,8 +187,7 @@ def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path)
     again = exact(**recipe)
     assert decibels(pixels(first), np.asarray(again.images[0])) >= 50
 
-    tile = tab.locator(".rs-hit-pick").first
-    tile.drag_to(tab.locator(".rs-cells > *").nth(5))
+    carry(tab, tab.locator(".rs-hit-pick").first, tab.locator(".rs-cells > *").nth(5))
     tab.wait_for_selector(".rs-clear:not([hidden])", state="attached")
     tab.locator(".rs-cells > *").nth(5).click()
     tab.keyboard.press("r")
