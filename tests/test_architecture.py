@@ -26,7 +26,7 @@ LAYERS = (
     "sampling",
     "outputs",
     "loading request",
-    "pipeline",
+    "pipeline runs",
     "evaluation",
     "training",
     "experiments",

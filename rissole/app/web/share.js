@@ -15,6 +15,7 @@ import { arrow, fill } from "./shared/values.js";
  */
 
 const NAMES = /** @type {const} */ (["history", "favorites"]);
+const RUNS = /** @type {const} */ (["npz", "json", "csv"]);
 const THUMB = 112;
 
 /** @param {string} frame */
@@ -75,7 +76,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const renderTools = () => {
     const off = !picked || Boolean(job);
     for (const name of ["open", "fresh"]) tool(name).disabled = off || live();
-    for (const name of ["film", "sheet"]) tool(name).disabled = off;
+    for (const name of ["film", "sheet", ...RUNS, "python"]) tool(name).disabled = off;
     // nobody else has the photos, and here they are gone with the page
     for (const name of ["favorite", "link"]) tool(name).disabled = off || Boolean(picked?.mine);
     tool("file").disabled = live();
@@ -96,7 +97,7 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   const choose = (/** @type {Kept} */ picture) => {
     picked = picture;
-    part(".rs-link").hidden = true;
+    for (const name of [".rs-link", ".rs-code"]) part(name).hidden = true;
     say("");
     render();
   };
@@ -125,12 +126,12 @@ export const mount = ({ element, props, trigger, watch }) => {
     render();
   };
 
-  const copy = async (/** @type {Kept} */ picture) => {
-    const field = input(".rs-link");
-    field.value = address(picture);
+  /** @type {(field: HTMLInputElement | HTMLTextAreaElement, text: string, done: string) => Promise<void>} */
+  const toClipboard = async (field, text, done) => {
+    field.value = text;
     try {
-      await navigator.clipboard.writeText(field.value);
-      say(texts.copied);
+      await navigator.clipboard.writeText(text);
+      say(done);
     } catch { // only pages of this computer or with a certificate may write to the clipboard
       field.hidden = false;
       field.select();
@@ -138,13 +139,16 @@ export const mount = ({ element, props, trigger, watch }) => {
     }
   };
 
+  const copy = (/** @type {Kept} */ picture) => toClipboard(input(".rs-link"), address(picture), texts.copied);
+
   // ---- files -----------------------------------------------------------------------------------
 
-  const order = (/** @type {"film" | "sheet"} */ name) => (/** @type {Kept} */ { link }) => {
+  /** @type {(name: string, event?: string) => (picture: Kept) => void} */
+  const order = (name, event = name) => ({ link }) => {
     job = name;
     say(texts.jobs[name]);
     renderTools();
-    trigger(name, { link });
+    trigger(event, { link, kind: name });
   };
 
   const finish = (/** @type {string} */ text) => {
@@ -161,6 +165,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     link: copy,
     film: order("film"),
     sheet: order("sheet"),
+    python: ({ link }) => trigger("python", { link }),
+    ...Object.fromEntries(RUNS.map((kind) => [kind, order(kind, "run")])),
   };
   for (const [name, act] of Object.entries(acts)) {
     tool(name).addEventListener("click", () => { if (picked) act(picked); });
@@ -217,6 +223,9 @@ export const mount = ({ element, props, trigger, watch }) => {
   watch("value", () => {
     const { value } = props;
     if (value?.begun && opening) tell(E.START); // it can be opened: now the canvas may go
+    if (typeof value?.code === "string") {
+      toClipboard(/** @type {HTMLTextAreaElement} */ (part(".rs-code")), value.code, texts.codeCopied);
+    }
     if (!job || !value || !("job" in value)) return;
     if (!value.job) {
       saveFile(value.file);
@@ -237,10 +246,11 @@ export const mount = ({ element, props, trigger, watch }) => {
     piece(".rs-none").textContent = none;
     piece(".rs-strip").setAttribute("aria-label", list);
   }
-  for (const name of ["open", "fresh", "link", "film", "sheet", "quit", "file"]) {
+  for (const name of ["open", "fresh", "link", "film", "sheet", "python", ...RUNS, "quit", "file"]) {
     tool(name).textContent = texts.tools[name];
   }
   part(".rs-link").setAttribute("aria-label", texts.linkLabel);
+  part(".rs-code").setAttribute("aria-label", texts.codeLabel);
   render();
   follow(({ phase }) => [phase], renderTools);
 };
