@@ -3,7 +3,7 @@
 import { make, parts, shot, showBlock, worded } from "./shared/dom.js";
 import { E } from "./shared/events.js";
 import { chosen } from "./shared/state.js";
-import { follow, hear, state } from "./shared/store.js";
+import { follow, hear, state, tell } from "./shared/store.js";
 import { fill, spread, thumb } from "./shared/values.js";
 
 /**
@@ -133,7 +133,12 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (run.done) look();
   });
 
+  hear(E.MEASURE, (detail) => trigger("influence", detail));
   watch("value", () => {
+    if (props.value?.influence) {
+      tell(E.INFLUENCE, props.value.influence);
+      return;
+    }
     const { encoded, made } = props.value || {};
     latents = { encoded: pictureIn(encoded), made: pictureIn(made) };
     render(["encode", "cut", "stitch"]);

@@ -4,7 +4,7 @@ import { watchDrops } from "./shared/drops.js";
 import { E } from "./shared/events.js";
 import { fileInput, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
-import { chosen } from "./shared/state.js";
+import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
 import { ending } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
@@ -38,6 +38,24 @@ const tile = ({ link, thumb, name }) => {
 /** @param {Kept} picture */
 const address = ({ link }) => `${location.origin}${location.pathname}?${link}`;
 
+/**
+ * The block and the view that are on show, for the end of a link to the picture on show.
+ * @param {import("./types").State} s
+ */
+const looked = ({ pinned, view }) => {
+  const ends = [pinned ? `at=${pinned.join()}` : "", view === "picture" ? "" : `view=${view}`].filter(Boolean);
+  return ends.length ? `#${ends.join("&")}` : "";
+};
+
+/** Looks at what the end of a link names. */
+const lookAt = () => {
+  const named = new URLSearchParams(location.hash.slice(1));
+  const at = named.get("at")?.match(/^([0-3]),([0-3])$/);
+  if (at) tell(E.CHOOSE, [Number(at[1]), Number(at[2])]);
+  const view = VIEWS.find((one) => one === named.get("view"));
+  if (view) tell(E.VIEW, view);
+};
+
 /** @param {import("./types").Component} component */
 export const mount = ({ element, props, trigger, watch }) => {
   const { texts, store } = props;
@@ -48,6 +66,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   let picked = shelf.pictures("history")[0] || shelf.pictures("favorites")[0] || null;
   let job = ""; // the file being made
   let opening = false;
+  let arriving = false; // a link was opened that may name a block and a view
 
   const say = (/** @type {string} */ text) => { part(".rs-said").textContent = text; };
 
@@ -106,6 +125,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (phase !== "done" || !link) return;
     if (opening) say("");
     opening = false;
+    if (arriving) lookAt();
+    arriving = false;
     const picture = shelf.find("history", link)
       ?? { link, thumb: await shrink(frame), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
     shelf.add("history", picture);
@@ -139,7 +160,10 @@ export const mount = ({ element, props, trigger, watch }) => {
     }
   };
 
-  const copy = (/** @type {Kept} */ picture) => toClipboard(input(".rs-link"), address(picture), texts.copied);
+  const copy = (/** @type {Kept} */ picture) => {
+    const onShow = shelf.find("history", state().finished?.link) === picture;
+    return toClipboard(input(".rs-link"), address(picture) + (onShow ? looked(state()) : ""), texts.copied);
+  };
 
   // ---- files -----------------------------------------------------------------------------------
 
@@ -211,6 +235,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   });
 
   let arrived = !new URLSearchParams(location.search).has("p");
+  arriving = !arrived;
   follow(({ neighbors }) => [neighbors], () => { // the page has its first query: now the link may replace it
     if (arrived || !chosen(state()).length) return;
     arrived = true;
