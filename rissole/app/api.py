@@ -1,8 +1,5 @@
 """The named endpoints, for programs."""
 
-import functools
-import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,21 +223,6 @@ def wire(studio: Studio) -> None:
     actions = Api(studio)
     for name in ENDPOINTS:
         endpoint = getattr(actions, name)
-        if not studio.pipe.retriever.text_encoder:
-            endpoint = _without_text(endpoint)
         expose(on_gpu(60)(endpoint), api_name=name, **HEAVY)
         describe(endpoint)
     let_fewer_arguments_in(ENDPOINTS)
-
-
-def _without_text(endpoint: Callable) -> Callable:
-    """An endpoint without the argument that needs a text encoder."""
-
-    @functools.wraps(endpoint)
-    def shorter(*given: Any, **named: Any) -> Any:
-        return endpoint(*given, **named)
-
-    signature = inspect.signature(endpoint)
-    kept = [part for name, part in signature.parameters.items() if name != "text"]
-    shorter.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    return shorter

@@ -208,9 +208,11 @@ def queries(page: Page) -> None:
         page.surprise = gr.Button(said["surprise"], size="sm", elem_id="rs-surprise", min_width=0)
         # no file_types: what a file is called says little, load_image judges what is in it
         page.upload = gr.UploadButton(said["upload"], size="sm", elem_id="rs-upload", min_width=0)
-    if pipe.retriever.text_encoder:
+    if pipe.retriever.text_encoder or pipe.database.classes:
+        names = ", ".join(pipe.database.classes[:3])
+        any_words = said["textExample"] if pipe.retriever.text_encoder else said["textClasses"]
         page.text = gr.Textbox(
-            label=said["text"], placeholder=said["textExample"], elem_id="rs-text"
+            label=said["text"], placeholder=any_words.format(names=names), elem_id="rs-text"
         )
     count = len(pipe.database)
     page.gallery = component(

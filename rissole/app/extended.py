@@ -45,9 +45,9 @@ class Extended(Database):
         self.check(ids)
         return [self.first.labels([i])[0] if i < len(self.first) else None for i in ids]
 
-    def members(self, label: str) -> np.ndarray:
+    def members(self, *labels: str) -> np.ndarray:
         """See `Database`."""
-        return np.concatenate([self.first.members(label), np.zeros(len(self.more), bool)])
+        return np.concatenate([self.first.members(*labels), np.zeros(len(self.more), bool)])
 
     def webp(self, item: int) -> bytes:
         """See `Database`."""

@@ -19,6 +19,7 @@ from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import load_image, save_png, square
 from rissole.outputs import BlockStep, GenerationOutput
 from rissole.pipeline import RissolePipeline
+from rissole.retrieval.encoders import text_missing
 
 HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 2}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page, not for programs
@@ -97,12 +98,19 @@ class Studio:
         return square(load_image(path), self.pipe.image_size)
 
     def query_words(self, text: Any) -> str:
-        """Words as a query, where the database can be searched by words without a long wait."""
+        """Words as a query: the name of a class, or any where they are read without a long wait."""
         if not isinstance(text, str) or not text.strip():
             raise RissoleError(self.errors["text"])
-        if not any(self.pipe.retriever.encoders[name].reads_text for name in usable(self.pipe)):
+        retriever, classes = self.pipe.retriever, self.pipe.database.classes
+        text = text.strip()
+        if retriever.named_classes(text):
+            return text
+        if retriever.text_encoder is None:
+            known = {"value": quoted(text), "names": ", ".join(classes[:12])}
+            raise RissoleError(self.errors["words"].format(**known) if classes else text_missing())
+        if not any(retriever.encoders[name].reads_text for name in usable(self.pipe)):
             raise RissoleError(self.errors["encoder"])
-        return text.strip()
+        return text
 
     def checked(
         self,

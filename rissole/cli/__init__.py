@@ -19,6 +19,7 @@ from rissole.cli import (
     benchmark_command,
     compare_command,
     evaluate_command,
+    export_command,
     index_command,
     push_command,
     sample_command,
@@ -44,6 +45,7 @@ app.command(cls=train_command.TrainCommand)(train_command.train)
 app.command()(evaluate_command.evaluate)
 app.command()(compare_command.compare)
 app.command()(push_command.push)
+app.command()(export_command.export)
 app.command(context_settings=app_command.SETTINGS)(app_command.app)
 
 

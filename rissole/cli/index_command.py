@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +12,20 @@ from rissole.cli import options
 from rissole.config import RissoleError
 
 if TYPE_CHECKING:
+    from rissole.data.items import Source as Pictures
     from rissole.retrieval.building import IndexReport
 
 Source = Annotated[
     str,
     typer.Argument(
-        help="A folder of pictures, a parquet file, a folder of such, or owner/name of a data "
-        "set on the Hub."
+        help="A folder of pictures, a parquet file, a folder of such or of `save_to_disk`, or "
+        "owner/name of a data set on the Hub."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder to write; give it to --database afterwards.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write; give it to --database afterwards.", show_default="needed"),
+]
 Label = Annotated[
     str | None,
     typer.Option(help="What the pictures are, for people.", show_default="the source's name"),
@@ -31,7 +36,12 @@ Only = Annotated[
 Limit = Annotated[
     int | None, typer.Option(help="Take only the first pictures.", show_default="all")
 ]
-Split = Annotated[str, typer.Option(help="Part of a data set on the Hub.")]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of a data set, such as test.", show_default="all of a folder, train on the Hub"
+    ),
+]
 Revision = Annotated[
     str | None,
     typer.Option(help="Branch, tag or commit of a data set.", show_default="the newest"),
@@ -39,34 +49,46 @@ Revision = Annotated[
 Duplicates = Annotated[
     bool, typer.Option("--keep-duplicates", help="Keep pictures that are there already.")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Name every file that would be left out; write nothing."),
+]
 
 
 def index(
     source: Source,
-    out: Out,
+    out: Out = None,
     bundle: options.Bundle = "cats-128",
     label: Label = None,
     only: Only = None,
     limit: Limit = None,
-    split: Split = "train",
+    split: Split = None,
     revision: Revision = None,
     keep_duplicates: Duplicates = False,
+    dry_run: DryRun = False,
     encoder: options.Encoder = None,
     clip: options.Clip = None,
     device: options.Device = None,
 ) -> None:
     """Make a retrieval database of your own pictures, to guide the model in place of its gallery.
 
-    Duplicates and files that are no pictures are left out and listed. Started again, a build that
-    was cut off goes on where it was. The result fits the bundle it is made with, and others with
-    the same autoencoder.
+    Duplicates and files that are no pictures are left out and listed with the reason. Started
+    again, a build that was cut off goes on where it was. The result fits the bundle it is made
+    with, and others with the same autoencoder.
     """
     if limit is not None and limit < 1:
         raise RissoleError(f"--limit must be above 0, not {limit}")
+    if out is None and not dry_run:
+        raise RissoleError("--out is needed: the folder to write")
     from rissole.data.sources import open_source
+
+    if out is not None:
+        options.check_folder(out)
+    pictures = open_source(source, split, revision)
+    if out is None or dry_run:
+        return look(pictures, limit)
     from rissole.retrieval.building import build_index
 
-    pictures = open_source(source, split, revision)
     pipe = options.load(bundle, None, device, encoder=encoder, clip=clip)
     report = build_index(
         pipe.indexing_parts(),
@@ -79,17 +101,36 @@ def index(
     )
     if report.pictures:  # one of several processes reports
         print_index(report, out)
+    return None
+
+
+def look(pictures: Pictures, limit: int | None) -> None:
+    """Names every file that would be left out, and why."""
+    from tqdm import tqdm
+
+    from rissole.data.items import LeftOut
+    from rissole.data.reading import read_square
+
+    left_out, count = list(pictures.left_out), 0
+    for item in islice(tqdm(pictures.items(), "reading", pictures.total, disable=None), limit):
+        read = read_square(item, 8)
+        if isinstance(read, LeftOut):
+            left_out.append(read)
+        else:
+            count += 1
+    for name, reason in left_out:
+        typer.echo(f"{name}: {reason}")
+    typer.echo(f"{count:,} pictures, {len(left_out):,} left out; nothing written")
 
 
 def print_index(report: IndexReport, out: Path) -> None:
     """What was taken, how fast, and what was left out."""
-    for name, reason in report.skipped[:10]:
-        named = reason.startswith(Path(name).name)
-        typer.echo(f"skipped: {reason}" if named else f"skipped: {name}: {reason}", err=True)
-    if len(report.skipped) > 10:
-        typer.echo(f"... all {len(report.skipped)} in {out / 'left-out.json'}", err=True)
+    from rissole.data.items import summary
+
+    if told := summary(report.skipped, str(out / "left-out.json")):
+        typer.echo(told, err=True)
     rate = (report.pictures + report.duplicates - report.resumed_at) / max(report.seconds, 1e-9)
-    left_out = f"{report.duplicates:,} duplicates and {len(report.skipped):,} unreadable left out"
+    left_out = f"{report.duplicates:,} duplicates and {len(report.skipped):,} other files left out"
     resumed = f", resumed after {report.resumed_at:,}" if report.resumed_at else ""
     typer.echo(
         f"{report.pictures:,} pictures in {report.seconds:.1f} s ({max(rate, 0):.0f} a second), "

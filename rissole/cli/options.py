@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,11 +95,30 @@ def check_size(size: int) -> None:
     check_range("--size", size, 8, 1024)
 
 
+def check_folder(out: Path) -> None:
+    """Refuses a folder that cannot be written to, or replaced, before any work."""
+    from rissole.storage.staging import check_replaceable
+
+    check_replaceable(out)
+    check_writable(out)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuses a place where no file can be made; made with the folders above it if need be."""
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise RissoleError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
 def png_path(out: Path) -> Path:
     """The path of a PNG, its folder made; checked before any painting starts."""
     if out.suffix.lower() != ".png":
         raise RissoleError(f"--out must end in .png, not {out.name!r}")
     out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out.parent)
     return out
 
 

@@ -19,6 +19,12 @@ Repo = Annotated[str, typer.Argument(help="Where to: owner/name on the Hugging F
 Space = Annotated[
     bool, typer.Option("--space", help="Upload the app as a Space that shows this bundle.")
 ]
+Static = Annotated[
+    bool,
+    typer.Option(
+        "--static", help="Upload a folder of `export --web` as a static Space, free to host."
+    ),
+]
 Database = Annotated[
     str | None, typer.Option(help="With --space: owner/name of a database on the Hub.")
 ]
@@ -32,6 +38,7 @@ def push(
     source: Source,
     repo: Repo,
     space: Space = False,
+    static: Static = False,
     database: Database = None,
     private: Private = False,
     dry_run: DryRun = False,
@@ -40,7 +47,7 @@ def push(
     from rissole.storage.hub import check_repo_id
     from rissole.storage.push import push as push_bundle
     from rissole.storage.resolve import resolve
-    from rissole.storage.space import push_space
+    from rissole.storage.space import push_space, push_static
 
     check_repo_id(repo)
     if database is not None:
@@ -54,6 +61,8 @@ def push(
         list_files(folder)
     if dry_run:
         typer.echo(f"nothing uploaded: without --dry-run this would go to {repo}")
+    elif static:
+        typer.echo(push_static(folder, repo, private))
     elif space:
         typer.echo(push_space(source if remote else folder, repo, private, database))
     else:

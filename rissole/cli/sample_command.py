@@ -33,7 +33,7 @@ Query = Annotated[
 Item = Annotated[
     int | None, typer.Option(help="Use the neighbors of this picture of the database.")
 ]
-Text = Annotated[str | None, typer.Option(help="Words that the neighbors match; needs --clip.")]
+Text = Annotated[str | None, typer.Option(help="Name of a class, or with --clip any words.")]
 Named = Annotated[str | None, typer.Option(help="Name the neighbors yourself, such as 3,17,5.")]
 Only = Annotated[str | None, typer.Option(help="Only neighbors of this class.", show_default="all")]
 NumImages = Annotated[int, typer.Option(help="How many pictures to paint.")]

@@ -28,9 +28,8 @@ from rissole.data.kinds import (
     MORE_FORMATS,
     RAW,
     Kind,
-    heif_at_hand,
     other_kind,
-    picture_format,
+    readable_format,
 )
 from rissole.storage.files import write_atomic
 
@@ -284,8 +283,8 @@ def _read_file(path: Path, name: str, caps: Caps) -> bytes:
 @contextlib.contextmanager
 def _open_header(data: bytes, name: str, caps: Caps) -> Iterator[Image.Image]:
     """Identify the format and size; Pillow does not decode pixels here."""
-    found = picture_format(data[:HEAD])
-    if found not in caps.formats or (found == "HEIF" and not heif_at_hand()):
+    found = readable_format(data[:HEAD], caps.formats)
+    if found is None:
         raise RissoleError(unknown_kind(name, other_kind(data[:HEAD])))
     with warnings.catch_warnings():
         # Pillow warns of sizes below its own limit and of odd EXIF data; our messages suffice.
@@ -296,7 +295,7 @@ def _open_header(data: bytes, name: str, caps: Caps) -> Iterator[Image.Image]:
             raise RissoleError(f"{name} is too large: {_most(caps)}") from error
         # Header parsers raise nearly anything on damaged data, as decoders do.
         except Exception as error:
-            raise RissoleError(unknown_kind(name, None)) from error
+            raise RissoleError(unknown_kind(name, Kind(f"a damaged {found} file"))) from error
         with image:
             tags = getattr(image, "tag_v2", {})
             if tags.get(KIND_OF_PAGE, 0) & 1 or DNG_VERSION in tags:

@@ -85,6 +85,12 @@ def picture_format(head: bytes) -> str | None:
     return next((name for name, found in marks.items() if found), None)
 
 
+def readable_format(head: bytes, formats: tuple[str, ...]) -> str | None:
+    """The format of a picture if it is one of some that can be read here, else None."""
+    found = picture_format(head)
+    return found if found in formats and (found != "HEIF" or heif_at_hand()) else None
+
+
 def other_kind(head: bytes) -> Kind | None:
     """What a file is that is no picture for us; None for what nobody knows."""
     if not head:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rissole.config import RissoleError
-from rissole.data.images import OWN_FILES, load_square
-from rissole.data.sources import Item, open_source
+from rissole.data.items import LeftOut, nothing_in, summary
+from rissole.data.reading import read_square
+from rissole.data.sources import open_source
 
 
 class Labelled(NamedTuple):
@@ -33,34 +33,37 @@ class Labelled(NamedTuple):
 
 
 def load_labelled(source: str | Path, size: int, limit: int | None = None) -> Labelled:
-    """Reads a folder of pictures, a parquet file, or a folder of parquet files.
+    """Reads photos from this machine, see `open_source`; never from the Hub.
 
     Args:
-        source: parquet needs an `image` or `img` column as the `datasets` library writes it; a
-            `label` column, or one folder per class, gives the classes.
+        source: a folder or a parquet file. A column of labels, or one folder per class, gives the
+            classes.
         size: side of the square the pictures are cropped and resized to, in pixels.
         limit: read only so many.
 
     Returns:
-        What could be read. Files that are no pictures are named on stderr and skipped.
+        What could be read. What is left out is told on stderr, with the reason.
 
     Raises:
         RissoleError: when there is nothing to read.
     """
-    photos, labels, bad = [], [], []
-    for item in _items(Path(source), limit):
-        try:
-            picture = load_square(item.data or b"", size, OWN_FILES)
-        except RissoleError as error:
-            bad.append(str(error))
+    if not Path(source).exists():
+        raise RissoleError(f"no folder of pictures and no parquet file: {source}")
+    pictures = open_source(source)
+    photos, labels, left_out = [], [], [*pictures.left_out]
+    total = pictures.total if limit is None else min(limit, pictures.total or limit)
+    bar = tqdm(pictures.items(), "reading photos", total, leave=False, disable=None)
+    for item in islice(bar, limit):
+        picture = read_square(item, size)
+        if isinstance(picture, LeftOut):
+            left_out.append(picture)
             continue
         photos.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
         labels.append(item.label)
     if not photos:
-        reason = f": {bad[0]}" if bad else ""
-        raise RissoleError(f"no pictures found in {source}{reason}")
-    for line in bad:
-        print(f"skipped: {line}", file=sys.stderr)
+        raise RissoleError(nothing_in(pictures.name, left_out))
+    if told := summary(left_out, f"rissole index {source} --dry-run"):
+        print(told, file=sys.stderr)
     classes = sorted({label for label in labels if label is not None})
     number = {name: i for i, name in enumerate(classes)} | {None: -1}
     return Labelled(torch.stack(photos), torch.tensor([number[x] for x in labels]), classes)
@@ -89,13 +92,3 @@ def portion(size: int, device: str) -> int:
 def to_float(photos: Tensor) -> Tensor:
     """Photos as float32 in [-1, 1]: uint8 is rescaled, floats pass."""
     return photos.float() / 127.5 - 1 if photos.dtype == torch.uint8 else photos.float()
-
-
-def _items(source: Path, limit: int | None) -> Iterator[Item]:
-    """Pictures of a local source under a progress bar; training never reads from the Hub."""
-    if not source.exists():
-        raise RissoleError(f"no folder of pictures and no parquet file: {source}")
-    pictures = open_source(source)
-    total = pictures.total if limit is None else min(limit, pictures.total or limit)
-    bar = tqdm(pictures.items(), "reading photos", total, leave=False, disable=None)
-    return islice(bar, limit)

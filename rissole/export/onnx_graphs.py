@@ -162,14 +162,15 @@ def record(graph: Graph, path: Path) -> None:
         {axis: dims[length] for axis, length in graph.dynamic.get(name, {}).items()}
         for name in graph.inputs
     )
+    example = tuple(graph.inputs.values())
     with torch.no_grad():
+        # in two steps: in one, what cannot be recorded for all lengths is recorded for one of them
+        traced = torch.export.export(graph.network.eval(), example, dynamic_shapes=(shapes,))
         program = torch.onnx.export(
-            graph.network.eval(),
-            tuple(graph.inputs.values()),
+            traced,
             dynamo=True,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            dynamic_shapes=(shapes,),
             opset_version=OPSET,
             verbose=False,
         )

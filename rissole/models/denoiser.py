@@ -121,7 +121,7 @@ class NeighborEncoder(nn.Module):
             (B, S/2, S/2, K, C1) and (B, S/4, S/4, K, C2).
         """
         x = neighbors.flatten(0, 1)
-        where = self.where.to(x.dtype).expand(len(x), -1, -1, -1)
+        where = self.where.to(x.dtype).expand(x.shape[0], -1, -1, -1)  # `len` would fix the number
         fine = self.fine(self.stem(torch.cat([x, where], dim=1)))
         coarse = self.coarse(self.down(fine))
         split = (f.unflatten(0, neighbors.shape[:2]) for f in (fine, coarse))
@@ -323,8 +323,7 @@ class Denoiser(BlockDenoiser):
         embedding = self._embedding(state, dtype)
         view = self._view(state, embedding, features, visible)
         grid, halo = state.levels.shape[-1], self.config.halo
-        own = embedding.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
-        seen = visible.flatten(1, 2).take_along_dim(index[..., None], dim=1).flatten(0, 1)
+        own, seen = of_blocks(embedding, index), of_blocks(visible, index)
         velocity, share = self.block(
             self._window_input(state, index),
             own,
@@ -374,10 +373,16 @@ class Denoiser(BlockDenoiser):
             return x
         alone = torch.zeros(w, w, device=x.device, dtype=dtype)
         inner(alone, grid, halo).fill_(1)
-        keep = state.context.repeat_interleave(len(x) // b)[:, None, None].to(dtype)
+        keep = state.context.repeat_interleave(x.shape[0] // b)[:, None, None].to(dtype)
         keep = torch.maximum(keep, alone)[:, None]  # independent blocks see themselves only
         c = state.canvas.shape[1] + 2
         return torch.cat([x[:, :c] * keep, x[:, c:]], dim=1)
+
+
+def of_blocks(values: Tensor, index: Tensor) -> Tensor:
+    """What some blocks (B, n) have of values (B, g, g, V): (B * n, V)."""
+    rows = index[..., None].expand(-1, -1, values.shape[-1])
+    return values.flatten(1, 2).gather(1, rows).flatten(0, 1)
 
 
 def load_denoiser(folder: str | Path) -> BlockDenoiser:

@@ -24,10 +24,9 @@ from typing import Any
 from tqdm import tqdm
 
 from rissole.config import RissoleError
-from rissole.data.sources import Item, Source
+from rissole.data.items import Item, LeftOut, Source, nothing_in
 from rissole.retrieval.encoding import (
     BATCH,
-    Fault,
     IndexingParts,
     Picture,
     encode_pictures,
@@ -45,7 +44,7 @@ class IndexReport:
     Attributes:
         pictures: in the database.
         duplicates: left out, exact and near.
-        skipped: `(name, reason)` of what could not be read.
+        skipped: what lay beside the pictures or could not be read.
         resumed_at: number of pictures that an earlier, killed build had dealt with.
         seconds: wall time of this build.
         bytes: size of the folder.
@@ -53,7 +52,7 @@ class IndexReport:
 
     pictures: int = 0
     duplicates: int = 0
-    skipped: Sequence[tuple[str, str]] = ()
+    skipped: Sequence[LeftOut] = ()
     resumed_at: int = 0
     seconds: float = 0.0
     bytes: int = 0
@@ -142,12 +141,12 @@ def _assemble(job: Job, work: Path, label: str, out: Path) -> IndexReport:
             reason = _why_nothing(job, writer)
             shutil.rmtree(work, ignore_errors=True)
             raise RissoleError(reason)
-        folder = writer.finish(label, out.name)
+        folder = writer.finish(label, out.name, job.source.left_out)
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         report = IndexReport(
             writer.progress.count,
             writer.progress.duplicates,
-            writer.faults(),
+            [*job.source.left_out, *writer.skipped()],
             resumed,
             bytes=size,
         )
@@ -182,9 +181,9 @@ def _encode_batch(
     size = job.parts.image_size
     wanted = [(n, item) for n, item in batch if job.only is None or item.label == job.only]
     read = list(pool.map(partial(read_picture, size=size), wanted))
-    for fault in read:
-        if isinstance(fault, Fault):
-            writer.skip(fault)
+    for left_out in read:
+        if isinstance(left_out, LeftOut):
+            writer.skip(left_out)
     pictures = [picture for picture in read if isinstance(picture, Picture)]
     for row in encode_pictures(job.parts, pictures, pool):
         writer.add(row)
@@ -194,5 +193,4 @@ def _why_nothing(job: Job, writer: DatabaseWriter) -> str:
     """Why there is no picture, in one line."""
     if job.only is not None and not writer.notes():
         return f"no pictures of class {job.only!r} in {job.source.name}"
-    faults = writer.faults()
-    return f"no pictures found in {job.source.name}" + (f": {faults[0].reason}" if faults else "")
+    return nothing_in(job.source.name, [*job.source.left_out, *writer.skipped()])

@@ -161,17 +161,18 @@ class Database:
         names, numbers = self.classes, (int(self._contents.classes[i]) for i in ids)
         return [names[n] if 0 <= n < len(names) else None for n in numbers]
 
-    def members(self, label: str) -> np.ndarray:
-        """bool (N,), the pictures of a class.
+    def members(self, *labels: str) -> np.ndarray:
+        """bool (N,), the pictures of a class or of several.
 
         Raises:
             RissoleError: for a class that no picture has.
         """
         names = self.classes
-        if label not in names:
-            known = ", ".join(names[:20]) or "none"
-            raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
-        return self._contents.classes == names.index(label)
+        for label in labels:
+            if label not in names:
+                known = ", ".join(names[:20]) or "none"
+                raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
+        return np.isin(self._contents.classes, [names.index(label) for label in labels])
 
     def check(self, ids: Iterable[int]) -> None:
         """Raises RissoleError when an id is not in the database."""
@@ -215,7 +216,7 @@ class Database:
         vector: np.ndarray,
         k: int,
         exclude: int | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         index: VectorIndex | None = None,
     ) -> tuple[list[int], list[float]]:
         """The k nearest entries and their cosine similarities, best first.
@@ -224,14 +225,15 @@ class Database:
             vector: (dim,), a unit vector.
             k: 1 to 16.
             exclude: an id that must not be among them, the query's own.
-            label: only pictures of this class.
+            label: only pictures of this class, or of these.
             index: of another encoder, in place of the database's own.
 
         Raises:
             RissoleError: for k out of range or a vector that is not finite.
         """
         k = whole_number(k, "k", 1, MAX_NEIGHBORS)
-        allowed = None if label is None else self.members(label)
+        labels = [label] if isinstance(label, str) else label
+        allowed = None if labels is None else self.members(*labels)
         want = k + (exclude is not None)
         scores, ids = (index or self.index).search(vector[None], want, allowed)
         found = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rissole.config import RissoleError
-from rissole.data.images import OWN_FILES, load_square, to_tensor
-from rissole.data.sources import Item
+from rissole.data.images import to_tensor
+from rissole.data.items import Item, LeftOut
+from rissole.data.reading import read_square
 from rissole.models.autoencoder import Codec
 from rissole.retrieval.contents import to_webp
 from rissole.retrieval.encoders import QueryEncoder
@@ -55,13 +55,6 @@ class Picture(NamedTuple):
     image: Image.Image
 
 
-class Fault(NamedTuple):
-    """Why something of a source is no picture."""
-
-    name: str
-    reason: str
-
-
 class Row(NamedTuple):
     """What the database keeps of one picture.
 
@@ -84,15 +77,11 @@ class Row(NamedTuple):
     digest: bytes
 
 
-def read_picture(numbered: tuple[int, Item], size: int) -> Picture | Fault:
+def read_picture(numbered: tuple[int, Item], size: int) -> Picture | LeftOut:
     """Decodes an item of a source, with its number, as a square of `size` pixels."""
     number, item = numbered
-    if item.data is None:
-        return Fault(item.name, "holds no picture")
-    try:
-        return Picture(number, item.name, item.label, load_square(item.data, size, OWN_FILES))
-    except RissoleError as error:
-        return Fault(item.name, str(error))
+    read = read_square(item, size)
+    return read if isinstance(read, LeftOut) else Picture(number, item.name, item.label, read)
 
 
 def encode_pictures(

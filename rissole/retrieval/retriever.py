@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from itertools import islice
@@ -14,15 +14,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rissole.config import MAX_SEED, RissoleError, whole_number
+from rissole.config import MAX_SEED, RissoleError, quoted, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.noise import choice
 from rissole.retrieval.database import Database, Hits
-from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_advice
+from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_missing
 from rissole.retrieval.index import VectorIndex
+from rissole.retrieval.words import named_classes
 
 MAX_PICTURES = 256  # in a database that lives in memory
+TYPICAL = 512  # pictures of a class that say what is typical of it
 
 
 class Retriever:
@@ -106,7 +108,8 @@ class Retriever:
 
         Args:
             image: a query: a picture of any size and kind, see `load_image`.
-            text: a query in words; needs a text encoder.
+            text: a query in words. The name of a class finds the pictures that are most typical of
+                it (`rissole.retrieval.words`); anything else needs a text encoder.
             item: a picture of the database; it is not among its own neighbors.
             k: 1 to 16.
             seed: draws the random item that is taken when no query is given.
@@ -118,7 +121,8 @@ class Retriever:
         """
         if sum(query is not None for query in (image, text, item)) > 1:
             raise RissoleError("give one query: an image, a text or an item")
-        used, picture = self._encoder_for(text, encoder), None
+        named = [] if text is None or label is not None else self.named_classes(text)
+        used, picture = self._encoder_for(None if named else text, encoder), None
         if image is not None:
             picture = load_square(image, self.image_size)
         elif text is None and item is None:
@@ -127,22 +131,28 @@ class Retriever:
         if picture is not None:
             vector = self._picture_vector(used, picture)
         elif text is not None:
-            vector = self._text_vector(used, text)
+            vector = self._words_vector(used, text, named)
         else:
             item = whole_number(item, "item", 0, len(self.database) - 1)
             picture, vector = self.database.image(item), index.vector(item)
-        ids, scores = self.database.search(vector, k, exclude=item, label=label, index=index)
+        only = named or label
+        ids, scores = self.database.search(vector, k, exclude=item, label=only, index=index)
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
+
+    def named_classes(self, text: str) -> list[str]:
+        """The classes of the database that words name; no model is needed for them."""
+        return named_classes(text, self.database.classes)
 
     def similarity(
         self, query: ImageSource | int | None, ids: Iterable[int], text: str | None = None
     ) -> list[float]:
         """Cosine similarity of a picture, an item or a text to items, as in `retrieve`."""
-        used = self._encoder_for(text, None)
+        named = [] if text is None else self.named_classes(text)
+        used = self._encoder_for(None if named else text, None)
         index = self.index(used)
         if text is not None:
-            vector = self._text_vector(used, text)
+            vector = self._words_vector(used, text, named)
         elif isinstance(query, (int, np.integer)):
             vector = index.vector(int(query))
         else:
@@ -211,8 +221,19 @@ class Retriever:
             return self.find_encoder(name)
         used = self.encoder if text is None else self.text_encoder
         if used is None:
-            raise RissoleError(f"no text encoder is loaded: {text_advice()}")
+            some = ", ".join(self.database.classes[:5])
+            known = f" (names of classes need none: {some})" if some else ""
+            raise RissoleError(f"{text_missing()}{known}")
         return used
+
+    def _typical(self, index: VectorIndex, classes: Sequence[str]) -> np.ndarray:
+        """Unit vector (dim,) in the middle of classes; of very many pictures, of some."""
+        members = self.database.members(*classes).nonzero()[0]
+        if not len(members):
+            raise RissoleError(f"the database has no picture of class {quoted(classes[0])}")
+        some = members[:: -(-len(members) // TYPICAL)]
+        middle = np.mean([index.vector(i) for i in some], axis=0)
+        return middle / max(float(np.linalg.norm(middle)), 1e-12)
 
     def _random_item(self, seed: int | None, label: str | None) -> int:
         seed = secrets.randbits(64) if seed is None else whole_number(seed, "seed", 0, MAX_SEED)
@@ -220,7 +241,7 @@ class Retriever:
             return choice(seed, len(self.database))
         members = self.database.members(label).nonzero()[0]
         if not len(members):
-            raise RissoleError(f"the database has no picture of class {label!r:.60}")
+            raise RissoleError(f"the database has no picture of class {quoted(label)}")
         return int(members[choice(seed, len(members))])
 
     def _picture_vector(self, encoder: QueryEncoder, picture: Image.Image) -> np.ndarray:
@@ -228,7 +249,10 @@ class Retriever:
         with torch.inference_mode():
             return encoder(to_tensor(picture).to(self.device), latents)[0].cpu().numpy()
 
-    def _text_vector(self, encoder: QueryEncoder, text: str) -> np.ndarray:
+    def _words_vector(self, encoder: QueryEncoder, text: str, named: Sequence[str]) -> np.ndarray:
+        """Of the classes that words name, else of the words themselves."""
+        if named:
+            return self._typical(self.index(encoder), named)
         if not text.strip():
             raise RissoleError("the text to search for is empty")
         with torch.inference_mode():

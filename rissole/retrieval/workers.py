@@ -16,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from rissole.config import RissoleError
+from rissole.data.items import LeftOut
 from rissole.retrieval.columns import HEADER, open_columns
-from rissole.retrieval.encoding import Fault, Row
+from rissole.retrieval.encoding import Row
 from rissole.retrieval.writer import DatabaseWriter, Progress
 
 
@@ -107,11 +108,11 @@ class Share:
             digest=own["digests"].one(place).tobytes(),
         )
 
-    def faults(self) -> list[Fault]:
+    def skipped(self) -> list[LeftOut]:
         """What it could not read; duplicates are found when the shares are joined."""
         lines = self._columns["notes"].path.read_bytes()[: self.progress.notes].splitlines()
         notes = [json.loads(line) for line in lines]
-        return [Fault(note["skipped"], note["reason"]) for note in notes]
+        return [LeftOut(note["skipped"], note["reason"]) for note in notes]
 
 
 def join(writer: DatabaseWriter, folders: Sequence[Path]) -> None:
@@ -125,6 +126,6 @@ def join(writer: DatabaseWriter, folders: Sequence[Path]) -> None:
     for _, s, place in tqdm(order, desc="joining", unit="picture", disable=None):
         writer.add(shares[s].row(place))
     for share in shares:
-        for fault in share.faults():
-            writer.skip(fault)
+        for left_out in share.skipped():
+            writer.skip(left_out)
     writer.progress.read = max(share.progress.read for share in shares)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from rissole.data.items import LeftOut
 from rissole.retrieval import index as vectors
 from rissole.retrieval.columns import open_columns
 from rissole.retrieval.contents import INDEX, LABELS, NO_CLASS, parts_of, write_encoder
 from rissole.retrieval.duplicates import Duplicates
-from rissole.retrieval.encoding import Fault, IndexingParts, Row
+from rissole.retrieval.encoding import IndexingParts, Row
 from rissole.storage.database_facts import DatabaseFacts, EncoderMark
 from rissole.storage.files import save_tensors, write_atomic
 from rissole.storage.manifest import LEFT_OUT, write_manifest
@@ -110,19 +112,19 @@ class DatabaseWriter:
         self.progress.webp += len(row.webp)
         return None
 
-    def skip(self, fault: Fault) -> None:
+    def skip(self, left_out: LeftOut) -> None:
         """Notes that something could not be read."""
         self.progress.skipped += 1
-        self._note({"skipped": fault.name, "reason": fault.reason})
+        self._note({"skipped": left_out.name, "reason": left_out.reason})
 
     def notes(self) -> list[dict[str, Any]]:
         """What was skipped and left out, in order."""
         data = self.columns["notes"].path.read_bytes()[: self.progress.notes]
         return [json.loads(line) for line in data.splitlines()]
 
-    def faults(self) -> list[Fault]:
-        """What was skipped, in order."""
-        return [Fault(n["skipped"], n["reason"]) for n in self.notes() if "skipped" in n]
+    def skipped(self) -> list[LeftOut]:
+        """What could not be read, in order."""
+        return [LeftOut(n["skipped"], n["reason"]) for n in self.notes() if "skipped" in n]
 
     def commit(self, now: bool = False) -> None:
         """Forces everything to disk and notes how far it goes, now or when it is time again."""
@@ -133,8 +135,14 @@ class DatabaseWriter:
             write_atomic(self.folder / PROGRESS, json.dumps(data).encode())
             self._committed = time.monotonic()
 
-    def finish(self, label: str, name: str) -> Path:
-        """Writes index, headers and manifest; returns the folder to publish."""
+    def finish(self, label: str, name: str, left_out: Sequence[LeftOut] = ()) -> Path:
+        """Writes index, headers and manifest; returns the folder to publish.
+
+        Args:
+            label: what the pictures are, for people.
+            name: of the database.
+            left_out: what lay beside the pictures.
+        """
         self.commit(now=True)
         final, count = self.folder / "database", self.progress.count
         latents, shape = self.columns["latents"], [count, *self.parts.latent_shape]
@@ -149,7 +157,8 @@ class DatabaseWriter:
         made_with, size = EncoderMark(own.name, own.id), self.parts.image_size
         classes = tuple(self._finish_classes(final / LABELS))
         DatabaseFacts(count, label, size, made_with, index, classes).write(final)
-        (final / LEFT_OUT).write_text(json.dumps(self.notes(), indent=1) + "\n")
+        beside = [{"skipped": found, "reason": reason} for found, reason in left_out]
+        (final / LEFT_OUT).write_text(json.dumps([*beside, *self.notes()], indent=1) + "\n")
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_") or "database"
         write_manifest(final, name, encoder=self.parts.made_for)
         return final

@@ -63,7 +63,12 @@ def list_anew(copy: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def upload(
-    repo: Repo, folder: Path, patterns: list[str] | None, private: bool, message: str
+    repo: Repo,
+    folder: Path,
+    patterns: list[str] | None,
+    private: bool,
+    message: str,
+    sdk: str = "gradio",
 ) -> str:
     """Makes the repository if need be and uploads a folder in one commit; returns its address.
 
@@ -73,12 +78,13 @@ def upload(
         patterns: only files that match; None for all.
         private: make a private repository, where it is new.
         message: of the commit.
+        sdk: what a new Space runs.
     """
     from huggingface_hub import HfApi
 
-    api, sdk = HfApi(), "gradio" if repo.kind == "space" else None
+    api, runs = HfApi(), sdk if repo.kind == "space" else None
     with one_line(repo, sending=True):
-        api.create_repo(**repo.options, private=private, exist_ok=True, space_sdk=sdk)
+        api.create_repo(**repo.options, private=private, exist_ok=True, space_sdk=runs)
         return str(
             api.upload_folder(
                 **repo.options,

@@ -9,7 +9,7 @@ from pathlib import Path
 from rissole.config import RissoleError
 from rissole.storage.card import space_card
 from rissole.storage.hub import Repo, check_repo_id, one_line
-from rissole.storage.manifest import verify
+from rissole.storage.manifest import MANIFEST, verify
 from rissole.storage.push import copy_sendable, list_anew, upload
 
 
@@ -48,6 +48,24 @@ def push_space(
         for name, value in variables.items():
             HfApi().add_space_variable(repo_id, name, value)
     return link
+
+
+def push_static(folder: str | Path, repo_id: str, private: bool = False) -> str:
+    """Uploads a page that `rissole export --web` wrote as a static Space, which computes nothing.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        RissoleError: when the folder is something else or damaged, or the Hub refuses.
+    """
+    check_repo_id(repo_id)
+    folder = Path(folder)
+    files = [MANIFEST, *verify(folder)["files"]]
+    if "facts.json" not in files:
+        raise RissoleError(f"{folder.name} is no page: `rissole export --web` writes one")
+    repo = Repo(repo_id, "space")
+    return upload(repo, folder, files, private, "Upload the page", sdk="static")
 
 
 def stage_app(stage: Path) -> None:

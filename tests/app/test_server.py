@@ -250,12 +250,14 @@ def test_a_visitors_own_photos_are_for_their_page_only(pipe):
         api.regenerate_block(0, 0, own(neighbors=[0], num_inference_steps=1).recipe)
 
 
-def test_words_are_an_argument_where_they_are_understood(client, reading):
+def test_words_are_an_argument_and_a_reader_understands_any(client, reading):
     for name in ("/retrieve", "/generate"):
         shown = client.view_api(return_format="dict")["named_endpoints"][name]["parameters"]
         names = [part["parameter_name"] for part in shown]
-        assert names[-4:] == ["seed", "database", "label", "encoder"]
-        assert "as the page lists it" in shown[-3]["python_type"]["description"]
+        assert names[-5:] == ["seed", "database", "label", "encoder", "text"]
+        assert "as the page lists it" in shown[-4]["python_type"]["description"]
+    with pytest.raises(AppError, match="no text encoder is loaded"):
+        client.predict(text="a cat", api_name="/retrieve")
     app, url, _ = serve(reading, "127.0.0.1", prevent_thread_lock=True)
     try:
         asking = Client(url, verbose=False)
@@ -467,6 +469,17 @@ def test_words_are_asked_for_where_they_are_understood(pipe, monkeypatch, unders
     monkeypatch.setattr(type(pipe.retriever), "text_encoder", understood)
     parts = build(Sources(pipe)).get_config_file()["components"]
     assert ("rs-text" in [part["props"].get("elem_id") for part in parts]) == understood
+
+
+def test_names_of_classes_are_words_and_others_are_told_apart(pipe, databases):
+    moods = Sources(pipe.with_database(databases / "moods"))
+    parts = build(moods).get_config_file()["components"]
+    box = next(part["props"] for part in parts if part["props"].get("elem_id") == "rs-text")
+    assert box["placeholder"] == "calm, wild, press Enter"
+    studio = Studio(moods, texts())
+    assert studio.query_words(" Wild ") == "Wild"
+    with pytest.raises(RissoleError, match="called 'stormy'. Names that are known: calm, wild"):
+        studio.query_words("stormy")
 
 
 def test_an_unknown_bundle_ends_with_one_line_and_code_2(capsys):

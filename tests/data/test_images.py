@@ -13,7 +13,7 @@ from color_profiles import GRAY, PROFILES
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from rissole.config import RissoleError
-from rissole.data import decoding, images
+from rissole.data import decoding, images, kinds
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -468,7 +468,7 @@ def test_the_callers_picture_stays_as_it_is():
     ids=lambda value: str(value)[:30],
 )
 def test_what_else_a_file_may_be_is_said(data, words, monkeypatch):
-    monkeypatch.setattr(images, "heif_at_hand", lambda: False)
+    monkeypatch.setattr(kinds, "heif_at_hand", lambda: False)
     with pytest.raises(RissoleError, match=words) as error:
         images.load_image(data, caps=images.OWN_FILES)
     one_line(error)

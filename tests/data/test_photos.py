@@ -20,7 +20,7 @@ def test_photos_from_a_folder_with_odd_files(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / "broken.png").write_bytes(b"not a picture either")
     assert load_photos(tmp_path, 64).shape == (3, 3, 64, 64)
-    assert "skipped: broken.png" in capsys.readouterr().err
+    assert "left out: 2\n  2 x text (broken.png, notes.txt)" in capsys.readouterr().err
     with pytest.raises(RissoleError, match="no pictures"):
         load_photos(tmp_path / "..", 64, limit=0)
 

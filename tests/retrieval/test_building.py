@@ -46,7 +46,9 @@ def photos(tmp_path) -> Path:
 def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypatch):
     report = build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "db", label="pets")
     assert (report.pictures, report.duplicates, report.resumed_at) == (10, 2, 0)
-    assert [Path(name).name for name, _ in report.skipped] == ["broken.jpg", "text.png"]
+    assert report.skipped[:2] == [("dogs/text.png", "text"), ("notes.txt", "text")]
+    assert report.skipped[2].name == "dogs/broken.jpg"
+    assert report.skipped[2].reason.startswith("broken.jpg is a damaged JPEG file")
     left_out = json.loads((tmp_path / "db" / "left-out.json").read_text())
     assert {note.get("duplicate") for note in left_out} == {"dogs/copy.jpg", "dogs/twin.jpg", None}
     pets = pipe.with_database(tmp_path / "db")
@@ -127,11 +129,13 @@ for place in sys.stdin:
 
 
 def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
     for i in range(60):
-        (tmp_path / f"{i:02}.jpg").write_bytes(jpeg(picture(100 + i)))
+        (photos / f"{i:02}.jpg").write_bytes(jpeg(picture(100 + i)))
     target = tmp_path / "out" / "db"
-    arguments = ["index", tmp_path, "--bundle", tiny_bundle, "--out", target]
-    build_index(pipe.indexing_parts(), open_source(tmp_path), target, limit=3)
+    arguments = ["index", photos, "--bundle", tiny_bundle, "--out", target]
+    build_index(pipe.indexing_parts(), open_source(photos), target, limit=3)
     before = bundle.verify(target)
     child = subprocess.Popen(
         [sys.executable, "-c", KILLED, *map(str, arguments)],
@@ -161,7 +165,7 @@ def test_killed_build_harms_nothing_and_goes_on(pipe, tiny_bundle, tmp_path):
     assert len(database) == 60
     assert not list((tmp_path / "out").glob(".*"))
     # the same bytes as of a build that nobody killed
-    build_index(pipe.indexing_parts(), open_source(tmp_path), tmp_path / "other" / "db")
+    build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "other" / "db")
     assert bundle.verify(tmp_path / "other" / "db")["files"] == bundle.verify(target)["files"]
 
 

@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import picture
 from loopback_hub import COMMIT, Client, run, running
 
 from rissole.data.sources import open_source
+from rissole.export.static_page import card_of
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
 from rissole.retrieval.database import DATA
@@ -51,6 +53,24 @@ def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, ti
     assert done.returncode == 0, done.stderr
     assert f"someone/pushed at commit {COMMIT}" in done.stderr
     assert out.is_file()
+
+
+def test_an_exported_page_becomes_a_static_space(hub, cache, tmp_path, tiny_bundle):
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "index.html").write_text("<!doctype html>")
+    (page / "facts.json").write_text("{}")
+    (page / "README.md").write_text(card_of({"name": "tiny"}))
+    bundle.write_manifest(page, "tiny-page")
+    done = run(cache, hub.url, "push", page, "someone/page", "--static")
+    assert done.returncode == 0, done.stderr
+    front = yaml.safe_load(
+        (hub.repos["space", "someone/page"] / "README.md").read_text().split("---")[1]
+    )
+    assert (front["sdk"], front["app_file"]) == ("static", "index.html")
+    assert set(front["custom_headers"].values()) == {"require-corp", "same-origin", "cross-origin"}
+    done = run(cache, hub.url, "push", tiny_bundle, "someone/page", "--static")
+    assert done.returncode == 2 and "is no page" in done.stderr
 
 
 def test_names_of_left_out_photos_stay_on_this_machine(hub, client, cache, pipe, tmp_path):

@@ -68,7 +68,7 @@ def run(folder, tmp_path_factory):
 
 def test_classes_stay_with_their_photos_when_files_are_skipped(folder, capsys):
     photos, labels, classes = load_labelled(folder, 32)
-    assert "skipped: broken.png" in capsys.readouterr().err
+    assert "1 x text (dark/broken.png)" in capsys.readouterr().err
     assert (classes, len(photos)) == (CLASSES, 96)
     assert torch.equal(labels, (photos.float().mean((1, 2, 3)) > 127).long())
     assert load_labelled(folder / "dark", 32).classes == []

@@ -148,7 +148,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const wait = () => {
     clearTimeout(patience);
     paper.dataset.shown = "";
-    patience = setTimeout(standInLine, PATIENCE);
+    if (!props.alone) patience = setTimeout(standInLine, PATIENCE); // in a tab of its own nobody waits
   };
   const standInLine = async () => {
     if (state().phase !== "starting") return;

@@ -11,6 +11,7 @@ from rissole.retrieval.encoders.base import (
     load_encoders,
     missing_encoder,
     text_advice,
+    text_missing,
 )
 from rissole.retrieval.encoders.clip import CLIP, ClipEncoder
 from rissole.retrieval.encoders.latent import CornerEncoder, LatentEncoder
@@ -34,4 +35,5 @@ __all__ = [
     "load_encoders",
     "missing_encoder",
     "text_advice",
+    "text_missing",
 ]

@@ -151,6 +151,11 @@ def text_advice() -> str:
     return next((kind.advice for kind in ENCODERS if kind.reads_text), "")
 
 
+def text_missing() -> str:
+    """Why words other than names of classes find nothing."""
+    return f"no text encoder is loaded: {text_advice()}"
+
+
 def digest(tensors: Iterable[Tensor]) -> str:
     """12 hex digits that stand for the contents of tensors."""
     contents = hashlib.sha256()

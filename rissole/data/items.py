@@ -1,0 +1,99 @@
+"""What a source of pictures is, and what it tells of the files that it leaves out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+NAMED = 3  # files that a summary names of each reason
+
+
+class Item(NamedTuple):
+    """One picture, not yet looked at.
+
+    Attributes:
+        name: for messages.
+        data: the file, or its bytes; None where a row holds no picture.
+        label: its class, if the source knows one.
+    """
+
+    name: str
+    data: bytes | Path | None
+    label: str | None = None
+
+
+class LeftOut(NamedTuple):
+    """A file, or a row of a table, that is not taken, and why."""
+
+    name: str
+    reason: str
+
+
+class Source(ABC):
+    """Pictures in a fixed order.
+
+    Attributes:
+        name: for people.
+        total: how many there are, None when that is not known.
+        left_out: what was found beside them.
+    """
+
+    name: str
+    total: int | None = None
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Changes when the pictures or their order do."""
+
+    @abstractmethod
+    def items(self, start: int = 0) -> Iterator[Item]:
+        """All pictures from number `start` on."""
+
+
+def digest(parts: list) -> str:
+    """Stands for what makes a source what it is."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def stamps(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of change of files."""
+    return [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+
+
+def reasons(left_out: Sequence[LeftOut]) -> list[str]:
+    """Why files were left out: a line per reason with its count and the first names."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in left_out:
+        # what a decoder says begins with the file's name
+        short = reason.removeprefix(Path(name).name).removeprefix(" is").strip()
+        groups.setdefault(short, []).append(name)
+    lines = []
+    for reason, names in sorted(groups.items(), key=lambda group: -len(group[1])):
+        more = ", ..." if len(names) > NAMED else ""
+        lines.append(f"{len(names)} x {reason} ({', '.join(names[:NAMED])}{more})")
+    return lines
+
+
+def summary(left_out: Sequence[LeftOut], all_in: str) -> str:
+    """What was left out, for people; empty for nothing.
+
+    Args:
+        left_out: all of it.
+        all_in: where every file is named.
+    """
+    lines = reasons(left_out)
+    hidden = any(line.endswith(", ...)") for line in lines)
+    title = f"left out: {len(left_out):,}" + (f", all named by {all_in}" if hidden else "")
+    return "\n  ".join([title, *lines]) if lines else ""
+
+
+def nothing_in(name: str, left_out: Sequence[LeftOut]) -> str:
+    """Why there is no picture in a source, in one line."""
+    because = "; ".join(reasons(left_out)[:NAMED])
+    return f"no pictures found in {name}" + (f": {because}" if because else "")

@@ -1,0 +1,210 @@
+"""Writes a bundle as a folder that any web server serves: the page, and a model that runs in it.
+
+The folder mirrors the package (`app/web`, `export/web`), so that scripts find each other as they do
+here, with beside them `model/` (graphs and the bundle's own weights), `database/`, `thumbs/` and
+`runtime/`. `facts.json` says what the page must know before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from rissole.app.assets import FOLDER as APP
+from rissole.app.guard import classes_of
+from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.export.linking import Weights, link
+from rissole.export.onnx_graphs import graphs_of, record
+from rissole.export.runtime import copy_runtime
+from rissole.models.denoiser import Denoiser
+from rissole.models.scheduler import FLOW, Scheduler, prediction_of
+from rissole.pipeline import RissolePipeline
+from rissole.storage.manifest import write_manifest
+from rissole.storage.staging import staged
+
+PAGE = Path(__file__).parent / "web"
+FACTS = "facts.json"
+# half-precision weights, by the names that graphs know them by
+WEIGHTS = {
+    "denoiser.safetensors": "denoiser/model.safetensors",
+    "autoencoder.safetensors": "autoencoder/diffusion_pytorch_model.safetensors",
+    "encoder.safetensors": "encoder/encoder.safetensors",
+}
+SOLVERS = ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
+# a browser lends threads only to pages that no other page can look into
+HEADERS = {
+    "cross-origin-embedder-policy": "require-corp",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "cross-origin",
+}
+
+Report = Callable[[str], None]
+
+
+def export_page(
+    bundle: str | Path, out: Path, runtime: Path | None = None, say: Report = lambda line: None
+) -> dict[str, Any]:
+    """Writes the folder, whole or not at all.
+
+    Args:
+        bundle: as in `RissolePipeline.from_pretrained`.
+        out: the folder; one that was exported before is replaced.
+        runtime: where the browser's runtime lies, see `runtime.copy_runtime`.
+        say: told what is done next.
+
+    Returns:
+        What `facts.json` holds.
+
+    Raises:
+        RissoleError: for a bundle that a browser cannot run, or a folder with other things in it.
+    """
+    check_tools()
+    pipe = RissolePipeline.from_pretrained(bundle, device="cpu", torch_dtype=torch.float32)
+    check_exportable(pipe)
+    with staged(out) as stage:
+        say("the runtime")
+        copy_runtime(stage / "runtime", runtime)
+        write_graphs(pipe, stage / "model", say)
+        say("the database and the page")
+        write_database(pipe, stage)
+        write_scripts(stage)
+        facts = facts_of(pipe)
+        facts["version"], facts["files"] = listed(stage)
+        (stage / FACTS).write_text(json.dumps(facts))
+        (stage / "README.md").write_text(card_of(facts))
+        write_manifest(stage, f"{facts['name']}-page")
+    return facts
+
+
+def check_tools() -> None:
+    """Raises RissoleError where what writes graphs is not installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise RissoleError(
+            f"the package {error.name} is missing: pip install 'rissole[web]', or onnx onnxscript"
+        ) from error
+
+
+def check_exportable(pipe: RissolePipeline) -> None:
+    """Raises RissoleError where the page's scripts could not paint the same pictures."""
+    kind = type(pipe.scheduler).__name__
+    flow = pipe.scheduler.config.get("use_flow_sigmas", kind == SOLVERS[1])
+    if not pipe.denoiser.flow_map and not (kind == SOLVERS[0] and flow and usual(pipe.scheduler)):
+        raise RissoleError(f"the scheduler {kind} with these settings has no script to run it")
+    if prediction_of(pipe.scheduler) is not FLOW:
+        raise RissoleError("only denoisers that predict flow can be exported")
+    if pipe.database.facts.index.probes is not None:
+        raise RissoleError("the database is too large for a page: its index is not exact")
+
+
+def usual(scheduler: Scheduler) -> bool:
+    """Whether a solver has the settings that `levels.js` was written for."""
+    wanted = {"solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
+    return all(scheduler.config.get(name) == value for name, value in wanted.items())
+
+
+def write_graphs(pipe: RissolePipeline, folder: Path, say: Report) -> None:
+    """Writes the graphs beside copies of the weights that they take."""
+    assert pipe.folder is not None and isinstance(pipe.denoiser, Denoiser)
+    folder.mkdir()
+    files = {}
+    for name, source in WEIGHTS.items():
+        if (pipe.folder / source).is_file():
+            files[name] = Path(shutil.copyfile(pipe.folder / source, folder / name))
+    weights, encoder = Weights(files), pipe.retriever.find_encoder(pipe.retriever.encoder.name)
+    for name, graph in graphs_of(pipe.codec, pipe.denoiser, encoder).items():
+        say(f"the graph {name}")
+        record(graph, folder / f"{name}.onnx")
+        link(folder / f"{name}.onnx", weights)
+
+
+def write_database(pipe: RissolePipeline, stage: Path) -> None:
+    """Writes index and latents as they are, and each thumbnail under the page's address for it."""
+    database = pipe.database
+    (stage / "database").mkdir()
+    for name in ("index.faiss", "latents.safetensors", "thumbnails.safetensors"):
+        shutil.copyfile(database.folder / name, stage / "database" / name)
+    thumbs = stage / "thumbs" / database.fingerprint
+    thumbs.mkdir(parents=True)
+    for item in range(len(database)):
+        (thumbs / f"{item}.webp").write_bytes(database.webp(item))
+    (thumbs / "classes.bin").write_bytes(classes_of(database))
+
+
+def write_scripts(stage: Path) -> None:
+    """Writes the page with its scripts and styles."""
+    for source, target in ((APP, "app/web"), (PAGE, "export/web")):
+        unread = shutil.ignore_patterns("*.ts", "index.html", "sw.js")
+        shutil.copytree(source, stage / target, ignore=unread)
+    for name in ("index.html", "sw.js"):  # a service worker governs what lies below it
+        shutil.copyfile(PAGE / name, stage / name)
+
+
+def facts_of(pipe: RissolePipeline) -> dict[str, Any]:
+    """What the page must know of the bundle and its database."""
+    config, database = pipe.denoiser.config, pipe.database
+    channels, size, _ = pipe.denoiser.latent_shape
+    encoder = pipe.retriever.encoder
+    return {
+        "name": pipe.config["name"],
+        "bundle": pipe.fingerprint,
+        "image_size": pipe.image_size,
+        "defaults": pipe.defaults,
+        "parameters": pipe.num_parameters(),
+        "shape": {
+            "channels": channels,
+            "size": size,
+            "halo": config.halo,
+            "listeners": config.canvas_layers // 2 if config.canvas else 1,
+            "flow_map": pipe.denoiser.flow_map,
+            "strength": bool(config.strength),
+        },
+        "most": min(MAX_NEIGHBORS, len(database) - 1),
+        "encoder": {"name": encoder.name, "label": encoder.label},
+        "database": {
+            "key": database.fingerprint,
+            "label": database.label,
+            "count": len(database),
+            "classes": database.classes,
+        },
+    }
+
+
+def listed(stage: Path) -> tuple[str, dict[str, int]]:
+    """A hash over all files, and the size of each but for the single thumbnails."""
+    contents, sizes = hashlib.sha256(), {}
+    for path in sorted(path for path in stage.rglob("*") if path.is_file()):
+        name = path.relative_to(stage).as_posix()
+        contents.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+        if path.suffix != ".webp":
+            sizes[name] = path.stat().st_size
+    return contents.hexdigest()[:12], sizes
+
+
+def card_of(facts: dict[str, Any]) -> str:
+    """README.md of a static Space: its front matter, and what the folder is."""
+    front = {
+        "title": f"RISSOLE {facts['name']}"[:30],
+        "emoji": "🧩",
+        "colorFrom": "yellow",
+        "colorTo": "red",
+        "sdk": "static",
+        "app_file": "index.html",
+        "short_description": "Paints in your browser, block by block",
+        "custom_headers": HEADERS,
+    }
+    text = (
+        f"`{facts['name']}` as a page that paints in the visitor's own browser: no server computes "
+        "anything.\nMade by `rissole export --web`; any web server can serve this folder. With the "
+        "headers above a browser\nlends it threads."
+    )
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n{text}\n"

@@ -1,0 +1,58 @@
+// The engine as the page has it: the verbs of `worker.js`, as promises and as a stream.
+
+/**
+ * @typedef {import("./painting.js").PaintStep & {neighbors: number[], rgba: Uint8ClampedArray, final: boolean}} Shown
+ * @typedef {{answer: (value: any) => void, refuse: (error: Error) => void, told?: (message: any) => void}} Call
+ */
+
+/** @param {Worker} worker */
+export const remote = (worker) => {
+  /** @type {Map<number, Call>} */
+  const calls = new Map();
+  let last = 0;
+
+  worker.onmessage = ({ data }) => {
+    const call = calls.get(data.id);
+    if (!call) return;
+    if ("progress" in data || "step" in data) {
+      call.told?.(data);
+      return;
+    }
+    calls.delete(data.id);
+    if ("error" in data) call.refuse(new Error(data.error));
+    else call.answer(data.value);
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    for (const { refuse } of calls.values()) refuse(new Error(event.message || "the painting thread has ended"));
+    calls.clear();
+  };
+
+  /** @type {(verb: string, args: unknown[], told?: (message: any) => void) => {id: number, value: Promise<any>}} */
+  const ask = (verb, args, told) => {
+    const id = last += 1;
+    const value = new Promise((answer, refuse) => { calls.set(id, { answer, refuse, told }); });
+    worker.postMessage({ id, verb, args });
+    return { id, value };
+  };
+
+  return {
+    /** @type {(verb: string, ...args: unknown[]) => Promise<any>} */
+    call: (verb, ...args) => ask(verb, args).value,
+    /** @type {(base: string, adapter: unknown, progress: (loaded: number, all: number) => void) => Promise<any>} */
+    open: (base, adapter, progress) =>
+      ask("open", [base, adapter], ({ progress: [loaded, all] }) => progress(loaded, all)).value,
+    /**
+     * Paints; `shown` is called for steps worth a look. `stop` ends it, and `whole` says whether it
+     * came to its end.
+     * @param {import("./recipe.js").Recipe} recipe
+     * @param {Float32Array | null} init
+     * @param {number} rate milliseconds between two previews
+     * @param {(step: Shown) => void} shown
+     */
+    paint: (recipe, init, rate, shown) => {
+      const { id, value } = ask("paint", [recipe, init, rate], ({ step }) => { if (calls.has(id)) shown(step); });
+      return { whole: value, stop: () => worker.postMessage({ id, stop: true }) };
+    },
+  };
+};

@@ -1,0 +1,82 @@
+// JavaScript against what Python wrote into tests/golden/both_languages.json.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { layOut } from "../../rissole/export/web/blocks.js";
+import { beneath, merged } from "../../rissole/export/web/frames.js";
+import { callsOf, dpmSolver, euler, levelsOf } from "../../rissole/export/web/levels.js";
+import { decode, encode } from "../../rissole/export/web/links.js";
+import { normal } from "../../rissole/export/web/noise.js";
+import { fromJson, toJson } from "../../rissole/export/web/recipe.js";
+
+const golden = JSON.parse(readFileSync(new URL("../golden/both_languages.json", import.meta.url), "utf-8"));
+const same = (json) => JSON.stringify(JSON.parse(json.replace(/("seed"\s*:\s*)(\d+)/g, '$1"$2"')));
+
+const near = (found, known) => {
+  assert.equal(found.length, known.length);
+  found.forEach((value, at) => assert.ok(Math.abs(value - known[at]) < 2e-5, `${value} is not ${known[at]}`));
+};
+
+test("links and recipes are Python's, both ways", () => {
+  for (const { link, item, json } of golden.recipes) {
+    const { recipe, item: query } = decode(link);
+    assert.equal(query, item);
+    assert.equal(same(toJson(recipe)), same(json));
+    assert.equal(encode(recipe, item), link);
+    assert.equal(encode(fromJson(json), item), link);
+  }
+});
+
+test("what a link leaves out is as in the bundle", () => {
+  for (const { link, json } of golden.plain) {
+    const read = () => toJson(decode(link, { grid: 4, guidance_scale: 3 }).recipe);
+    if (json === null) assert.throws(read);
+    else assert.equal(same(read()), same(json));
+  }
+});
+
+test("both refuse the same links", () => {
+  for (const link of golden.refused) assert.throws(() => decode(link), link);
+});
+
+test("levels and calls are Python's", () => {
+  for (const { steps, flowMap, levels, calls } of golden.levels) {
+    near([...levelsOf(steps, flowMap)].slice(0, -1), levels);
+    assert.equal(callsOf(steps, 1.6, flowMap), calls);
+  }
+});
+
+test("solvers step as those of diffusers", () => {
+  for (const { steps, flowMap, sample: known } of golden.solver) {
+    const advance = (flowMap ? euler : dpmSolver)(levelsOf(steps, flowMap));
+    let sample = normal(0n, 8);
+    for (let step = 1; step <= steps; step++) sample = advance(normal(BigInt(step), 8), sample).next;
+    near([...sample], known);
+  }
+});
+
+test("windows are laid as Python lays them", () => {
+  for (const { shape, group, blend, alone } of golden.blocks) {
+    const { grid, size, halo, channels } = shape;
+    const side = grid === 1 ? size : size / grid + 2 * halo;
+    const windows = normal(BigInt(grid), group.length * channels * side * side);
+    near([...layOut(windows, group, shape)], blend);
+    near([...layOut(windows, group, { ...shape, alone: true })], alone);
+  }
+});
+
+test("a repaint joins the shares of the picture beneath", () => {
+  const before = normal(1n, 48).map(Math.abs);
+  for (let at = 32; at < 48; at++) if (at % 4 >= 2) before[at] = 0;
+  const after = normal(2n, 32).map(Math.abs);
+  const { ids, attention } = merged({ ids: [5, 8, 2], attention: before }, [8, 9], after, [[0, 1], [1, 0]], 2);
+  assert.deepEqual(ids, golden.merged.ids);
+  near([...attention], golden.merged.shares);
+});
+
+test("the same blocks again are painted on the picture before", () => {
+  const { recipe } = decode(golden.recipes[3].link);
+  for (const { blocks, itself } of golden.beneath) assert.equal(beneath(recipe, blocks) === recipe, itself);
+});
