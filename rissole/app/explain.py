@@ -45,10 +45,10 @@ class Explaining:
             if not kept or block not in np.ndindex(kept[-1].recipe.grid, kept[-1].recipe.grid):
                 raise RissoleError(self.errors["repaint"])
             told = {"run": kept[-1].message["run"], "at": f"{block[0]},{block[1]}"}
-            known: dict[int, float] = {}
+            known: dict[str, float] = {}  # keys as JSON has them
             yield {"influence": {**told, "levels": {}, "done": False}}
             for item, levels in self.measured(kept[-1].recipe, visit, block):
-                known[item] = round(levels, 1)
+                known[str(item)] = round(levels, 1)
                 yield {"influence": {**told, "levels": dict(known), "done": False}}
             yield {"influence": {**told, "levels": known, "done": True}}
 

@@ -122,8 +122,8 @@ def test_influence_is_what_hiding_a_neighbor_changes(studio):
     blocks = [
         np.asarray(one.images[0], float)[:64, 64:] for one in (without, visit.pictures[-1].output)
     ]
-    assert told["levels"][3] == pytest.approx(np.abs(blocks[0] - blocks[1]).mean(), abs=0.06)
-    assert told["levels"][3] > 0
+    assert told["levels"]["3"] == pytest.approx(np.abs(blocks[0] - blocks[1]).mean(), abs=0.06)
+    assert told["levels"]["3"] > 0
     *_, alone = Explaining(studio).influence(visit, SimpleNamespace(run=run, row=0, col=0))
     assert alone["influence"]["levels"] == {}  # there is no picture without an only neighbor
 
