@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from numbers import Real
 from typing import Any
 
 ORDERS = ("parallel", "sequential", "independent")
@@ -158,7 +159,8 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
 
 
 def _real(value: Any, name: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    numeric = isinstance(value, Real) and not isinstance(value, bool)  # numpy's floats, too
+    if not numeric:
         raise RissoleError(f"{name} must be a number, not {quoted(value)}")
     # also false for NaN; compared before it is made a float, which long numbers cannot be
     if not low <= value <= high:

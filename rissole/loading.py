@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
 
-from rissole.config import RissoleError
+from rissole.config import MAX_GUIDANCE_SCALE, MAX_NEIGHBORS, MAX_STEPS, RissoleError
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import load_denoiser
 from rissole.models.interface import BlockDenoiser
@@ -17,9 +19,11 @@ from rissole.retrieval.database import IN_BUNDLE, Database, open_database
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoding import IndexingParts
 from rissole.retrieval.retriever import Retriever
+from rissole.storage.files import write_atomic
 from rissole.storage.hub import commit_of
 from rissole.storage.manifest import (
     LEFT_OUT,
+    NAME,
     fingerprint,
     harmless,
     latent_fingerprint,
@@ -28,9 +32,34 @@ from rissole.storage.manifest import (
     write_manifest,
 )
 from rissole.storage.resolve import resolve
+from rissole.storage.schema import STRICT, Name, read_json, reason
 from rissole.storage.staging import copy_files, staged
 
+CONFIG = "config.json"
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
+
+
+class Defaults(TypedDict):
+    """Shipped settings of a bundle, in the ranges that a recipe has; all but k may be missing."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    order: NotRequired[Literal["parallel", "sequential", "independent"]]
+    grid: NotRequired[Literal[1, 2, 4]]
+    num_inference_steps: NotRequired[Annotated[int, Field(ge=1, le=MAX_STEPS)]]
+    guidance_scale: NotRequired[Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE)]]
+    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBORS)]
+
+
+class BundleConfig(TypedDict):
+    """The form of a bundle's `config.json`."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$", max_length=200)]
+    image_size: Annotated[int, Field(ge=16, le=2048)]  # pixels
+    defaults: Defaults
+    encoder: NotRequired[Name]  # what pictures are compared by
 
 
 class Parts(NamedTuple):
@@ -65,13 +94,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a bundle: its name, the size of pictures, and what is shipped.
 
     Raises:
-        RissoleError: when it is missing or lacks something.
+        RissoleError: when it is missing or odd.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
-        config["name"], config["image_size"], config["defaults"]["k"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RissoleError(f"the bundle's config.json is missing or incomplete: {error}") from error
+        config: Any = read_json(folder / CONFIG, BundleConfig)
+    except (OSError, ValueError) as error:
+        raise RissoleError(
+            f"the bundle's {CONFIG} is missing or incomplete: {reason(error)}"
+        ) from error
     return config
 
 
@@ -81,12 +111,29 @@ def read_parts(folder: Path) -> Parts:
     Raises:
         RissoleError: names the part that is missing, damaged or of a class that cannot serve.
     """
-    return Parts(
+    parts = Parts(
         Codec.load(folder / "autoencoder"),
         load_denoiser(folder / "denoiser"),
         load_scheduler(folder / "scheduler"),
         LatentEmbedding.load(folder / "embedding"),
     )
+    check_sizes(parts, read_config(folder)["image_size"])
+    return parts
+
+
+def check_sizes(parts: Parts, image_size: int) -> None:
+    """Raises RissoleError unless the parts of a bundle paint pictures of the size it names."""
+    channels, side, _ = parts.denoiser.latent_shape
+    if parts.codec.latent_channels != channels:
+        raise RissoleError(
+            f"the autoencoder has {parts.codec.latent_channels} latent channels, the denoiser "
+            f"{channels}"
+        )
+    if side * parts.codec.vae_scale_factor != image_size:
+        size = side * parts.codec.vae_scale_factor
+        raise RissoleError(f"the bundle's image_size is {image_size}, its networks paint {size}")
+    if parts.embedding.dim != channels * parts.embedding.cells**2:
+        raise RissoleError("the embedding was measured on latents of another shape")
 
 
 def write_bundle(
@@ -103,8 +150,8 @@ def write_bundle(
     denoiser.save(folder / "denoiser")
     scheduler.save_pretrained(folder / "scheduler")
     embedding.save(folder / "embedding")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "README.md").write_text(card or f"# {config['name']}\n")
+    write_atomic(folder / CONFIG, f"{json.dumps(config, indent=2)}\n".encode())
+    write_atomic(folder / "README.md", (card or f"# {config['name']}\n").encode())
 
 
 def save_bundle(
@@ -172,13 +219,18 @@ def indexing_parts(
     )
 
 
-def check_fit(denoiser: BlockDenoiser, scheduler: Scheduler, database: Database) -> None:
+def check_fit(
+    denoiser: BlockDenoiser, scheduler: Scheduler, database: Database, image_size: int
+) -> None:
     """Raises RissoleError unless a scheduler and a database are ones for a denoiser."""
     wanted, answered = prediction_of(scheduler).name, denoiser.prediction_type
     if wanted != answered:
         raise RissoleError(f"the scheduler wants {wanted}, the denoiser predicts {answered}")
     if database.latent_shape != denoiser.latent_shape:
         raise RissoleError("the database was made for another model: its latents differ in shape")
+    if database.facts.image_size != image_size:
+        size = database.facts.image_size
+        raise RissoleError(f"the database has pictures of {size} pixels, the model {image_size}")
 
 
 def device_of(name: str | torch.device | None) -> torch.device:

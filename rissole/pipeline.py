@@ -67,7 +67,7 @@ class RissolePipeline:
         self.embedding, self.config = embedding, config
         self.fingerprint, self.folder = fingerprint, folder
         self._lock = threading.Lock()  # one evaluation of a network at a time
-        loading.check_fit(denoiser, scheduler, database)
+        loading.check_fit(denoiser, scheduler, database, self.image_size)
         named = load_encoders(BundleParts(embedding, database.latent_shape, folder), encoders)
         default = config.get("encoder", "latent")
         self.retriever = Retriever(database, codec, named, self.image_size, default, self._lock)
@@ -138,7 +138,7 @@ class RissolePipeline:
         """
         if not isinstance(database, Database):
             database = loading.open_bundle_database(self.folder, database)
-        loading.check_fit(self.denoiser, self.scheduler, database)
+        loading.check_fit(self.denoiser, self.scheduler, database, self.image_size)
         return self._with(self.retriever.with_database(database))
 
     def with_pictures(

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     "config registry",
     "blocks noise",
-    "storage.files storage.database_facts",
+    "storage.files storage.schema storage.database_facts",
     "storage.manifest storage.staging storage.card",
     "storage.hub storage.resolve storage.push storage.space",
     "data",
     "models",
-    "retrieval.embedding retrieval.encoders retrieval.index retrieval.contents retrieval.database"
-    " retrieval.encoding",
+    "retrieval.embedding retrieval.encoders retrieval.index_files retrieval.index"
+    " retrieval.contents retrieval.database retrieval.encoding",
     "retrieval",  # building, retriever and what they consist of
     "sampling",
     "outputs",

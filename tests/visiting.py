@@ -39,12 +39,21 @@ class Visit:
     """A tab on the page that notes what should not happen; options are a browser context's."""
 
     def __init__(
-        self, browser, address: str, context=None, width: int = 1440, height: int = 900, **options
+        self,
+        browser,
+        address: str,
+        context=None,
+        width: int = 1440,
+        height: int = 900,
+        live: bool = False,
+        **options,
     ):
         self.address, self.troubles = address, []
         viewport = {"width": width, "height": height}
         self.context = context or browser.new_context(viewport=viewport, **options)
         self.page = self.context.new_page()
+        # most visits say themselves when something is painted
+        self.page.add_init_script(f"localStorage['rissole-live'] = '{'on' if live else 'off'}'")
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
         self.page.on("request", self._request)

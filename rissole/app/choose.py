@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,10 +11,11 @@ from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
+from rissole.app.showcase import Showcase
 from rissole.app.state import Query, Visit, place
 from rissole.app.studio import LIGHT, PRIVATE, Studio, plain
 from rissole.app.zerogpu import on_gpu
-from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.config import GRIDS, MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import Hits
 from rissole.retrieval.duplicates import correlation
@@ -34,6 +36,14 @@ class Choosing:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         self._lent = on_gpu(20)(self._found)  # encodes a picture or words; the rest is look-ups
+
+    def opening(
+        self, showcase: Showcase | None, visit: Visit, k: int, neighbors: dict | None
+    ) -> tuple[Visit, dict]:
+        """What the page opens with: the query of the showcase, or a random one."""
+        with clear_errors(self.errors):
+            query = Query() if showcase is None else Query(item=showcase.item)
+            return self.found(visit, query, k, neighbors)
 
     def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
         """A random query and its neighbors."""
@@ -183,13 +193,26 @@ def rows_of(
 def hits_of(neighbors: Any) -> list[dict]:
     """The hits in the value of the neighbors; it comes from the browser, anything may be in it."""
     hits = neighbors.get("hits") if isinstance(neighbors, dict) else None
-    return [hit for hit in hits if isinstance(hit, dict)] if isinstance(hits, list) else []
+    listed = hits[: 2 * MAX_NEIGHBORS] if isinstance(hits, list) else []
+    return [hit for hit in listed if isinstance(hit, dict)]
 
 
 def blocks_of(neighbors: Any) -> dict[str, Any]:
-    """The neighbors of single blocks, ids by "row,col", as the browser sent them."""
+    """The neighbors of single blocks, ids by "row,col", as the browser sent them.
+
+    Places that no grid has are left out, and of what is not a short list of numbers nothing is
+    kept but that it was there.
+    """
     blocks = neighbors.get("blocks") if isinstance(neighbors, dict) else None
-    return blocks if isinstance(blocks, dict) else {}
+    known = {f"{row},{col}" for row in range(max(GRIDS)) for col in range(max(GRIDS))}
+    found = blocks if isinstance(blocks, dict) else {}
+    return {at: _few(ids) for at, ids in found.items() if at in known}
+
+
+def _few(ids: Any) -> list:
+    if not isinstance(ids, list):
+        return []
+    return [i if isinstance(i, (int, float)) else None for i in ids[: MAX_NEIGHBORS + 1]]
 
 
 def shown_query(query: Query | None) -> dict[str, Any] | None:
@@ -215,30 +238,34 @@ def queries(page: Page) -> None:
             label=said["text"], placeholder=any_words.format(names=names), elem_id="rs-text"
         )
     count = len(pipe.database)
-    page.gallery = component(
-        *("gallery", said, "rs-gallery", ("pick",)), source=page.studio.key, count=count
-    )
+    page.gallery = component(*("gallery", said, "rs-gallery"), source=page.studio.key, count=count)
 
 
 def nearest(page: Page) -> None:
     """Lays out the neighbors of the query."""
     pipe, words = page.studio.pipe, page.studio.words
-    most = most_neighbors(pipe)
+    most, first = most_neighbors(pipe), None
+    if page.showcase is not None:  # at once, not when the page has asked
+        search = partial(Choosing(page.studio).opening, page.showcase)
+        first = search(Visit(), len(page.showcase.recipe.neighbors), None)[1]
     page.neighbors = component(
-        *("neighbors", words["neighbors"], "rs-neighbors", ("pick", "measure")),
+        *("neighbors", words["neighbors"], "rs-neighbors", ("measure",)),
+        value=first,
         source=page.studio.key,
         queryTexts=words["query"],
         most=MAX_NEIGHBORS,
     )
     added = words["neighbors"]["upload"]
-    page.add = gr.UploadButton(added, size="sm", elem_id="rs-add", min_width=0)
-    page.k = gr.Slider(
-        *(1, most),
-        value=min(pipe.defaults["k"], most),
-        step=1,
-        label=words["neighbors"]["k"],
-        elem_id="rs-k",
-    )
+    with gr.Row(elem_id="rs-more-neighbors"):
+        page.k = gr.Slider(
+            *(1, most),
+            value=min(pipe.defaults["k"], most),
+            step=1,
+            label=words["neighbors"]["k"],
+            elem_id="rs-k",
+            min_width=0,
+        )
+        page.add = gr.UploadButton(added, size="sm", elem_id="rs-add", min_width=0)
 
 
 def most_neighbors(pipe: RissolePipeline, label: str | None = None) -> int:
@@ -251,10 +278,9 @@ def wire(page: Page) -> None:
     """Connects the query and its neighbors with the pipeline."""
     actions = Choosing(page.studio)
     given, found = [page.visit, page.k, page.neighbors], [page.visit, page.neighbors]
-    page.demo.load(actions.surprise, given, found, **LIGHT)
+    page.demo.load(partial(actions.opening, page.showcase), given, found, **LIGHT)
     page.surprise.click(actions.surprise, given, found, **LIGHT)
-    page.gallery.pick(actions.pick, given, found, **LIGHT)
-    page.neighbors.pick(actions.pick, given, found, **LIGHT)
+    page.canvas.pick(actions.pick, given, found, **LIGHT)
     page.canvas.more(actions.more, given, found, **LIGHT)
     read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
     read.failure(None, js=telling("unread"), **PRIVATE)

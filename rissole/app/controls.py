@@ -18,6 +18,7 @@ def section(page: Page) -> None:
     shipped, said = page.studio.pipe.defaults, page.studio.words["settings"]
     orders = [(said["orders"][name], name) for name in ORDERS]
     grids = [(said["grids"][str(size)], size) for size in GRIDS]
+    seed = 0 if page.showcase is None else page.showcase.recipe.seed
     steps, guidance = shipped["num_inference_steps"], shipped["guidance_scale"]
 
     def named(name: str) -> dict[str, Any]:
@@ -26,13 +27,12 @@ def section(page: Page) -> None:
     def told(name: str) -> dict[str, Any]:
         return {**named(name), "info": said[f"{name}Info"]}
 
-    with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
-        page.order = gr.Radio(orders, value=shipped["order"], **told("order"))
-        page.grid = gr.Radio(grids, value=shipped["grid"], **named("grid"))
-        with gr.Row():
-            page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
-            page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
-        with gr.Row():
-            # text: a browser's numbers are whole up to 2**53, seeds up to 2**63
-            page.seed = gr.Textbox("0", lines=1, max_lines=1, **told("seed"))
-            page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")
+    page.order = gr.Radio(orders, value=shipped["order"], **told("order"))
+    page.grid = gr.Radio(grids, value=shipped["grid"], **named("grid"))
+    with gr.Row():
+        page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
+        page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
+    with gr.Row():
+        # text: a browser's numbers are whole up to 2**53, seeds up to 2**63
+        page.seed = gr.Textbox(str(seed), lines=1, max_lines=1, **told("seed"))
+        page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")

@@ -71,7 +71,7 @@ def section(page: Page) -> None:
     facts = card_facts(pipe) | {"size": page.studio.size}
     with gr.Column(elem_classes="rs-card"):
         page.explain = component(
-            *("explain", said, "rs-explain", ("look", "influence")),
+            *("explain", said, "rs-explain", ("influence",)),
             source=page.studio.key,
             facts=facts,
         )
@@ -80,6 +80,6 @@ def section(page: Page) -> None:
 def wire(page: Page) -> None:
     """Connects the strip with the pipeline."""
     actions = Explaining(page.studio)
-    page.explain.look(actions.look, [page.visit], [page.explain], **LIGHT)
+    page.canvas.look(actions.look, [page.visit], [page.explain], **LIGHT)
     measured = page.explain.influence(actions.influence, [page.visit], [page.explain], **LONG)
     measured.failure(None, js=telling("influence"), **PRIVATE)

@@ -62,7 +62,13 @@ class Meter:
             began = time.perf_counter()
 
 
-def frame(step: BlockStep, recipe: Recipe, ids: list[int], attention: np.ndarray) -> dict[str, Any]:
+def frame(
+    step: BlockStep,
+    recipe: Recipe,
+    ids: list[int],
+    attention: np.ndarray,
+    lossless: bool = True,
+) -> dict[str, Any]:
     """The message for one step: some 8 KB, most of it the picture so far as WebP.
 
     The picture and the attention are one string each, so that an update is one change.
@@ -72,6 +78,7 @@ def frame(step: BlockStep, recipe: Recipe, ids: list[int], attention: np.ndarray
         recipe: what is painted.
         ids: the neighbors to show.
         attention: (len(ids), cells, cells), how much each cell listens to each of them.
+        lossless: whether a finished picture is sent with every pixel as it is.
     """
     final = step.output is not None
     picture = step.preview if step.output is None else step.output.images[0]
@@ -92,7 +99,7 @@ def frame(step: BlockStep, recipe: Recipe, ids: list[int], attention: np.ndarray
         "active": _bits(step.active),
         "cells": int(attention.shape[-1]),
         "attention": _bytes(attention),
-        "frame": data_uri(picture, None if final else 85),
+        "frame": data_uri(picture, None if final and lossless else 85),
     }
 
 

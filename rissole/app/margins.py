@@ -16,8 +16,9 @@ def header(studio: Studio) -> str:
     words = studio.words["page"]
     keys = f'<button type="button" data-keys aria-keyshortcuts="?">{words["keys"]}</button>'
     offline = f'<p id="rs-offline" role="alert" hidden>{words["offline"]}</p>'
+    skip = f'<a class="rs-skip" href="#rs-canvas">{words["skip"]}</a>'
     lead = f"<h1>{words['title']}</h1>{keys}<p>{words['lead']}</p><ul><li>{studio.size}</li></ul>"
-    return lead + offline + _key_list(studio.words["keys"])
+    return skip + lead + offline + _key_list(studio.words["keys"])
 
 
 def _key_list(said: dict) -> str:

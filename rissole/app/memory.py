@@ -11,6 +11,7 @@ import gradio as gr
 from rissole.app.assets import filled
 from rissole.app.choose import Choosing, blocks_of, hits_of, most_neighbors, rows_of, value_of
 from rissole.app.databases import Sources, usable
+from rissole.app.decoder import reader
 from rissole.app.errors import clear_errors
 from rissole.app.extended import Extended
 from rissole.app.page import Page
@@ -25,6 +26,7 @@ from rissole.retrieval.database import Database
 from rissole.retrieval.retriever import MAX_PICTURES
 
 SHOWN = 50  # names of skipped files
+MAX_ADDED = 32  # pictures behind those of a database, one after another
 
 
 class Remembering:
@@ -100,13 +102,16 @@ class Remembering:
             told += [self.errors["lost"]] * (len(paths) - len(files))
             if not files:
                 raise RissoleError(self.errors["noPhotos"])
+            sources, size = self.studio.sources, self.studio.pipe.image_size
             try:
-                database = self.encoded(files, self.studio.words["memory"]["own"])
+                images, left_out = reader().squares(files, size, self.errors["late"])
             finally:
                 for file in files:  # nothing of them stays on the disk
-                    self.studio.sources.household.disk.read_once(file)
-            skipped = (*(str(name)[:200] for name in told), *database.skipped)
-            sources = self.studio.sources
+                    sources.household.disk.read_once(file)
+            if not images:
+                raise RissoleError(self.errors["noPhotos"])
+            database = self.encoded(images, self.studio.words["memory"]["own"])
+            skipped = (*(str(name)[:200] for name in told), *left_out)
             sources.drop(visit.photos)
             key = sources.keep(sources.start.with_database(database), request.session_hash)
             return self.moved(replace(visit, source=key, photos=key, skipped=skipped), k)
@@ -125,7 +130,10 @@ class Remembering:
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(filled(full, most=MAX_NEIGHBORS))
-            more = self.encoded([file], self.studio.words["query"]["image"])
+            if getattr(here.pipe.database, "depth", 0) >= MAX_ADDED:
+                raise RissoleError(self.errors["room"])
+            picture = here.query_picture(file)
+            more = self.encoded([picture], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
             both = Extended(here.pipe.database, more, encoder, here.key)
@@ -135,8 +143,8 @@ class Remembering:
             value = value_of(self.studio.of(visit), visit.query, hits, blocks_of(neighbors))
             return visit, self.show(visit), value
 
-    def _encoded(self, files: list, label: str) -> Database:
-        return self.studio.sources.start.with_pictures(files, label).database
+    def _encoded(self, images: list, label: str) -> Database:
+        return self.studio.sources.start.with_pictures(images, label).database
 
     def moved(self, visit: Visit, k: int, query: Query | None = None) -> tuple:
         """Everything that changes together with the database."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
+from rissole.app.showcase import Showcase
 from rissole.app.studio import Studio
 
 
@@ -20,6 +21,7 @@ class Page:
         studio: the pipeline with the texts.
         demo: the blocks that all of this is in.
         visit: a `state.Visit`, one for each visitor.
+        showcase: what the page opens with; None where the bundle has nothing stored.
         memory: its value is what `memory.Remembering.show` returns.
         text: only where the pipeline understands words.
         neighbors: its value is described at `choose.Choosing`.
@@ -29,6 +31,7 @@ class Page:
     studio: Studio
     demo: gr.Blocks
     visit: gr.State
+    showcase: Showcase | None
     presets: list[gr.Button] = field(init=False)
     surprise: gr.Button = field(init=False)
     upload: gr.UploadButton = field(init=False)

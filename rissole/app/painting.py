@@ -17,8 +17,20 @@ from rissole.app.page import Page
 from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
 from rissole.app.studio import PRIVATE, QUIET, Studio
-from rissole.app.zerogpu import on_gpu
+from rissole.app.zerogpu import on_gpu, on_zerogpu
 from rissole.config import Recipe, RissoleError
+
+EVENTS = ("repaint", "back", "more", "pick", "look", "sketch")
+# a sketch is finished with its own seed; the state of the visit stays on the server
+SEEDED = "(...values) => window.rissole.seeded(values)"
+
+
+def opening_settings(page: Page) -> dict[str, Any]:
+    """The settings that the page opens with, as its scripts know them."""
+    shipped, showcase = page.studio.pipe.defaults, page.showcase
+    steps, guidance = shipped["num_inference_steps"], shipped["guidance_scale"]
+    seed = 0 if showcase is None else showcase.recipe.seed
+    return {"order": shipped["order"], "steps": steps, "guidance": guidance, "seed": str(seed)}
 
 
 class Painting:
@@ -176,7 +188,7 @@ def section(page: Page) -> None:
     pipe, said = page.studio.pipe, page.studio.words["canvas"]
     with gr.Column(elem_classes="rs-card"):
         with gr.Row(elem_id="rs-top"):
-            heading(3, said["title"])
+            heading(said["title"])
             with gr.Row(elem_id="rs-actions"):
                 page.download = gr.DownloadButton(said["download"], elem_id="rs-download")
                 page.stop = gr.Button(said["stop"], elem_id="rs-stop")
@@ -184,9 +196,12 @@ def section(page: Page) -> None:
                     said["generate"], variant="primary", elem_id="rs-generate"
                 )
         page.canvas = component(
-            *("canvas", said, "rs-canvas", ("repaint", "back", "more")),
+            *("canvas", said, "rs-canvas", EVENTS),
             source=page.studio.key,
             grid=pipe.defaults["grid"],
+            settings=opening_settings(page),
+            showcase=None if page.showcase is None else page.showcase.address,
+            live=not on_zerogpu(),  # there, every sketch would borrow a GPU
             size=pipe.image_size,
         )
 
@@ -197,7 +212,7 @@ def wire(page: Page) -> None:
     outputs = [canvas, page.download, page.visit]
     settings = [page.order, page.grid, page.steps, page.guidance, page.new_seed, page.seed]
     inputs = [page.visit, page.neighbors, *settings]
-    paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], **QUIET)
+    paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], js=SEEDED, **QUIET)
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
     repaint = canvas.repaint(actions.repaint, inputs, [*outputs, page.seed], **QUIET)
     for run in (paint, repaint):

@@ -11,7 +11,12 @@ from rissole.app.modules import modules
 
 
 def component(
-    name: str, script_words: dict, elem_id: str, events: tuple[str, ...] = (), **props: Any
+    name: str,
+    script_words: dict,
+    elem_id: str,
+    events: tuple[str, ...] = (),
+    value: Any = None,
+    **props: Any,
 ) -> gr.HTML:
     """One of our own components: a constant template, and a module that draws.
 
@@ -20,10 +25,11 @@ def component(
         script_words: its texts.
         elem_id: its id on the page.
         events: what it triggers, to listen to as `component.<event>(...)`.
+        value: what it shows at first.
         **props: what the module knows from the beginning.
     """
     return gr.HTML(
-        None,
+        value,
         html_template=asset(f"{name}.html"),
         js_on_load=modules().loader(name, events),
         apply_default_css=False,
@@ -48,6 +54,6 @@ def paragraph(text: str) -> str:
     return f"<p>{text}</p>"
 
 
-def heading(number: int, text: str) -> None:
-    """The numbered heading of a section."""
-    gr.HTML(f"<h2><span>{number}</span>{text}</h2>", elem_classes="rs-heading")
+def heading(text: str) -> None:
+    """The heading of a section."""
+    gr.HTML(f"<h2>{text}</h2>", elem_classes="rs-heading")

@@ -17,7 +17,7 @@ from gradio.state_holder import StateHolder
 from gradio_client.utils import is_http_url_like
 
 from rissole.app.errors import toast
-from rissole.app.uploads import files_in, uploaded
+from rissole.app.uploads import files_in, too_much, uploaded
 
 
 def keep_in(folder: Path) -> None:
@@ -40,6 +40,8 @@ def stay_local(demo: gr.Blocks, errors: dict[str, str]) -> None:
             raise toast(errors["remote" if remote else "upload"], errors)
 
     def only_uploads(listener: Any, given: list) -> None:
+        if too_much(given):
+            raise toast(errors["sent"], errors)
         for path in files_in(given):
             refuse(path)
 

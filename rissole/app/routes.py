@@ -22,6 +22,7 @@ ROUTES = (
     ("GET", "/here"),
     ("GET", "/thumbs/{name}/{name}"),
     ("GET", "/web/{name}/{path}"),
+    ("GET", "/showcase/{name}"),
     ("POST", "/left/{name}"),  # see `household`
     # whatever is done waits in the queue
     ("POST", "/gradio_api/queue/join"),

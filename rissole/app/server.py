@@ -25,10 +25,12 @@ from rissole.app import (
     painting,
     presets,
     share,
+    sketches,
 )
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
+from rissole.app.decoder import reader
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
@@ -40,6 +42,7 @@ from rissole.app.page import Page
 from rissole.app.parts import heading
 from rissole.app.patches import keep_in, keep_visits, stay_local
 from rissole.app.sessions import Sessions
+from rissole.app.showcase import read_showcase, showcase_head, showcase_routes
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
@@ -64,27 +67,29 @@ def build(sources: Sources) -> gr.Blocks:
     words = studio.words["page"]
     options = {"title": words["title"], "analytics_enabled": False}
     with gr.Blocks(**options) as demo:
-        page = Page(studio, demo, gr.State(Visit()))
+        page = Page(studio, demo, gr.State(Visit()), read_showcase(sources.start))
         gr.HTML(header(studio), elem_id="rs-header")
-        presets.section(page)
         with gr.Row(elem_id="rs-page", equal_height=False):
-            with gr.Column(elem_id="rs-choose", min_width=0):
-                with gr.Column(elem_classes="rs-card"):
-                    heading(1, studio.words["query"]["title"])
-                    memory.section(page)
-                    choose.queries(page)
-                with gr.Column(elem_classes="rs-card"):
-                    heading(2, studio.words["neighbors"]["title"])
-                    choose.nearest(page)
             with gr.Column(elem_id="rs-paint", min_width=0):
                 painting.section(page)
-                controls.section(page)
+            with gr.Column(elem_id="rs-choose", min_width=0):
+                with gr.Column(elem_classes="rs-card"):
+                    heading(studio.words["neighbors"]["title"])
+                    choose.nearest(page)
+                with gr.Column(elem_classes="rs-card"):
+                    heading(studio.words["query"]["title"])
+                    memory.section(page)
+                    choose.queries(page)
+                with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
+                    heading(studio.words["settings"]["title"])
+                    presets.section(page)
+                    controls.section(page)
         with gr.Column(elem_id="rs-more"):
             share.section(page)
             compare.section(page)
             explain.section(page)
         gr.HTML(footer(studio.pipe, words), elem_id="rs-footer")
-        for part in (presets, memory, choose, painting, share, compare, explain):
+        for part in (presets, memory, choose, painting, sketches, share, compare, explain):
             part.wire(page)
         api.wire(studio)
         stay_local(demo, studio.errors)
@@ -123,6 +128,7 @@ def serve(
     options = {**launch_options(sources, Names(host, names)), **options}
     demo, host = build(sources), f"[{host}]" if ":" in host else host
     sources.household.start()
+    reader().begin()
     keep_visits(lambda: Sessions(sources.household.visits))
     try:
         with no_proxies():  # the library asks its own server whether it is there
@@ -144,12 +150,14 @@ def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
     guard = Middleware(Guard, limit=(MAX_UPLOAD_MB + 1) * 2**20, names=names, words=words)
     watched = Middleware(Watched, household=household)
     uploads = upload_route(household.disk, MAX_UPLOAD_MB * 2**20, words)
-    routes = [*thumbnail_routes(sources.opened), *modules().routes(), uploads, *household.routes()]
+    showcase = read_showcase(sources.start)
+    routes = [*thumbnail_routes(sources.opened), *modules().routes(), uploads]
+    routes += [*household.routes(), *showcase_routes(showcase)]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     headers = Middleware(SafeHeaders, scripts=[])
     return {
         "theme": theme(),
-        "head": f"<style>{styles}</style>{modules().head()}",
+        "head": f"<style>{styles}</style>{modules().head()}{showcase_head(showcase)}",
         "footer_links": ["api"],
         "app_kwargs": {"middleware": [headers, guard, watched], "routes": routes},
         "allowed_paths": [],

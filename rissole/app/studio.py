@@ -12,11 +12,12 @@ from typing import Any
 from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
+from rissole.app.decoder import reader
 from rissole.app.patches import calling_visit
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
-from rissole.data.images import load_image, save_png, square
+from rissole.data.images import save_png
 from rissole.outputs import BlockStep, GenerationOutput
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.encoders import text_missing
@@ -95,7 +96,7 @@ class Studio:
 
     def query_picture(self, path: Path) -> Image.Image:
         """An uploaded file as a query."""
-        return square(load_image(path), self.pipe.image_size)
+        return reader().square(path, self.pipe.image_size)
 
     def query_words(self, text: Any) -> str:
         """Words as a query: the name of a class, or any where they are read without a long wait."""

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from rissole.config import RissoleError
 
+MOST = 300_000  # characters and values in one event; a page that is full sends a tenth
 PREFIX, LOCK = "rissole-", ".lock"
 LIBRARY = "GRADIO_TEMP_DIR"  # where the library under the page looks for its folder, each time
 
@@ -84,6 +85,21 @@ def uploaded(path: Any) -> Path | None:
         if given.resolve(strict=True) == given and given.is_file():
             return given
     return None
+
+
+def too_much(data: Any) -> bool:
+    """Whether values that were sent hold more than any page or program has reason to send."""
+    waiting, length = [data], 0
+    while waiting:
+        value = waiting.pop()
+        length += len(value) if isinstance(value, (str, dict, list, tuple)) else 1
+        if length > MOST:
+            return True
+        if isinstance(value, dict):
+            waiting.extend((*value, *value.values()))
+        elif isinstance(value, (list, tuple)):
+            waiting.extend(value)
+    return False
 
 
 def files_in(data: Any) -> Iterator[Any]:

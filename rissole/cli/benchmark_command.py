@@ -17,6 +17,9 @@ Entries = Annotated[
     int | None,
     typer.Option("--index", help="Measure retrieval instead, among so many synthetic entries."),
 ]
+Page = Annotated[
+    bool, typer.Option("--page", help="Measure the page instead, in a real browser (playwright).")
+]
 
 
 def benchmark(
@@ -31,6 +34,7 @@ def benchmark(
     guidance_scale: options.Guidance = None,
     threads: Threads = None,
     entries: Entries = None,
+    page: Page = False,
     database: options.Database = None,
     device: options.Device = None,
 ) -> None:
@@ -42,7 +46,11 @@ def benchmark(
     start = time.perf_counter()
     pipe = options.load(bundle, database, device if entries is None else "cpu")
     load_seconds = time.perf_counter() - start
-    if entries is None:
+    if page:
+        from rissole.app.page_benchmark import measure_page
+
+        report = {"bundle": bundle, **measure_page(pipe, runs), "cpus": os.cpu_count()}
+    elif entries is None:
         from rissole.experiments.painting_benchmark import measure_painting
 
         settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}

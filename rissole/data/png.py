@@ -35,10 +35,15 @@ def lightened(data: bytes) -> tuple[bytes, bytes | None]:
 
 
 def text_of(data: bytes, key: bytes) -> str | None:
-    """A text of a PNG file, wherever in it and however it is stored; the last one of that key."""
+    """A text of a PNG file, wherever in it and however it is stored; the last one of that key.
+
+    Damaged ones count as none: a recipe with another digit in it would paint another picture.
+    """
     found = None
     for kind, start, end in _chunks(data) if data.startswith(SIGNATURE) else ():
-        if kind in TEXTS and data.startswith(key + b"\0", start + 8):
+        if kind not in TEXTS or not data.startswith(key + b"\0", start + 8):
+            continue
+        if zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big"):
             value = _text(kind, data[start + 9 + len(key) : end - 4])
             found = found if value is None else value
     return found

@@ -120,7 +120,7 @@ def _search(
 ) -> dict[str, Any]:
     """Opens the index as the pipeline does, and asks one query at a time."""
     before = memory()
-    opened, index = timed(lambda: VectorIndex.load(path, info))
+    opened, index = timed(lambda: VectorIndex.load(path, info, len(latents)))
     cold, warm = _ask(index, queries, latents), _ask(index, queries, latents)
     return {
         "recall_at_8_of_new_queries": round(vectors.recall_at(warm.ids, truth), 4),

@@ -8,7 +8,9 @@ are small enough to be painted as they are.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,12 @@ from diffusers.utils.constants import SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
 from rissole.config import RissoleError
+from rissole.models.library_configs import read_library_config
+from rissole.models.saving import one_line, read_tensors, tensors_of
 from rissole.storage.files import save_tensors, write_atomic
+
+CONFIG = "config.json"
+SCALES = (1e-4, 1e4)  # what latents may be multiplied by; beyond it half precision loses them
 
 
 def tiny_autoencoder(
@@ -59,13 +66,6 @@ class PixelSpace(nn.Module, ConfigMixin):
         self.nothing = nn.Parameter(torch.empty(0), requires_grad=False)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **_: Any) -> PixelSpace:
-        """Reads what `save_config` wrote; there are no weights."""
-        config: Any = cls.load_config(folder)
-        made: Any = cls.from_config(config)
-        return made
-
-    @classmethod
     def fit(cls, photos: Tensor) -> PixelSpace:
         """Measures the scale on uint8 photos (N, 3, S, S)."""
         values = photos[:4096].float().div(127.5).sub(1)
@@ -87,21 +87,37 @@ AUTOENCODERS: dict[str, type[Any]] = {
 }
 
 
+def check_scale(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Scale and shift of a config; some classes have no shift, and some store None.
+
+    Raises:
+        RissoleError: when latents of unit variance cannot come of them, or no RGB picture.
+    """
+    scale, shift = config.get("scaling_factor"), config.get("shift_factor")
+    scale, shift = 1.0 if scale is None else float(scale), 0.0 if shift is None else float(shift)
+    if not (SCALES[0] <= scale <= SCALES[1] and abs(shift) <= SCALES[1]):
+        raise RissoleError(f"scaling_factor {scale:g} or shift_factor {shift:g} is out of range")
+    if any(config.get(name, 3) != 3 for name in ("in_channels", "out_channels")):
+        raise RissoleError("pictures have 3 channels, in and out")
+    return scale, shift
+
+
 class Codec(nn.Module):
     """Encodes pictures to unit-variance latents and decodes them.
 
     Args:
         model: a `diffusers` autoencoder. Its config's `scaling_factor` and `shift_factor` turn its
             raw latents to zero mean and unit variance.
+
+    Raises:
+        RissoleError: when its scale is out of range.
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model: Any = model.to(memory_format=torch.channels_last)  # 2.5 times as fast on a CPU
         config: Any = model.config
-        # some classes have no shift, and some store None
-        self.scale = float(config.get("scaling_factor") or 1.0)
-        self.shift = float(config.get("shift_factor") or 0.0)
+        self.scale, self.shift = check_scale(config)
 
     @classmethod
     def load(cls, folder: str | Path) -> Codec:
@@ -110,16 +126,16 @@ class Codec(nn.Module):
         Raises:
             RissoleError: when the folder holds no autoencoder of a known class.
         """
-        try:
-            name = str(json.loads((Path(folder) / "config.json").read_text())["_class_name"])
-            if name not in AUTOENCODERS:
-                raise ValueError(f"class {name!r:.60} is none of {', '.join(AUTOENCODERS)}")
-            model = AUTOENCODERS[name].from_pretrained(folder, use_safetensors=True)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RissoleError(
-                f"no usable autoencoder in {Path(folder).name}/: {reason}"
-            ) from error
+        folder = Path(folder)
+        with one_line("autoencoder", folder / CONFIG):
+            kind, settings = read_library_config(folder / CONFIG, AUTOENCODERS)
+            check_scale(settings)
+            if issubclass(kind, PixelSpace):  # nothing is learned, no weights are stored
+                return cls(kind.from_config(settings).eval())
+            build = partial(kind.from_config, settings)
+            weights = read_tensors(folder / SAFETENSORS_WEIGHTS_NAME, tensors_of(build))
+            model: Any = build()
+            model.load_state_dict(weights)
         return cls(model.eval().requires_grad_(False))
 
     def save(self, folder: str | Path) -> None:
@@ -138,7 +154,7 @@ class Codec(nn.Module):
         config.pop("_name_or_path", None)  # a path of this machine
         if config["_class_name"] == "AutoencoderTiny":
             config.pop("block_out_channels", None)  # derived; its own loader warns about it
-        write_atomic(folder / "config.json", f"{json.dumps(config, indent=2)}\n".encode())
+        write_atomic(folder / CONFIG, f"{json.dumps(config, indent=2)}\n".encode())
 
     @property
     def latent_channels(self) -> int:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from rissole.blocks import inner, per_cell, take_windows, window_size
@@ -38,6 +39,7 @@ from rissole.models.layers import (
     upsample,
 )
 from rissole.models.saving import CLASS, one_line, read_config_of
+from rissole.storage.schema import Depth, Share, Width
 
 
 @dataclass(frozen=True)
@@ -61,27 +63,26 @@ class DenoiserConfig:
         augmentation: numbers that tell how a training picture was augmented; 0 takes none.
     """
 
-    latent_channels: int = 4
-    latent_size: int = 32
-    halo: int = 4
-    channels: tuple[int, int] = (64, 192)
-    canvas_channels: tuple[int, int] = (96, 192)
-    canvas_layers: int = 4
-    block_layers: int = 2
-    head_channels: int = 32
-    dropout: float = 0.1
+    latent_channels: Width = 4
+    latent_size: Annotated[int, Field(ge=16, le=1024)] = 32
+    halo: Annotated[int, Field(ge=0, le=16)] = 4
+    channels: tuple[Width, Width] = (64, 192)
+    canvas_channels: tuple[Width, Width] = (96, 192)
+    canvas_layers: Depth = 4
+    block_layers: Depth = 2
+    head_channels: Width = 32
+    dropout: Share = 0.1
     canvas: bool = True
     flow_map: bool = False
     strength: bool = False
-    augmentation: int = 0
+    augmentation: Annotated[int, Field(ge=0, le=64)] = 0
 
     def __post_init__(self) -> None:
         # blocks of a 4x4 grid, and halos, must be whole at a quarter of the resolution
         if self.latent_size % 16 or self.halo % 4:
-            raise RissoleError(
-                f"latent_size must be a multiple of 16 and halo one of 4, "
-                f"not {self.latent_size} and {self.halo}"
-            )
+            raise RissoleError("latent_size must be a multiple of 16, and halo one of 4")
+        if self.channels[1] % self.head_channels or self.canvas_channels[1] % self.head_channels:
+            raise RissoleError("head_channels must divide the widths at the coarse resolution")
 
 
 class NeighborFeatures(NamedTuple):

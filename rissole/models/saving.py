@@ -9,7 +9,7 @@ number must be finite.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +21,13 @@ from torch import Tensor, nn
 
 from rissole.config import RissoleError
 from rissole.storage.files import save_tensors
+from rissole.storage.schema import FLOATS, Wanted, check_tensors, parse, reason
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11 on
 
 CLASS = "_class_name"  # key of a config that names the class, where there is a choice
+WHOLE = {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
 def save_with_config(tensors: Mapping[str, Tensor], path: Path, config: Mapping[str, Any]) -> None:
@@ -40,28 +42,46 @@ def save_with_config(tensors: Mapping[str, Tensor], path: Path, config: Mapping[
 
 
 def read_config_of(path: Path) -> dict[str, Any]:
-    """The config of a file that `save_with_config` wrote; lists become tuples.
+    """The config of a file that `save_with_config` wrote, as it stands there.
 
     Raises:
-        OSError, SafetensorError, KeyError, TypeError, ValueError: see `one_line`.
+        OSError, SafetensorError, ValueError: see `one_line`.
     """
     with safe_open(path, "pt") as file:
-        raw = json.loads(file.metadata()["config"])
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        noted = file.metadata() or {}
+    return parse(noted.get("config", ""), dict[str, Any], "config")
 
 
-def read_with_config(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors, float32 where they are not whole numbers, and config of a file.
+def read_tensors(path: Path, wanted: Wanted) -> dict[str, Tensor]:
+    """Tensors of a file, float32 where they are not whole numbers.
+
+    Args:
+        path: the file.
+        wanted: names, dtypes and shapes: exactly these must be there, see `check_tensors`.
 
     Raises:
-        OSError, SafetensorError, KeyError, TypeError, ValueError: see `one_line`.
+        OSError, SafetensorError, ValueError: see `one_line`.
     """
-    config = read_config_of(path)
     with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        check_tensors(file, wanted)
+        tensors = {name: file.get_tensor(name) for name in wanted}
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     check_finite(tensors)
-    return tensors, config
+    return tensors
+
+
+def tensors_of(make: Callable[[], nn.Module]) -> Wanted:
+    """What a file of a network's weights holds, found without the memory that they would take.
+
+    Args:
+        make: makes the network; its constructor must not need to know a value of a tensor.
+    """
+    with torch.device("meta"):
+        found = make().state_dict()
+    return {
+        name: (FLOATS if t.is_floating_point() else (WHOLE[t.dtype],), t.shape)
+        for name, t in found.items()
+    }
 
 
 @contextmanager
@@ -78,11 +98,10 @@ def one_line(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (
-        *(OSError, SafetensorError, AttributeError, KeyError),
-        *(TypeError, ValueError, RuntimeError),
+        *(OSError, ImportError, SafetensorError, AttributeError, LookupError),
+        *(TypeError, ValueError, RuntimeError, ArithmeticError, AssertionError),
     ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason}") from error
+        raise RissoleError(f"no usable {what} in {path.parent.name}/: {reason(error)}") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -95,7 +114,9 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 class SavedNetwork(nn.Module):
     """A network that one safetensors file rebuilds: half-precision weights and the config.
 
-    A subclass names its dataclass of settings in `config_class` and keeps one as `config`.
+    A subclass names its dataclass of settings in `config_class` and keeps one as `config`. A file
+    is compared with a network on torch's "meta" device before one is built: a constructor makes
+    layers and buffers and asks for no value of theirs.
 
     Attributes:
         config_class: dataclass of the settings, the only argument of the constructor.
@@ -141,8 +162,10 @@ class SavedNetwork(nn.Module):
     def read(cls, path: str | Path) -> Self:
         """Reads what `write` wrote; see `load`."""
         with one_line(cls.what, Path(path)):
-            tensors, config = read_with_config(Path(path))
-            config.pop(CLASS, None)
-            network = cls(cls.config_class(**config))
+            stored = read_config_of(Path(path))
+            stored.pop(CLASS, None)
+            config: Any = parse(json.dumps(stored), cls.config_class, "config")
+            tensors = read_tensors(Path(path), tensors_of(lambda: cls(config)))
+            network = cls(config)
             network.load_state_dict(tensors)
         return network.eval().requires_grad_(False)

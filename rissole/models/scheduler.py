@@ -1,34 +1,46 @@
 """The scheduler of a bundle: how steps lead from noise to a picture, and what is predicted.
 
-Schedulers come from `diffusers`, by the class name in their config. Any of them serves that takes
-one evaluation a step, draws no noise of its own, and starts from noise of unit size. A noisy latent
-is `signal * clean + noise * e` with e standard normal; on the path of flow matching (arXiv
+Schedulers come from `diffusers`, by the class name in their config: those of `SCHEDULERS`, which
+take one evaluation a step, draw no noise of their own, and start from noise of unit size. A noisy
+latent is `signal * clean + noise * e` with e standard normal; on the path of flow matching (arXiv
 2209.03003, 2210.02747) signal is 1 - t and noise is t.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import diffusers
 import torch
 from diffusers import (
+    DDIMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     FlowMatchEulerDiscreteScheduler,
-    SchedulerMixin,
+    UniPCMultistepScheduler,
 )
 from torch import Tensor
 
 from rissole.config import RissoleError
+from rissole.models.library_configs import read_library_config
+from rissole.models.saving import one_line
 from rissole.registry import Registry
+from rissole.storage.schema import OddError
 
 PROBE = 4  # steps that a scheduler is tried with
-SCHEDULERS: dict[str, type] = {}  # further classes, beside those of `diffusers`
+# what a bundle's scheduler may be, by class name: those of `diffusers` that can serve and draw no
+# noise in any setting that passes; another one is added with `SCHEDULERS["ItsName"] = ItsName`
+SCHEDULERS: dict[str, type] = {
+    c.__name__: c
+    for c in (
+        *(DPMSolverMultistepScheduler, DPMSolverSinglestepScheduler, DEISMultistepScheduler),
+        *(UniPCMultistepScheduler, DDIMScheduler, FlowMatchEulerDiscreteScheduler),
+    )
+}
 
 
 class Scheduler(Protocol):
@@ -124,17 +136,13 @@ def load_scheduler(folder: str | Path) -> Scheduler:
     Raises:
         RissoleError: when it is missing or damaged, or cannot serve.
     """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "scheduler_config.json").read_text())
-        name = str(config["_class_name"])
-        kind = SCHEDULERS.get(name) or getattr(diffusers, name, None)
-        if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
-            raise ValueError(f"diffusers has no scheduler {name!r:.60}")
-        scheduler: Any = kind.from_pretrained(folder)
-    except (OSError, ImportError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RissoleError(f"no usable scheduler in {folder.name}/: {reason}") from error
+    path = Path(folder) / "scheduler_config.json"
+    with one_line("scheduler", path):
+        kind, settings = read_library_config(path, SCHEDULERS)
+        noisy = str(settings.get("algorithm_type", "")).startswith("sde")
+        if noisy or settings.get("stochastic_sampling"):
+            raise OddError("it draws noise of its own, a recipe would not paint twice alike")
+        scheduler: Any = kind.from_config(settings)
     check_scheduler(scheduler)
     return scheduler
 

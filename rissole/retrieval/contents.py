@@ -26,6 +26,8 @@ from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
 from rissole.storage.database_facts import DatabaseFacts, EncoderMark, VectorFacts
 from rissole.storage.files import save_tensors
+from rissole.storage.manifest import LARGE
+from rissole.storage.schema import check_tensors
 
 WEBP_QUALITY = 88
 NO_CLASS = -1
@@ -74,30 +76,30 @@ class Contents(NamedTuple):
         )
 
     @classmethod
-    def open(cls, folder: Path, count: int) -> Contents:
+    def open(cls, folder: Path, count: int, names: int) -> Contents:
         """Maps the files of a database into memory.
 
         Args:
             folder: of the database.
             count: its pictures, as it says itself.
+            names: how many classes it names.
 
         Raises:
-            ValueError: when one is odd; OSError and SafetensorError when it cannot be read.
+            ValueError: when one is odd, latents that are not finite among them where reading them
+                takes no time; OSError and SafetensorError when it cannot be read.
         """
-        latents = safe_open(folder / LATENTS, "pt").get_slice("latents")
+        pictures = safe_open(folder / LATENTS, "pt")
+        check_tensors(pictures, {"latents": (("F16",), (count, None, None, None))})
+        latents = pictures.get_slice("latents")
+        if (folder / LATENTS).stat().st_size < LARGE and not latents[:].isfinite().all():
+            raise ValueError("odd latents: not finite (NaN or infinity)")
         thumbnails = safe_open(folder / THUMBNAILS, "pt")
+        wanted = {"data": (("U8",), (None,)), "offsets": (("I64",), (count + 1,))}
+        check_tensors(thumbnails, wanted)
         offsets, webp = thumbnails.get_tensor("offsets"), thumbnails.get_slice("data")
-        sound = offsets.dim() == 1 and offsets.dtype == torch.int64 and len(webp.get_shape()) == 1
-        if not sound or offsets[0] < 0 or offsets[-1] > webp.get_shape()[0]:
-            raise ValueError("odd thumbnails")
-        if (offsets.diff() < 0).any():
-            raise ValueError("odd thumbnails")
-        classes = np.full(count, NO_CLASS, np.int32)
-        if (folder / LABELS).is_file():
-            classes = safe_open(folder / LABELS, "np").get_tensor("labels")
-        if classes.ndim != 1 or classes.dtype.kind != "i":
-            raise ValueError("odd labels")
-        return cls(latents, webp, offsets, classes)
+        if offsets[0] < 0 or offsets[-1] > webp.get_shape()[0] or (offsets.diff() < 0).any():
+            raise ValueError("odd thumbnails: the files do not lie end to end")
+        return cls(latents, webp, offsets, _labels(folder / LABELS, count, names))
 
     def write(self, folder: Path) -> None:
         """Writes latents and thumbnails; classes are written by `write_classes`."""
@@ -109,6 +111,18 @@ class Contents(NamedTuple):
         """(N, C, S, S)."""
         whole = isinstance(self.latents, Tensor)
         return tuple(self.latents.shape if whole else self.latents.get_shape())
+
+
+def _labels(path: Path, count: int, names: int) -> np.ndarray:
+    """The class of each picture; a database without that file has none."""
+    if not path.is_file():
+        return np.full(count, NO_CLASS, np.int32)
+    file = safe_open(path, "np")
+    check_tensors(file, {"labels": (("I32",), (count,))})
+    labels: np.ndarray = file.get_tensor("labels")
+    if labels.min() < NO_CLASS or labels.max() >= names:
+        raise ValueError("odd labels: a class without a name")
+    return labels
 
 
 def build_database(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ from rissole.storage.database_facts import (
 )
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
-from rissole.storage.staging import staged
+from rissole.storage.schema import reason
+from rissole.storage.staging import aside, staged
 
 # what makes a database what it is; a card or one more encoder makes it no other
 DATA = (DATABASE_FILE, "index.faiss", "latents.", "thumbnails.", "labels.")
@@ -108,14 +110,10 @@ class Database:
         folder = Path(folder)
         try:
             facts = DatabaseFacts.read(folder)
-            index = VectorIndex.load(folder / INDEX, facts.index)
-            contents = Contents.open(folder, facts.count)
-        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise RissoleError(f"no usable database in {folder.name}/: {reason}") from error
-        pictures = (len(index), contents.latents_shape[0], len(contents.offsets) - 1)
-        if {*pictures, len(contents.classes)} != {facts.count}:
-            raise RissoleError(f"the files of database {folder.name}/ differ in length")
+            index = VectorIndex.load(folder / INDEX, facts.index, facts.count)
+            contents = Contents.open(folder, facts.count, len(facts.classes))
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+            raise RissoleError(f"no usable database in {folder.name}/: {reason(error)}") from error
         return cls(folder, fingerprint, facts, index, contents)
 
     @classmethod
@@ -202,9 +200,16 @@ class Database:
         raise RissoleError(f"picture {item} of the database {self.folder.name} is damaged")
 
     def latents(self, ids: Sequence[int]) -> Tensor:
-        """Latents (len(ids), C, S, S), float32."""
+        """Latents (len(ids), C, S, S), float32.
+
+        Raises:
+            RissoleError: for an id that is not there, and for numbers that are not finite.
+        """
         self.check(ids)
-        return torch.stack([self._contents.latents[i].float() for i in ids])
+        latents = torch.stack([self._contents.latents[i].float() for i in ids])
+        if not latents.isfinite().all():
+            raise RissoleError(f"the latents of the database {self.folder.name} are damaged")
+        return latents
 
     def vector(self, item: int) -> np.ndarray:
         """The embedding (dim,) of an entry."""
@@ -252,7 +257,7 @@ class Database:
         if self.facts.encoder_name == encoder.name:
             if self.facts.encoder is not None:
                 _check_encoder(self.facts.encoder, encoder)
-            return self.index
+            return searchable(self.index, encoder)
         if not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
             return self._vectors_in(self._beside(encoder), encoder)
         return self._encoded(encoder)
@@ -261,9 +266,8 @@ class Database:
         """Whether the vectors of another encoder than the database's own are at hand."""
         if self.in_memory:
             return False
-        return (self._beside(encoder) / ENCODER_FILE).is_file() or (
-            self._kept(encoder) / MANIFEST
-        ).is_file()
+        places = (self._beside(encoder) / ENCODER_FILE, self._kept(encoder) / MANIFEST)
+        return any(map(os.path.isfile, places))  # false also where one may not look
 
     def _beside(self, encoder: QueryEncoder) -> Path:
         """Where a database that was built with an encoder keeps the vectors of it."""
@@ -274,12 +278,13 @@ class Database:
         try:
             facts = VectorFacts.read(folder)
         except (OSError, ValueError) as error:
-            raise RissoleError(f"no usable vectors in {folder.name}/") from error
+            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
         _check_encoder(facts.encoder, encoder)
-        index = VectorIndex.load(folder / INDEX, facts.index)
-        if len(index) != len(self):
-            raise RissoleError(f"the vectors in {folder.name}/ are of another database")
-        return index
+        try:
+            index = VectorIndex.load(folder / INDEX, facts.index, len(self))
+        except (OSError, ValueError) as error:
+            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
+        return searchable(index, encoder)
 
     def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
         """An index made from latents and thumbnails, kept in the user's cache."""
@@ -290,9 +295,12 @@ class Database:
             verify(kept, remember=True)
         except RissoleError:  # none, or damaged ones
             made = np.concatenate(list(self._made(encoder)))
-            with staged(kept) as stage:
-                write_encoder(stage, encoder, made)
-                write_manifest(stage, "vectors")
+            try:
+                with staged(kept) as stage:
+                    write_encoder(stage, encoder, made)
+                    write_manifest(stage, "vectors")
+            except (OSError, RissoleError):  # a cache that cannot be written: made again next time
+                return VectorIndex.exact(made)
         return self._vectors_in(kept, encoder)
 
     def _kept(self, encoder: QueryEncoder) -> Path:
@@ -333,12 +341,27 @@ def list_databases(*folders: str | Path) -> list[tuple[Path, DatabaseFacts]]:
     found = []
     for folder in map(Path, folders):
         inside = sorted(p.parent for p in folder.glob(f"*/{DATABASE_FILE}"))
-        for path in (folder, *(p for p in inside if not p.name.startswith("."))):
-            with contextlib.suppress(OSError, ValueError):
+        for path in (folder, *filter(_shown, inside)):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 facts = DatabaseFacts.read(path)
                 if (path / MANIFEST).is_file():
                     found.append((path, facts))
     return found
+
+
+def searchable(index: VectorIndex, encoder: QueryEncoder) -> VectorIndex:
+    """The index, when its vectors are as long as those of an encoder; RissoleError otherwise."""
+    if index.dim != encoder.dim:
+        raise RissoleError(f"the database has {index.dim} numbers a picture, not {encoder.dim}")
+    return index
+
+
+def _shown(folder: Path) -> bool:
+    """Whether a folder is not hidden, or what a replacement that was cut short has left aside."""
+    if not folder.name.startswith("."):
+        return True
+    missing = folder.with_name(folder.name[1:].removesuffix(".replaced"))
+    return folder == aside(missing) and not missing.exists()
 
 
 def _check_encoder(made_with: EncoderMark, encoder: QueryEncoder) -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from rissole.models.saving import one_line, read_with_config, save_with_config
+from rissole.models.saving import one_line, read_config_of, read_tensors, save_with_config
+from rissole.storage.schema import FLOATS, parse
 
 FILE = "embedding.safetensors"
+
+
+@dataclass(frozen=True)
+class EmbeddingConfig:
+    """What is stored beside the mean: `cells`, see `LatentEmbedding`."""
+
+    cells: Annotated[int, Field(ge=1, le=64)]
 
 
 class LatentEmbedding:
@@ -52,8 +64,11 @@ class LatentEmbedding:
         """
         path = Path(folder) / FILE
         with one_line("embedding", path):
-            tensors, config = read_with_config(path)
-            return cls(tensors["mean"], **config)
+            config = parse(json.dumps(read_config_of(path)), EmbeddingConfig, "config")
+            mean = read_tensors(path, {"mean": (FLOATS, (None,))})["mean"]
+            if not len(mean) or len(mean) % config.cells**2:
+                raise ValueError(f"{len(mean)} numbers do not fit {config.cells} cells a side")
+            return cls(mean, config.cells)
 
 
 def _pool(latents: Tensor, cells: int) -> Tensor:

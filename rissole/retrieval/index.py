@@ -12,7 +12,9 @@ import faiss
 import numpy as np
 
 from rissole.config import RissoleError
+from rissole.retrieval.index_files import open_index, write_index
 from rissole.storage.database_facts import IndexFacts
+from rissole.storage.schema import reason
 
 EXACT = 100_000  # up to so many entries every one is compared: some 5 ms
 RECALL = 0.98  # of the true 8 nearest, what an approximate index must find
@@ -36,16 +38,21 @@ class VectorIndex:
         self._index, self.facts = index, facts
 
     @classmethod
-    def load(cls, path: Path, facts: IndexFacts | None = None) -> VectorIndex:
-        """Maps a verified file into memory.
+    def load(cls, path: Path, facts: IndexFacts, count: int) -> VectorIndex:
+        """Maps a file into memory that anybody may have made.
+
+        Args:
+            path: the file.
+            facts: what is said of it.
+            count: entries that it must have.
 
         Raises:
-            RissoleError: when it is no index.
+            RissoleError: when it is not exactly such an index as `build` writes.
         """
         try:
-            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), facts or IndexFacts())
-        except RuntimeError as error:
-            raise RissoleError(f"no usable index in {path.name}") from error
+            return cls(open_index(path, facts, count), facts)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RissoleError(f"no usable index in {path.name}: {reason(error)}") from error
 
     @classmethod
     def exact(cls, vectors: np.ndarray) -> VectorIndex:
@@ -87,7 +94,10 @@ class VectorIndex:
         if queries.shape[1] != self.dim:  # faiss would fail without a word
             raise RissoleError("the query's embedding is of another encoder than the database's")
         k = min(k, len(self))
-        return self._index.search(queries, k, params=self._parameters(allowed))
+        scores, ids = self._index.search(queries, k, params=self._parameters(allowed))
+        if ids.max(initial=-1) >= len(self) or not np.isfinite(scores[ids >= 0]).all():
+            raise RissoleError("the index of the database is damaged")
+        return scores, ids
 
     def _parameters(self, allowed: np.ndarray | None) -> faiss.SearchParameters:
         selector = None
@@ -121,7 +131,7 @@ def build(path: Path, chunks: Chunks, count: int, dim: int, exact: int = EXACT) 
     for part in chunks():
         index.add(np.ascontiguousarray(part, np.float32))
     facts = _tuned(index, chunks, count) if count > exact else IndexFacts()
-    _write(path, index)
+    write_index(path, index)
     return facts
 
 
@@ -185,18 +195,3 @@ def recall_at(found: np.ndarray, truth: np.ndarray) -> float:
     """Share of the true neighbors (Q, k) that were found."""
     hits = [len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
     return sum(hits) / truth.size
-
-
-def _write(path: Path, index: faiss.Index) -> None:
-    """Writes an index and reads it back: on a full disk faiss writes part of it and says nothing.
-
-    Raises:
-        RissoleError: when the file does not hold what was written.
-    """
-    faiss.write_index(index, str(path))
-    try:
-        whole = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC).ntotal == index.ntotal
-    except RuntimeError:
-        whole = False
-    if not whole:
-        raise RissoleError(f"{path.name} could not be written whole: is the disk full?")

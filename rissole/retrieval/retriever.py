@@ -18,7 +18,7 @@ from rissole.config import MAX_SEED, RissoleError, quoted, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.noise import choice
-from rissole.retrieval.database import Database, Hits
+from rissole.retrieval.database import Database, Hits, searchable
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_missing
 from rissole.retrieval.index import VectorIndex
 from rissole.retrieval.words import named_classes
@@ -52,11 +52,13 @@ class Retriever:
         self.image_size, self.default = image_size, default
         self._lock, self._index_lock = lock or threading.Lock(), threading.Lock()
         self._indexes: dict[str, VectorIndex] = {}
+        self._check()
 
     def with_database(self, database: Database) -> Retriever:
         """The same for another database; nothing is copied."""
         other = copy(self)
         other.database, other._indexes = database, {}
+        other._check()
         return other
 
     def with_encoder(self, name: str) -> Retriever:
@@ -68,6 +70,13 @@ class Retriever:
         other = copy(self)
         other.default = self.find_encoder(name).name
         return other
+
+    def _check(self) -> None:
+        """Raises RissoleError when the encoder is not here, or the index cannot be of its own."""
+        self.find_encoder(self.default)
+        own = self.encoders.get(self.database.facts.encoder_name)
+        if own is not None:
+            searchable(self.database.index, own)
 
     @property
     def encoder(self) -> QueryEncoder:
@@ -110,8 +119,9 @@ class Retriever:
             image: a query: a picture of any size and kind, see `load_image`.
             text: a query in words. The name of a class finds the pictures that are most typical of
                 it (`rissole.retrieval.words`); anything else needs a text encoder.
-            item: a picture of the database; it is not among its own neighbors.
-            k: 1 to 16.
+            item: a picture of the database; it is not among its own neighbors, unless there is no
+                other one.
+            k: 1 to 16; fewer are found where the database, or the class, holds no more.
             seed: draws the random item that is taken when no query is given.
             label: only pictures of this class, the random item included.
             encoder: what they are compared by, in place of `self.encoder`.
@@ -137,6 +147,8 @@ class Retriever:
             picture, vector = self.database.image(item), index.vector(item)
         only = named or label
         ids, scores = self.database.search(vector, k, exclude=item, label=only, index=index)
+        if not ids:  # of a database, or a class, of one picture: better than none
+            ids, scores = self.database.search(vector, k, label=only, index=index)
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 

@@ -7,14 +7,24 @@ Both may come from anybody: reading checks their form.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes that of `typing` from Python 3.12 on
+
+from rissole.storage.files import write_atomic
+from rissole.storage.schema import STRICT, Count, Name, Share, Width, read_json
 
 DATABASE_FILE = "database.json"
 ENCODER_FILE = "encoder.json"
-FORMAT = 1
+FORMAT: Literal[1] = 1
+EXACT = "exact"
+LISTS = r"IVF[1-9][0-9]{0,5},SQfp16"  # what faiss calls the one kind of approximate index
+
+IndexType = Annotated[str, Field(pattern=rf"^({EXACT}|{LISTS})$")]
+Label = Annotated[str, Field(max_length=10_000)]
 
 
 @dataclass(frozen=True)
@@ -26,19 +36,10 @@ class EncoderMark:
         id: stands for its weights, see `QueryEncoder`.
     """
 
-    name: str
-    id: str
+    __pydantic_config__ = STRICT
 
-    @classmethod
-    def from_json(cls, data: Any) -> EncoderMark:
-        """Inverse of `asdict`.
-
-        Raises:
-            ValueError: when it is of another form.
-        """
-        if not isinstance(data, Mapping) or not _texts([data.get("name"), data.get("id")]):
-            raise ValueError("odd encoder")
-        return cls(data["name"], data["id"])
+    name: Name
+    id: Name
 
 
 @dataclass(frozen=True)
@@ -52,33 +53,16 @@ class IndexFacts:
         queries: entries the recall was measured with.
     """
 
-    type: str = "exact"
-    probes: int | None = None
-    recall_at_8: float | None = None
-    queries: int | None = None
+    __pydantic_config__ = STRICT
+
+    type: IndexType = EXACT
+    probes: Count | None = None
+    recall_at_8: Share | None = None
+    queries: Count | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What is stored: an exact index has nothing but its type."""
         return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @classmethod
-    def from_json(cls, data: Any) -> IndexFacts:
-        """Inverse of `to_json`; databases of the first versions say nothing of their index.
-
-        Raises:
-            ValueError: when it is of another form.
-        """
-        data = {} if data is None else data
-        if not isinstance(data, Mapping) or not all(
-            _positive(data.get(name, 1)) for name in ("probes", "queries")
-        ):
-            raise ValueError("odd index")
-        return cls(
-            type=str(data.get("type", "exact")),
-            probes=data.get("probes"),
-            recall_at_8=data.get("recall_at_8"),
-            queries=data.get("queries"),
-        )
 
 
 @dataclass(frozen=True)
@@ -93,51 +77,27 @@ class DatabaseFacts:
             versions, which knew only the latent one.
         index: of the database's own index.
         classes: names of the classes that pictures carry.
+        format: of the file; the first versions did not say it.
     """
 
-    count: int
-    label: str
-    image_size: int
+    __pydantic_config__ = STRICT
+
+    count: Count
+    label: Label
+    image_size: Width
     encoder: EncoderMark | None = None
     index: IndexFacts = IndexFacts()
-    classes: tuple[str, ...] = ()
+    classes: tuple[Label, ...] = ()
+    format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """What is stored in `database.json`."""
-        data: dict[str, Any] = {"format": FORMAT, "count": self.count, "label": self.label}
+        data: dict[str, Any] = {"format": self.format, "count": self.count, "label": self.label}
         data["image_size"] = self.image_size
         if self.encoder is not None:
             data["encoder"] = asdict(self.encoder)
         data["index"] = self.index.to_json()
         return data | ({"classes": list(self.classes)} if self.classes else {})
-
-    @classmethod
-    def from_json(cls, data: Any) -> DatabaseFacts:
-        """Inverse of `to_json`.
-
-        Raises:
-            ValueError: names what is odd.
-        """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"odd {DATABASE_FILE}")
-        classes = data.get("classes", [])
-        sound = {
-            "count": _positive(data.get("count")),
-            "label": isinstance(data.get("label"), str),
-            "image_size": _positive(data.get("image_size")),
-            "classes": isinstance(classes, list) and _texts(classes),
-        }
-        for name, fine in sound.items():
-            if not fine:
-                raise ValueError(f"odd {name}")
-        return cls(
-            count=data["count"],
-            label=data["label"],
-            image_size=data["image_size"],
-            encoder=EncoderMark.from_json(data["encoder"]) if "encoder" in data else None,
-            index=IndexFacts.from_json(data.get("index")),
-            classes=tuple(classes),
-        )
 
     def write(self, folder: Path) -> None:
         """Writes `database.json`."""
@@ -149,9 +109,9 @@ class DatabaseFacts:
 
         Raises:
             OSError: when it cannot be read.
-            ValueError: when it is not of the form that is written here.
+            ValueError: names what is odd.
         """
-        return cls.from_json(json.loads((folder / DATABASE_FILE).read_text()))
+        return read_json(folder / DATABASE_FILE, cls)
 
     @property
     def encoder_name(self) -> str:
@@ -161,6 +121,16 @@ class DatabaseFacts:
     def grown(self, more: int) -> DatabaseFacts:
         """The same with more pictures."""
         return replace(self, count=self.count + more)
+
+
+class _VectorsFile(TypedDict):
+    """The form of `encoder.json`."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    name: Name
+    id: Name
+    index: IndexFacts
 
 
 @dataclass(frozen=True)
@@ -177,18 +147,9 @@ class VectorFacts:
     @classmethod
     def read(cls, folder: Path) -> VectorFacts:
         """Reads `encoder.json`; errors as of `DatabaseFacts.read`."""
-        data = json.loads((folder / ENCODER_FILE).read_text())
-        mark = EncoderMark.from_json(data)
-        return cls(mark, IndexFacts.from_json(data.get("index")))
+        data = read_json(folder / ENCODER_FILE, _VectorsFile)
+        return cls(EncoderMark(data["name"], data["id"]), data["index"])
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=1) + "\n")
-
-
-def _positive(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _texts(values: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
+    write_atomic(path, f"{json.dumps(data, indent=1)}\n".encode())

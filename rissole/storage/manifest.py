@@ -15,10 +15,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
-from rissole.config import RissoleError
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+from rissole.config import QUOTES, RissoleError, quoted
 from rissole.storage.files import cache_folder, write_atomic
+from rissole.storage.schema import STRICT, OddError, read_json
 
 MANIFEST = "manifest.json"
 LEFT_OUT = "left-out.json"  # of a database: names of its maker's files, which stay with its maker
@@ -27,10 +31,35 @@ SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", "
 MAX_PATH = 200  # characters of a path inside a bundle; Windows takes 260 with the folder's own
 LARGE = 64 * 2**20  # bytes; no file of a shipped bundle has so many, see `verify`
 SETTLED = 2.0  # seconds in which a file may change unnoticed: some file systems keep even ones only
+STRAYS = ("Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r")  # what file managers leave anywhere
 LOADED = (".safetensors", ".json", ".faiss")  # kinds of files that loaders look for by name
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class FileFacts(TypedDict):
+    """What a manifest says of a file."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    size: Annotated[int, Field(ge=0, le=2**53)]  # bytes
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Manifest(TypedDict):
+    """The form of `manifest.json`.
+
+    `encoder` is the `latent_fingerprint` of the bundle that a database was made for, and `license`
+    whatever the maker says.
+    """
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+
+    format: int
+    name: str
+    files: dict[str, FileFacts]
+    encoder: NotRequired[Annotated[str, Field(max_length=200)] | None]
+    license: NotRequired[Annotated[str, Field(max_length=10_000)]]
 
 
 def write_manifest(folder: str | Path, name: str, **extra: Any) -> dict[str, Any]:
@@ -67,23 +96,19 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest: Any = read_json(path, Manifest)
     except OSError as error:
         raise RissoleError(f"{path.parent} is no bundle: it has no readable {MANIFEST}") from error
-    except (ValueError, RecursionError) as error:
-        raise RissoleError(f"{path} is damaged (not JSON)") from error
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or not isinstance(manifest.get("name"), str):
-        raise RissoleError(f"{path} is damaged (no name or no list of files)")
-    if manifest.get("format") != FORMAT:
-        raise RissoleError(f"{path} has format {manifest.get('format')!r}, this version reads 1")
+    except OddError as error:
+        if error.place[:1] == ("files",) and len(error.place) > 1:
+            reason = f"gives no size and sha256 for {quoted(error.place[1]).strip(QUOTES)}"
+            raise RissoleError(f"{MANIFEST} {reason}") from error
+        raise RissoleError(f"{path} is damaged ({error})") from error
+    if manifest["format"] != FORMAT:
+        raise RissoleError(f"{path} has format {quoted(manifest['format'])}, this version reads 1")
     _check_name(manifest["name"])
-    for listed, entry in files.items():
+    for listed in manifest["files"]:
         _check_listed_path(listed)
-        known = entry if isinstance(entry, dict) else {}
-        size, digest = known.get("size"), known.get("sha256")
-        if type(size) is not int or size < 0 or not _SHA256.fullmatch(str(digest)):
-            raise RissoleError(f"{MANIFEST} gives no size and sha256 for {listed}")
     return manifest
 
 
@@ -163,10 +188,11 @@ def latent_fingerprint(manifest: Mapping[str, Any]) -> str:
 
 
 def listing(folder: Path) -> list[str]:
-    """All files below `folder` but the manifest and hidden ones, as sorted POSIX paths."""
+    """Files below `folder` but the manifest, hidden ones and `STRAYS`, as sorted POSIX paths."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     shown = (path for path in paths if not any(part.startswith(".") for part in path.parts))
-    return sorted(path.as_posix() for path in shown if path.as_posix() != MANIFEST)
+    kept = (path.as_posix() for path in shown if path.name not in STRAYS)
+    return sorted(path for path in kept if path != MANIFEST)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -183,10 +209,16 @@ def _check_listed_path(path: str) -> None:
     parts = PurePosixPath(path).parts
     if not path.isprintable() or len(path) > MAX_PATH:
         raise RissoleError(f"{MANIFEST} lists {ascii(path):.80}, which is no path for a file")
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path:
+    plain = PurePosixPath(path).as_posix() == path and not path.startswith("/")
+    if not parts or not plain or ".." in parts or "\\" in path or ":" in path:
         raise RissoleError(f"{MANIFEST} lists the path {path!r}, which leaves the bundle")
     if not path.endswith(SUFFIXES):
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
+
+
+def name_like(text: str) -> str:
+    """A name that a manifest may have, close to what a folder is called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-_")[:80] or "unnamed"
 
 
 def _check_name(name: str) -> None:

@@ -61,26 +61,30 @@ def paint_many(
     Returns:
         Latents (N, C, S, S), float32 on the CPU.
     """
-    weights = next(model.parameters())
-    how, scheduler = how or Painting(), default_scheduler()
-    batch = batch_size(weights.device)
-    parts, n = [], len(neighbors)
-    for start in tqdm(range(0, n, batch), desc="painting", unit="batch", leave=False, disable=None):
-        shown = neighbors[start : start + batch].to(weights.device, weights.dtype)
-        b, k = shown.shape[:2]
-        if k == 0:  # attention needs a tensor to look away from
-            shown = shown.new_zeros(b, 1, *shown.shape[2:])
-        with torch.inference_mode():
-            features = model.encode_neighbors(shown)
-        visible = torch.full((b, how.grid, how.grid, max(k, 1)), k > 0, device=weights.device)
-        plan = Plan(
-            noises(seed + start, shown[:, 0]).to(weights.device), features, visible,
-            how.guidance_scale if k else 1.0, how.num_inference_steps, how.order,
-        )  # fmt: skip
-        for step in paint(model, scheduler, plan):
-            last = step.estimate
-        parts.append(last.cpu())
+    how, batch = how or Painting(), batch_size(next(model.parameters()).device)
+    starts = range(0, len(neighbors), batch)
+    bar = tqdm(starts, desc="painting", unit="batch", leave=False, disable=None)
+    parts = [paint_batch(model, neighbors[i : i + batch], how, seed + i) for i in bar]
     return torch.cat(parts)
+
+
+def paint_batch(model: Denoiser, neighbors: Tensor, how: Painting, seed: int) -> Tensor:
+    """Paints one batch, as `paint_many` does."""
+    weights = next(model.parameters())
+    shown = neighbors.to(weights.device, weights.dtype)
+    b, k = shown.shape[:2]
+    if k == 0:  # attention needs a tensor to look away from
+        shown = shown.new_zeros(b, 1, *shown.shape[2:])
+    with torch.inference_mode():
+        features = model.encode_neighbors(shown)
+    visible = torch.full((b, how.grid, how.grid, max(k, 1)), k > 0, device=weights.device)
+    plan = Plan(
+        noises(seed, shown[:, 0]).to(weights.device), features, visible,
+        how.guidance_scale if k else 1.0, how.num_inference_steps, how.order,
+    )  # fmt: skip
+    for step in paint(model, default_scheduler(), plan):
+        last = step.estimate
+    return last.cpu()
 
 
 def training_neighbors(

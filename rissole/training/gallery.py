@@ -6,13 +6,18 @@ photo are dropped; of the rest the most realistic are kept, no two of them alike
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
+from tqdm import tqdm
 
-from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
+from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
 from rissole.evaluation.network import FeatureNetwork
 from rissole.loading import fast_dtype, write_bundle
 from rissole.models.autoencoder import Codec
@@ -21,11 +26,18 @@ from rissole.models.scheduler import default_scheduler
 from rissole.retrieval.contents import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
-from rissole.storage.manifest import write_manifest
+from rissole.storage.files import save_tensors
+from rissole.storage.manifest import name_like, write_manifest
 from rissole.storage.staging import staged
-from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
+from rissole.training.bulk import (
+    Painting,
+    batch_size,
+    decode_bytes,
+    paint_batch,
+    training_neighbors,
+)
 from rissole.training.hyperparameters import GallerySettings
-from rissole.training.neighborhoods import read_latents
+from rissole.training.neighborhoods import digest, read_latents
 from rissole.training.selection import select
 
 DEFAULTS = {
@@ -63,22 +75,15 @@ def paint_gallery(
     """
     settings = settings or GallerySettings()
     count, candidates = settings.count, settings.candidates
-    if candidates < count:
-        raise RissoleError(f"{count} pictures cannot be chosen from {candidates} candidates")
     data = read_latents(run, photos)
-    denoiser = Denoiser.load(run / settings.paint_with)
-    denoiser.to(device, fast_dtype(torch.device(device)))
+    denoiser = Denoiser.load(run / settings.paint_with).to(device)
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.open(run / "features.safetensors", device)
     queries = _queries(data, candidates, seed)
-    latents = paint_many(
-        denoiser,
-        training_neighbors(data, queries, k=8, seed=seed, reach=24),
-        Painting(
-            settings.order, settings.grid, settings.num_inference_steps, settings.guidance_scale
-        ),
-        seed,
-    )
+    neighbors = training_neighbors(data, queries, k=8, seed=seed, reach=24)
+    steps, scale = settings.num_inference_steps, settings.guidance_scale
+    how = Painting(settings.order, settings.grid, steps, scale)
+    latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
     kinds = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
     kept, figures = select(images, photos, network, count, kinds, settings.near_share)
@@ -87,6 +92,39 @@ def paint_gallery(
         names = json.loads((run / "latents" / "classes.json").read_text())
         classes = [names[i] for i in kinds[0][kept].tolist()]
     return latents[kept].half(), classes, figures
+
+
+def painted_folder(run: Path) -> Path:
+    """Where pictures lie until the gallery is chosen of them."""
+    return run / "state" / "gallery"
+
+
+def paint_kept(
+    model: Denoiser, neighbors: Tensor, how: Painting, seed: int, folder: Path
+) -> Tensor:
+    """Paints as `paint_many` does; whoever asks for the same again goes on where it was ended.
+
+    Args:
+        model: in float32; it paints in what is fast on its device.
+        neighbors, how, seed: of `paint_many`.
+        folder: gets a file for every batch, named by all that it follows from.
+    """
+    device = next(model.parameters()).device
+    key = digest({**model.state_dict(), "neighbors": neighbors, "seed": torch.tensor(seed)})
+    key = hashlib.sha256(f"{key} {how} {device.type}".encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(fast_dtype(device))
+    batch, parts = batch_size(device), []
+    starts = range(0, len(neighbors), batch)
+    for start in tqdm(starts, desc="painting", unit="batch", leave=False, disable=None):
+        path = folder / f"{key}-{start:07}.safetensors"
+        try:
+            parts.append(load_file(path)["latents"])
+        except (OSError, SafetensorError, KeyError):  # not painted yet, or damaged since
+            made = paint_batch(model, neighbors[start : start + batch], how, seed + start)
+            save_tensors({"latents": made}, path)
+            parts.append(made)
+    return torch.cat(parts)
 
 
 def _queries(data: dict[str, Tensor], count: int, seed: int) -> Tensor:
@@ -144,4 +182,5 @@ def write_gallery_bundle(
             learned.save(stage / "encoder")
         found_by = learned or embedding
         build_database(stage / "database", pictures, codec, found_by, label, latents, classes)
-        write_manifest(stage, name)
+        write_manifest(stage, name_like(name))
+    shutil.rmtree(painted_folder(run), ignore_errors=True)

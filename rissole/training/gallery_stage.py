@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rissole.config import RissoleError
 from rissole.training.hyperparameters import GallerySettings
 from rissole.training.stage import STAGES, Job, Stage
 
@@ -24,6 +25,12 @@ class GalleryStage(Stage):
 
     def state(self, run: Path, settings: Any) -> None:
         """Nothing to go on from."""
+
+    def prepare(self, job: Job, settings: GallerySettings) -> None:
+        """Refuses to paint with a network that is not there."""
+        super().prepare(job, settings)
+        if not (path := job.run / settings.paint_with).exists():
+            raise RissoleError(f"{path} is missing: run --stage {settings.paint_with} first")
 
     def run(self, job: Job, settings: GallerySettings) -> dict[str, Any]:
         """Writes the bundle, named as the run."""

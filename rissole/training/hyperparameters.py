@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rissole.config import RissoleError
+from rissole.config import Recipe, RissoleError
 
 Positive = Annotated[int, Field(ge=1)]  # a whole number from 1
-Share = Annotated[float, Field(ge=0)]  # a number from 0
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # a number from 0
 Part = Annotated[float, Field(ge=0, le=1)]  # of a whole
 
 
@@ -204,3 +204,13 @@ class GallerySettings:
     near_share: Share = 0.01
     label: str = "synthesized pictures"
     paint_with: Literal["denoiser", "few-steps"] = "denoiser"
+
+    def __post_init__(self) -> None:
+        if self.candidates < self.count:
+            raise RissoleError(
+                f"{self.count} pictures cannot be chosen from {self.candidates} candidates"
+            )
+        Recipe.validated(
+            bundle=None, database=None, neighbors=(0,), order=self.order, grid=self.grid,
+            num_inference_steps=self.num_inference_steps, guidance_scale=self.guidance_scale,
+        )  # fmt: skip

@@ -164,9 +164,9 @@ def make_latents(
     codec = Codec.load(autoencoder)
     made_of = {
         "autoencoder": _encoding(codec),
-        "photos": _digest({"photos": photos}),
+        "photos": digest({"photos": photos}),
         "neighbors": "" if encoder is None else encoder.id,
-        "classes": f"{same_class} {classes} {_digest({} if labels is None else {'': labels})}",
+        "classes": f"{same_class} {classes} {digest({} if labels is None else {'': labels})}",
     } | ({"blocks": "own"} if own_blocks else {})
     if path.exists() and _noted(path) == made_of:
         return load_file(path)
@@ -233,7 +233,7 @@ def read_latents(run: Path, photos: Tensor | None = None) -> dict[str, Tensor]:
                 f"the autoencoder in {run} was trained on after {path.parent} was made: run "
                 "--stage latents --resume, and train denoisers anew"
             )
-    if photos is not None and noted.get("photos", own := _digest({"photos": photos})) != own:
+    if photos is not None and noted.get("photos", own := digest({"photos": photos})) != own:
         raise RissoleError(
             f"these are not the photos that {path.parent} was made of: give the same --data and "
             "--size"
@@ -249,15 +249,16 @@ def _noted(path: Path) -> dict[str, str]:
 def _encoding(codec: Codec) -> str:
     """Changes when the latents of photos would; the decoder may be trained on."""
     weights = {k: v for k, v in codec.model.state_dict().items() if "decoder" not in k}
-    return _digest(weights | {"scale": torch.tensor([codec.scale, codec.shift])})
+    return digest(weights | {"scale": torch.tensor([codec.scale, codec.shift])})
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """16 hex digits that stand for names, shapes and values."""
+    found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+        found.update(f"{name} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().data)
+    return found.hexdigest()[:16]
 
 
 def _vectors(encoder: QueryEncoder, photos: Tensor, latents: Tensor, device: str) -> Tensor:

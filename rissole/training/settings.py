@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from rissole.config import RissoleError
+from rissole.config import RissoleError, quoted
 
 Kind = TypeVar("Kind")
 
@@ -30,8 +30,8 @@ def read_settings(path: Path | None, kind: type[Kind], options: Mapping[str, Any
     if path is not None:
         try:
             raw = json.loads(path.read_bytes(), parse_constant=_refuse)
-        except ValueError as error:
-            raise RissoleError(f"{path.name} is not JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise RissoleError(f"{path.name} is not JSON, or nested too deep") from error
     where = "settings" if path is None else path.name
     if not isinstance(raw, dict):
         raise RissoleError(f"{where} must hold one JSON object of settings")
@@ -56,9 +56,10 @@ def checked(
     known = [f.name for f in fields(kind) if f.init and f.name not in fixed]  # type: ignore[arg-type]
     for name in raw:
         if name not in known:
-            raise RissoleError(f"{where}: no setting {name!r}, there are {', '.join(known)}")
+            listed = ", ".join(known)
+            raise RissoleError(f"{where}: no setting {quoted(name)}, there are {listed}")
     if low := next((name for name, value in raw.items() if _negative(value)), None):
-        raise RissoleError(f"{where}: {low} is too small: {raw[low]}")
+        raise RissoleError(f"{where}: {low} is too small: {quoted(raw[low])}")
     try:
         return TypeAdapter(kind).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
@@ -68,7 +69,7 @@ def checked(
         name = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         reason = f"{name} {reason}" if name else reason
-        raise RissoleError(f"{where}: {reason}, not {_short(first['input'])}") from error
+        raise RissoleError(f"{where}: {reason}, not {quoted(first['input'])}") from error
 
 
 def _refuse(constant: str) -> None:
@@ -81,8 +82,3 @@ def _negative(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_negative(one) for one in value)
     return isinstance(value, int | float) and value < 0
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -279,8 +279,13 @@ def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
     pipe.database.image(6).resize((200, 150)).save(good)
     bad.write_text("not a picture")
     upload(page, good)
+    page.get_by_label("Place of the part").fill("0")  # it is no square: its left part
+    page.click("text=Search with this part")
     page.wait_for_selector(".rs-query-name:has-text('Your upload')")
     before = visit.hits()
+    upload(page, good)
+    page.click(".rs-crop-dialog >> text=Cancel")
+    assert page.inner_text(".rs-query-name") == "Your upload"
     upload(page, bad)
     page.wait_for_selector("text=notes.txt is not a picture")
     assert visit.hits() == before

@@ -1,5 +1,6 @@
 """Schedulers by class name, and what each prediction type means."""
 
+import json
 import math
 
 import diffusers
@@ -16,6 +17,7 @@ from rissole import RissolePipeline
 from rissole.config import RissoleError
 from rissole.models.scheduler import (
     PREDICTIONS,
+    SCHEDULERS,
     check_scheduler,
     default_scheduler,
     levels_of,
@@ -67,11 +69,6 @@ def test_the_right_answer_leads_from_noise_to_the_picture(scheduler):
 @pytest.mark.parametrize(
     "scheduler",
     [
-        diffusers.DDPMScheduler(),
-        diffusers.EulerAncestralDiscreteScheduler(),
-        diffusers.HeunDiscreteScheduler(),
-        diffusers.EulerDiscreteScheduler(),
-        DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"),
         DDIMScheduler(prediction_type="odd"),
         DPMSolverMultistepScheduler(prediction_type="epsilon", use_flow_sigmas=True),
     ],
@@ -85,12 +82,65 @@ def test_one_that_cannot_serve_is_refused_in_one_line(scheduler, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        diffusers.DDPMScheduler,
+        diffusers.EulerAncestralDiscreteScheduler,
+        diffusers.HeunDiscreteScheduler,
+        diffusers.EulerDiscreteScheduler,
+    ],
+)
+def test_one_from_outside_that_cannot_serve_is_refused_in_one_line(kind, tmp_path, monkeypatch):
+    monkeypatch.setitem(SCHEDULERS, kind.__name__, kind)
+    kind().save_pretrained(tmp_path)
+    with pytest.raises(RissoleError, match=f"the scheduler {kind.__name__} cannot serve: "):
+        load_scheduler(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        (DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"), "draws noise of its own"),
+        (FlowMatchEulerDiscreteScheduler(stochastic_sampling=True), "draws noise of its own"),
+        (diffusers.EulerAncestralDiscreteScheduler(), "is none of DPMSolver"),
+        (diffusers.SASolverScheduler(), "is none of DPMSolver"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_one_that_draws_noise_is_refused_in_one_line(scheduler, words, tmp_path):
+    scheduler.save_pretrained(tmp_path)
+    with pytest.raises(RissoleError, match=f"no usable scheduler in .*{words}"):
+        load_scheduler(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"color": "red"}, "unknown 'color'"),
+        ({"beta_end": "much"}, "odd beta_end"),
+        ({"beta_end": float("inf")}, "odd beta_end"),
+        ({"num_train_timesteps": 10**9}, "odd num_train_timesteps"),
+        ({"solver_order": 2.5}, "odd solver_order"),
+        ({"trained_betas": [0.1] * 20_000}, "odd trained_betas"),
+        ({"use_flow_sigmas": 1}, "odd use_flow_sigmas"),
+    ],
+)
+def test_an_odd_setting_is_named(change, words, tmp_path):
+    default_scheduler().save_pretrained(tmp_path)
+    path = tmp_path / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RissoleError, match=f"no usable scheduler in .*{words}") as caught:
+        load_scheduler(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["NoSuchScheduler", "UNet2DModel", "logging"])
 def test_an_unknown_class_is_refused_in_one_line(name, tmp_path):
     default_scheduler().save_pretrained(tmp_path)
     path = tmp_path / "scheduler_config.json"
     path.write_text(path.read_text().replace("DPMSolverMultistepScheduler", name))
-    with pytest.raises(RissoleError, match=f"diffusers has no scheduler '{name}'"):
+    with pytest.raises(RissoleError, match=f"class '{name}' is none of DPMSolver"):
         load_scheduler(tmp_path)
 
 

@@ -66,7 +66,7 @@ def test_odd_facts_are_refused_in_one_line(pipe, strange, change):
 
 def test_odd_classes_of_pictures_are_refused(pipe, strange):
     save_file({"labels": torch.zeros(10, 2, dtype=torch.int32)}, strange / "labels.safetensors")
-    one_line(lambda: pipe.with_database(sealed(strange)), "in strange/: odd labels")
+    one_line(lambda: pipe.with_database(sealed(strange)), "in strange/: 'labels' has the shape")
 
 
 def replaced(strange, data: bytes):

@@ -33,8 +33,8 @@ def test_small_index_is_exact_and_large_one_states_a_recall_it_keeps(entries, tm
     queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
     truth = np.argsort(-queries @ entries.astype(np.float32).T, axis=1)[:, :8]
     assert (exact_neighbors(queries, chunks, 8) == truth).mean() > 0.99
-    exact = VectorIndex.load(tmp_path / "small.faiss", small)
-    fast = VectorIndex.load(tmp_path / "large.faiss", large)
+    exact = VectorIndex.load(tmp_path / "small.faiss", small, COUNT)
+    fast = VectorIndex.load(tmp_path / "large.faiss", large, COUNT)
     assert recall_at(exact.search(queries, 8)[1], truth) > 0.99
     assert recall_at(fast.search(queries, 8)[1], truth) > RECALL - 0.03
     assert np.allclose(fast.vector(123), entries[123], atol=2e-3)
@@ -49,7 +49,7 @@ def test_filter_finds_what_is_allowed_in_both_kinds(entries, tmp_path):
     ]
     for exact in (COUNT, 1000):
         info = build(tmp_path / f"{exact}.faiss", chunks_of(entries), COUNT, DIM, exact=exact)
-        index = VectorIndex.load(tmp_path / f"{exact}.faiss", info)
+        index = VectorIndex.load(tmp_path / f"{exact}.faiss", info, COUNT)
         assert index.search(query, 5, allowed)[1][0].tolist() == best.tolist()
 
 
@@ -66,4 +66,4 @@ def test_queries_that_cannot_be_searched_are_one_line(entries):
 def test_index_files_that_are_none_are_one_line(tmp_path):
     (tmp_path / "index.faiss").write_bytes(b"no index")
     with pytest.raises(RissoleError, match="no usable index"):
-        VectorIndex.load(tmp_path / "index.faiss")
+        VectorIndex.load(tmp_path / "index.faiss", IndexFacts(), 1)

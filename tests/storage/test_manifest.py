@@ -44,6 +44,15 @@ def test_short_missing_and_foreign_files_are_named(folder):
     fails(lambda: bundle.write_manifest(other, "other"), "does not belong in a bundle")
 
 
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", ".DS_Store", "Icon\r"])
+def test_what_file_managers_leave_anywhere_is_no_part_of_a_bundle(folder, name):
+    before = bundle.verify(folder)
+    for place in (folder, folder / "database"):
+        (place / name).write_bytes(b"left here")
+    assert bundle.verify(folder) == before
+    assert bundle.write_manifest(folder, "tiny", license="cc-by-nc-4.0") == before
+
+
 def odd(key: str = "size", value: object = 1) -> dict:
     """An entry of a manifest with one value that may be odd."""
     return {"size": 1, "sha256": "0" * 64, key: value}
@@ -88,9 +97,12 @@ def test_large_files_are_read_where_nothing_can_be_remembered(folder, tmp_path, 
         (lambda m: "[]", "is damaged"),
         (lambda m: "[" * 100_000, "not JSON"),
         (lambda m: json.dumps({**m, "format": 2}), "format 2"),
-        (lambda m: json.dumps({**m, "files": {"../../etc/passwd.txt": {}}}), "leaves the bundle"),
-        (lambda m: json.dumps({**m, "files": {"/etc/passwd.txt": {}}}), "leaves the bundle"),
-        (lambda m: json.dumps({**m, "files": {"weights.pkl": {}}}), "does not belong"),
+        (
+            lambda m: json.dumps({**m, "files": {"../../etc/pass.txt": odd()}}),
+            "leaves the bundle",
+        ),
+        (lambda m: json.dumps({**m, "files": {"/etc/passwd.txt": odd()}}), "leaves the bundle"),
+        (lambda m: json.dumps({**m, "files": {"weights.pkl": odd()}}), "does not belong"),
         (lambda m: json.dumps({**m, "files": {"config.json": 7}}), "no size and sha256"),
         (lambda m: json.dumps({**m, "files": {"config.json": odd("size", "1")}}), "no size and"),
         (lambda m: json.dumps({**m, "files": {"config.json": odd("size", -1)}}), "no size and"),
@@ -99,7 +111,10 @@ def test_large_files_are_read_where_nothing_can_be_remembered(folder, tmp_path, 
         (lambda m: json.dumps({**m, "files": {"config.json": odd("sha256", "0")}}), "no size and"),
         (lambda m: json.dumps({**m, "files": {"a\nb.json": odd()}}), "'a\\nb.json'"),
         (lambda m: json.dumps({**m, "files": {"a\0.json": odd()}}), "'a\\x00.json'"),
-        (lambda m: json.dumps({**m, "files": {"\ud800.json": odd()}}), "ud800.json'"),
+        (lambda m: json.dumps({**m, "files": {"\ud800.json": odd()}}), "not JSON"),
+        (lambda m: json.dumps({**m, "more": 1}), "unknown 'more'"),
+        (lambda m: json.dumps({**m, "encoder": 1}), "odd encoder"),
+        (lambda m: json.dumps({**m, "files": {"config.json": odd("more", 1)}}), "no size and"),
         (lambda m: json.dumps({**m, "files": {f"{'x' * 300}.json": odd()}}), "xxx"),
         (lambda m: json.dumps({**m, "name": "../../elsewhere"}), "bundle's name"),
         (lambda m: json.dumps({**m, "name": "a\nb"}), "bundle's name"),

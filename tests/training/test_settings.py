@@ -25,8 +25,14 @@ from rissole.training.stage import STAGES
         ("denoiser", '{"grids": [1, 0]}', "grids.2"),
         ("denoiser", '{"grids": [0, 0, 0]}', "grids must hold numbers above 0"),
         ("gallery", '{"photos": 3}', "no setting 'photos'"),
+        ("gallery", '{"order": "spiral"}', "order must be one of"),
+        ("gallery", '{"grid": 3}', "grid must be 1, 2 or 4, not 3"),
+        ("gallery", '{"num_inference_steps": 1000}', "steps must be from 1 to 200"),
+        ("gallery", '{"count": 9, "candidates": 8}', "9 pictures cannot be chosen from 8"),
         ("latents", "[]", "must hold one JSON object"),
         ("latents", "{", "is not JSON"),
+        ("latents", "[" * 100_000, "is not JSON, or nested too deep"),
+        ("encoder", '{"peak_rate": 1e999}', "peak_rate should be a finite number, not inf"),
     ],
 )
 def test_settings_that_a_stage_cannot_use(stage, text, words, tmp_path):

@@ -4,16 +4,20 @@
 import { cellsOf } from "./canvas/cells.js";
 import { Film } from "./canvas/film.js";
 import { lensOf } from "./canvas/lens.js";
+import { openPainted } from "./canvas/opening.js";
 import { inspectorOf } from "./canvas/inspector.js";
 import { pixelsOf } from "./canvas/pixels.js";
 import { progressOf } from "./canvas/progress.js";
 import { viewsOf } from "./canvas/views.js";
 import { repaintName } from "./canvas/words.js";
 import { bring, hide, parts, penOf, put, within, write } from "./shared/dom.js";
+import { engine, useEngine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
+import { watchLive } from "./shared/live.js";
 import { lineLength } from "./shared/patches.js";
+import { serverEngine } from "./shared/server_engine.js";
 import {
-  brush, canRepaint, canUndo, chosen, focus, isFrame, isLive, isPainting, side, targets,
+  brush, canRepaint, canUndo, chosen, focus, isFrame, isLive, isPainting, isSettled, side, targets,
 } from "./shared/state.js";
 import { follow, hear, state, tell } from "./shared/store.js";
 import { ending } from "./shared/turns.js";
@@ -21,15 +25,20 @@ import { fill, thumb, whole } from "./shared/values.js";
 
 /** @typedef {import("./types").Message} Message */
 
+const PHONE = "(max-width: 700px)";
 const PATIENCE = 1500; // ms before, and between, two looks at the line of those who wait
 
 /** @param {import("./types").Component} component */
-export const mount = ({ element, props, trigger, watch }) => {
+export const mount = (component) => {
+  const { element, props, trigger, watch } = component;
   const { texts } = props;
-  const { part, canvas } = parts(element);
+  const { part, canvas, input } = parts(element);
   const [paper, cells, picture] = [canvas(".rs-pixels"), part(".rs-cells"), part(".rs-picture")];
   paper.width = paper.height = whole(props.size, 16, 1024);
   tell(E.SETUP, { source: props.source, grid: whole(props.grid, 1, 4) });
+  if (props.settings) tell(E.SETTINGS, props.settings);
+  const there = serverEngine(component);
+  useEngine(there);
 
   const film = new Film();
   const reel = () => (isPainting(state()) ? film.reel(state().message?.run) : []);
@@ -76,6 +85,14 @@ export const mount = ({ element, props, trigger, watch }) => {
     block.classList.toggle("rs-faint", paper.classList.contains("rs-faint"));
   };
 
+  // ---- whether the picture follows what is changed ----------------------------------------------
+
+  const liveSwitch = input(".rs-live input");
+  part(".rs-live span").textContent = texts.live;
+  part(".rs-live").title = texts.liveInfo;
+  liveSwitch.addEventListener("change", () => tell(E.LIVE, liveSwitch.checked));
+  follow(({ follows }) => [follows], () => { liveSwitch.checked = state().follows; });
+
   // ---- tools -----------------------------------------------------------------------------------
 
   /** @type {(name: string, text: string, act: () => void) => HTMLElement} */
@@ -88,8 +105,12 @@ export const mount = ({ element, props, trigger, watch }) => {
   const follower = button(".rs-follow", texts.follow, () => tell(E.FOCUS, null));
   const again = button(".rs-repaint", texts.repaint, () => repaint());
   const undoing = button(".rs-undo", texts.undo, () => undo());
+  const closing = button(".rs-close", texts.close, () => tell(E.FOCUS, null));
   const many = button(".rs-several", texts.several, () => tell(E.SEVERAL));
-  const more = button(".rs-more", texts.more, () => trigger("more", { run: state().message?.run }));
+  const more = button(".rs-more", texts.more, () => {
+    tell(E.SEEK);
+    engine().retrieve({ run: state().message?.run });
+  });
   const clearing = button(".rs-clear", texts.clear, () => tell(E.CLEAR, null));
   button(".rs-release", texts.release, () => tell(E.RELEASE));
   // on a phone the picture may be far from the neighbor that was just taken in hand
@@ -104,7 +125,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     write(again, repaintName(s, texts));
     put(many, "aria-pressed", s.several);
     hide(undoing, !canUndo(s));
-    hide(more, s.phase !== "done");
+    hide(more, !isSettled(s));
     hide(clearing, !Object.keys(s.neighbors.blocks).length);
   };
 
@@ -122,6 +143,10 @@ export const mount = ({ element, props, trigger, watch }) => {
   const render = () => {
     const now = shown();
     put(part(".rs-canvas"), "data-state", state().phase);
+    picture.classList.toggle("rs-following", state().sketching);
+    // on a phone, the block one has chosen comes up from below
+    part(".rs-canvas").classList.toggle("rs-sheet", state().pinned !== null);
+    hide(closing, state().pinned === null);
     views.render(now);
     grid.render(now);
     panel.render(now);
@@ -133,8 +158,8 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   // ---- what happens ----------------------------------------------------------------------------
 
-  const receive = () => {
-    const value = /** @type {Message | null} */ (props.value);
+  /** @param {Message | null} value */
+  const receive = (value) => {
     if (!value) return;
     const wanted = isFrame(state(), value);
     if (wanted) film.record(value);
@@ -199,6 +224,9 @@ export const mount = ({ element, props, trigger, watch }) => {
   });
 
   follow((s) => [s], render);
+  follow(({ pinned }) => [pinned], () => { // the sheet must not cover the picture
+    if (state().pinned && matchMedia(PHONE).matches) picture.scrollIntoView({ block: "start", behavior: "smooth" });
+  });
   let common = JSON.stringify([[], {}, props.source]);
   follow(({ neighbors }) => [neighbors], () => {
     const { blocks, source } = state().neighbors;
@@ -206,6 +234,9 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (key !== common && state().phase === "idle") drawCommon();
     common = key;
   });
-  watch("value", receive);
-  receive();
+  watch("value", () => { if (props.value && !there.receive(props.value)) receive(props.value); });
+  hear(E.FRAME, receive);
+  receive(props.value);
+  watchLive(props.live);
+  openPainted(picture, { address: props.showcase, source: props.source }, film, receive);
 };

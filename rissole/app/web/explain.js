@@ -1,6 +1,7 @@
 // The steps of the method, shown with what is on the page now: the query, its neighbors, the
 // frames of the current run. The server adds what the browser cannot know, the latents.
 import { make, parts, shot, showBlock, worded } from "./shared/dom.js";
+import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
 import { chosen } from "./shared/state.js";
 import { follow, hear, state, tell } from "./shared/store.js";
@@ -104,7 +105,7 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   // ---- what happens ----------------------------------------------------------------------------
 
-  const look = () => { if (fold.open) trigger("look", { run: run?.done ? run.id : null }); };
+  const look = () => { if (fold.open) engine().inspect(run?.done ? run.id : null); };
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let waiting;

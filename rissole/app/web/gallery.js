@@ -1,11 +1,14 @@
 // The gallery of the database. Thousands of pictures scroll as one list, of which only the rows in
 // view and a few around them exist; thumbnails have an address each, so browsers keep them.
 import { carry } from "./shared/carry.js";
+import { cropped } from "./shared/crop.js";
 import { make, parts, shot, within } from "./shared/dom.js";
+import { watchDrops } from "./shared/drops.js";
+import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
-import { hintPictures } from "./shared/patches.js";
+import { fileInput, hintPictures } from "./shared/patches.js";
 import { labelOf } from "./shared/state.js";
-import { follow, state, tell } from "./shared/store.js";
+import { follow, hear, state, tell } from "./shared/store.js";
 import { arrow, fill, thumb, whole } from "./shared/values.js";
 
 const GAP = 6;
@@ -22,7 +25,7 @@ const fetchClasses = async (source) => {
 };
 
 /** @param {import("./types").Component} component */
-export const mount = ({ element, props, trigger }) => {
+export const mount = ({ element, props }) => {
   const { texts } = props;
   const { part } = parts(element);
   const [list, sheet] = [part(".rs-gallery"), part(".rs-sheet")];
@@ -114,13 +117,19 @@ export const mount = ({ element, props, trigger }) => {
     nodes.get(item)?.focus({ preventScroll: true });
   };
 
+  /** @param {number} item */
+  const seek = (item) => {
+    tell(E.SEEK);
+    engine().retrieve({ item });
+  };
+
   /** @param {HTMLElement} option */
   const choose = (option) => {
     const item = Number(option.dataset.item);
     current = item;
     render();
     if (tap === "add") tell(E.ADD, item);
-    else trigger("pick", { item });
+    else seek(item);
   };
 
   list.addEventListener("click", (event) => {
@@ -192,6 +201,31 @@ export const mount = ({ element, props, trigger }) => {
     }
     renew();
   };
+
+  // ---- a photo from elsewhere ------------------------------------------------------------------
+
+  /** @param {File} file */
+  const search = async (file) => {
+    const image = await cropped(file, texts);
+    if (!image) {
+      tell(E.UNREAD);
+      return;
+    }
+    tell(E.SEEK);
+    engine().retrieve({ image });
+  };
+
+  hear(E.PHOTO, search);
+  // chosen with the button: cut first, then sent
+  document.addEventListener("change", (event) => {
+    const input = fileInput("rs-upload");
+    if (!event.isTrusted || !input || event.target !== input || input.files?.length !== 1) return;
+    event.stopImmediatePropagation();
+    const [file] = input.files;
+    input.value = ""; // the same one can be chosen again
+    search(file);
+  }, { capture: true });
+  watchDrops();
 
   list.setAttribute("aria-label", texts.gallery);
   part(".rs-gallery-tap").setAttribute("aria-label", texts.taps.label);

@@ -1,7 +1,9 @@
 // The query and its neighbors. What a visitor changes is changed here, and the server reads it from
 // the value when the next picture is painted.
+import { chip } from "./canvas/maps.js";
 import { carry, isCarrying } from "./shared/carry.js";
 import { fillMenu, make, parts, shot, within } from "./shared/dom.js";
+import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
 import { fileInput, onError } from "./shared/patches.js";
 import { follow, hear, state, tell } from "./shared/store.js";
@@ -43,7 +45,11 @@ export const mount = ({ element, props, trigger, watch }) => {
   /** @type {Record<string, (id: number) => void>} */
   const actions = {
     pin: (id) => tell(E.PIN, id),
-    search: (id) => { tell(E.RELEASE); trigger("pick", { item: id }); },
+    search: (id) => {
+      tell(E.RELEASE);
+      tell(E.SEEK);
+      engine().retrieve({ item: id });
+    },
     left: (id) => shift(id, -1),
     right: (id) => shift(id, 1),
     remove: (id) => tell(E.REMOVE, id),
@@ -64,7 +70,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const tile = (hit) => {
     const node = make("li", "rs-hit", { "data-id": hit.id });
     const pick = make("button", "rs-hit-pick", { type: "button", "data-id": hit.id });
-    pick.append(shot(thumb(state().neighbors.source, hit.id), 128),
+    pick.append(shot(thumb(state().neighbors.source, hit.id), 128), make("span", "rs-chip", { "aria-hidden": "true" }),
       make("span", "rs-twin", { "aria-hidden": "true" }), make("span", "rs-pin", { "aria-hidden": "true" }));
     pick.addEventListener("click", () => hold(hit.id));
     const power = make("button", "rs-switch", { type: "button", role: "switch" });
@@ -101,12 +107,26 @@ export const mount = ({ element, props, trigger, watch }) => {
     return words.join(", ");
   };
 
+  /**
+   * The number and the color that a neighbor has on the map of the picture on show.
+   * @type {(hit: Hit, mark: HTMLElement) => void}
+   */
+  const renderNumber = (hit, mark) => {
+    const { message, neighbors } = state();
+    const n = message?.grid && message.source === neighbors.source ? message.ids.indexOf(hit.id) : -1;
+    mark.hidden = n < 0;
+    if (n < 0) return;
+    mark.textContent = String(n + 1);
+    Object.assign(mark.style, chip(n));
+  };
+
   /** @type {(hit: Hit, node: HTMLElement) => void} */
   const renderHit = (hit, node) => {
     const { part: piece } = parts(node);
     const [pick, power, twin] = [piece(".rs-hit-pick"), piece(".rs-switch"), piece(".rs-twin")];
     const score = hit.score === null ? "" : Number(hit.score).toFixed(2);
     const label = nameOf(hit, score);
+    renderNumber(hit, piece(".rs-chip"));
     node.classList.toggle("rs-off", !hit.on);
     pick.setAttribute("aria-pressed", String(state().held === hit.id));
     pick.setAttribute("aria-label", label);
@@ -194,6 +214,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   parts(menu).part("span").textContent = texts.near;
   parts(menu).part("select").addEventListener("change", (event) => {
     tell(E.SEARCHING);
+    tell(E.RESEEK);
     trigger("measure", { encoder: /** @type {HTMLSelectElement} */ (event.target).value });
   });
   follow(({ memory }) => [memory], () => {
@@ -218,4 +239,5 @@ export const mount = ({ element, props, trigger, watch }) => {
   picture.alt = queryTexts.alt;
   name.textContent = queryTexts.loading;
   follow(({ neighbors, held, notice, reading }) => [neighbors, held, notice, reading], render);
+  follow(({ message }) => [message?.source, message?.ids?.join()], renderHits);
 };

@@ -1,8 +1,7 @@
 // The shelf: pictures of this visit, favorites, and what can be done with one of them.
 import { make, parts, penOf, shot, within } from "./shared/dom.js";
-import { watchDrops } from "./shared/drops.js";
 import { E } from "./shared/events.js";
-import { fileInput, saveFile } from "./shared/patches.js";
+import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
 import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
@@ -227,12 +226,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     say(texts.opening);
   }, { capture: true });
 
-  watchDrops((files) => {
-    const to = fileInput("rs-opened");
-    if (live() || files.length !== 1 || !to) return;
-    to.files = files;
-    to.dispatchEvent(new Event("change", { bubbles: true }));
-  });
+  hear(E.RECIPE, (file) => giveFile("rs-opened", file));
 
   let arrived = !new URLSearchParams(location.search).has("p");
   arriving = !arrived;

@@ -47,7 +47,11 @@ export interface Memory {
 
 /** One message of the server to the canvas; see `frame` in frames.py. */
 export interface Message {
-  state: Phase;
+  state: Phase | "dropped";
+  /** Not a finished picture of this visit: painted in few calls, or stored with the bundle. */
+  kind?: "sketch" | "stored";
+  /** Number of the wish that it answers. */
+  wish?: number;
   run: string;
   before: string | null;
   back: string | null;
@@ -78,6 +82,34 @@ export interface Message {
   mine?: boolean;
 }
 
+export interface Settings {
+  order: string;
+  steps: number;
+  guidance: number;
+  /** Text, as in messages. */
+  seed: string;
+}
+
+/** Everything that determines a picture. */
+export interface Wish extends Settings {
+  /** Of this page; a larger one is newer. */
+  number: number;
+  /** Whether few steps will do, as many as the engine finds right. */
+  sketch: boolean;
+  neighbors: number[];
+  /** Neighbors of single blocks, by "row,col". */
+  blocks: Record<string, number[]>;
+  grid: number;
+}
+
+/** See engine.js. */
+export interface Engine {
+  presses: boolean;
+  paint(wish: Wish): AsyncIterable<Message>;
+  retrieve(query: { item?: number; run?: string; image?: File }): void;
+  inspect(run: string | null): void;
+}
+
 export type Phase = "idle" | "starting" | "running" | "done" | "stopped" | "error";
 export type View = "picture" | "won" | "seams" | "wipe";
 
@@ -102,8 +134,17 @@ export interface State {
   finished: Message | null;
   /** Whether the picture that was repainted is at hand. */
   earlier: boolean;
-  /** Blocks per side that are set for the next picture. */
+  /** Blocks per side that are set for the next picture, and its other settings. */
   grid: number;
+  settings: Settings;
+  /** Whether the picture follows what is changed. */
+  follows: boolean;
+  /** Number of the newest wish; 0 before the first. */
+  wished: number;
+  /** Whether the newest wish waits for its picture. */
+  sketching: boolean;
+  /** Whether the picture that was begun keeps the seed of the one before. */
+  sameSeed: boolean;
   /** The block the visitor chose. */
   pinned: Place | null;
   /** Numbers of the blocks to repaint, where more than the one in focus are meant. */

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from rissole.models.saving import SavedNetwork
 from rissole.retrieval.encoders.base import BundleParts, QueryEncoder, digest
+from rissole.storage.schema import Depth, Width
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class LearnedConfig:
         dim: length of a vector.
     """
 
-    image_size: int = 128
-    channels: tuple[int, ...] = (32, 64, 128, 192)
-    blocks: int = 2
-    dim: int = 192
+    image_size: Annotated[int, Field(ge=1, le=1024)] = 128
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)] = (32, 64, 128, 192)
+    blocks: Depth = 2
+    dim: Width = 192
 
 
 class LearnedEncoder(SavedNetwork, QueryEncoder):

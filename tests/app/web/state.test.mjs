@@ -4,7 +4,8 @@ import { test } from "node:test";
 
 import { E } from "../../../rissole/app/web/shared/events.js";
 import {
-  canRepaint, canUndo, chosen, focus, initial, isFrame, isLive, reduce, side, targets,
+  canRepaint, canUndo, chosen, focus, initial, isFrame, isLive, isSettled, keepsSeed, reduce, side, targets,
+  wishOf,
 } from "../../../rissole/app/web/shared/state.js";
 import { message } from "./messages.mjs";
 
@@ -140,6 +141,53 @@ test("going back takes messages again, and needs somewhere to go", () => {
   const state = back.reduce((s, [type, detail]) => reduce(s, { type, detail }), stopped);
   assert.deepEqual([state.phase, state.message.back], ["done", "x"]);
   assert.ok(canUndo(state));
+});
+
+// ---- the picture follows ---------------------------------------------------------------------------
+
+const sketch = (wish, changes = {}) => shown({ state: "done", kind: "sketch", wish, ...changes });
+const following = [ready, [E.LIVE, true], [E.START], done, [E.WISH]]; // a picture, then a wish: the second
+
+test("only the newest wish is shown, and nothing while something is painted", () => {
+  const state = after(...following, sketch(2, { run: "b" }));
+  assert.deepEqual([state.phase, state.message.run, state.finished.run], ["done", "b", "a"]);
+  assert.equal(after(...following, [E.WISH], sketch(2, { run: "b" })).message.run, "a");
+  assert.deepEqual([after(...following).sketching, state.sketching], [true, false]);
+  assert.equal(after(...following, [E.START], sketch(2, { run: "b" })).message, null);
+  assert.equal(after(...following, [E.WISH], shown({ state: "error", wish: 2, error: "late" })).phase, "done");
+  assert.equal(after(...following, shown({ state: "error", wish: 2, error: "no" })).phase, "error");
+});
+
+test("a sketch comes after Stop, and frames of the stopped run do not", () => {
+  const state = after(ready, [E.START], shown(), [E.STOP], [E.WISH], sketch(2, { run: "b" }), shown({ step: 2 }));
+  assert.deepEqual([state.phase, state.message.run], ["done", "b"]);
+});
+
+test("a sketch cannot be repainted, and undo leads to the picture before", () => {
+  const state = after(...following, sketch(2));
+  assert.ok(!isSettled(state) && !canRepaint(state) && canUndo(state));
+  assert.ok(!canUndo(after(ready, [E.LIVE, true], [E.WISH], sketch(1))));
+});
+
+test("the seed stays while pictures are compared", () => {
+  const other = [E.FOUND, { ...found, hits: [hit(4)] }];
+  const same = (...events) => keepsSeed(after([E.FOUND, { ...found, hits: [hit(3), hit(5)] }], ...events));
+  assert.ok(!same([E.LIVE, true], [E.START], done));
+  assert.ok(same([E.LIVE, true], [E.START], done, [E.WISH], sketch(2)));
+  assert.ok(same([E.LIVE, true], [E.START], done, other));
+  assert.ok(!same([E.START], done, other));
+  assert.ok(!same([E.LIVE, true], other));
+  assert.equal(after(...following, sketch(2), [E.START]).sameSeed, true);
+});
+
+test("a wish is all that determines a picture", () => {
+  const own = [[E.ASSIGN, { id: 3, row: 0, col: 1 }], [E.ASSIGN, { id: 5, row: 2, col: 1 }]];
+  const settings = [E.SETTINGS, { seed: "7", order: "sequential" }];
+  const state = after(ready, [E.TOGGLE, 3], ...own, [E.GRID, 2], settings, [E.WISH]);
+  assert.deepEqual(wishOf(state, true), {
+    number: 1, sketch: true, neighbors: [5, 8], blocks: { "0,1": [3] }, grid: 2,
+    order: "sequential", steps: 20, guidance: 1, seed: "7",
+  });
 });
 
 // ---- looking at it -------------------------------------------------------------------------------

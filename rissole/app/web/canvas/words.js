@@ -35,6 +35,8 @@ const where = (now, texts) => {
  */
 const outcome = (message, texts) => {
   const seconds = message.seconds.toFixed(1);
+  if (message.kind === "stored") return texts.stored;
+  if (message.kind === "sketch") return fill(texts.sketch, { calls: message.calls });
   if (message.back) return texts.back;
   const blocks = message.repaint;
   if (!blocks) return fill(texts.done, { seconds });

@@ -1,32 +1,47 @@
-// Pictures dropped on the page, from outside the browser.
-import { within } from "./dom.js";
+// Pictures dropped or pasted anywhere on the page. One that was painted here, with its recipe in it,
+// is opened; any other becomes the query.
+import { E } from "./events.js";
+import { live, tell } from "./store.js";
 
-const ZONES = ".rs-picture, .rs-share";
+const RECIPE = /(tEXt|zTXt|iTXt)rissole\0/; // a text chunk of a PNG file, see `save_png`
 
-/** @param {DragEvent} event */
-const bringsFiles = (event) => [...event.dataTransfer?.types ?? []].includes("Files");
+/**
+ * Whether bytes are those of a PNG file with a recipe.
+ * @param {Uint8Array} bytes
+ */
+export const hasRecipe = (bytes) => RECIPE.test(new TextDecoder("latin1").decode(bytes));
 
-/** @param {Element | null} zone */
-const light = (zone) => {
-  for (const node of document.querySelectorAll(".rs-drop")) node.classList.remove("rs-drop");
-  zone?.classList.add("rs-drop");
+/** @param {File} file */
+const take = async (file) => {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  tell(hasRecipe(bytes) ? E.RECIPE : E.PHOTO, file);
 };
 
-/** @param {(files: FileList) => void} take what was dropped on one of the zones */
-export const watchDrops = (take) => {
+/** @param {DataTransfer | null} data */
+const fileIn = (data) => (data?.files.length === 1 ? data.files[0] : null);
+/** @param {DragEvent} event */
+const bringsFiles = (event) => [...event.dataTransfer?.types ?? []].includes("Files");
+const light = (/** @type {boolean} */ on) => document.documentElement.classList.toggle("rs-drop", on);
+
+export const watchDrops = () => {
   document.addEventListener("dragover", (event) => {
     if (!bringsFiles(event) || !event.dataTransfer) return;
-    // dropped beside it, a file would take the place of the whole page
-    const zone = within(event, ZONES);
-    event.preventDefault();
-    event.dataTransfer.dropEffect = zone ? "copy" : "none";
-    light(zone);
+    event.preventDefault(); // else the file would take the place of the whole page
+    event.dataTransfer.dropEffect = live() ? "none" : "copy";
+    light(!live());
   });
-  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) light(null); });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) light(false); });
   document.addEventListener("drop", (event) => {
-    light(null);
-    if (!bringsFiles(event) || !event.dataTransfer) return;
+    light(false);
+    if (!bringsFiles(event)) return;
     event.preventDefault();
-    if (within(event, ZONES)) take(event.dataTransfer.files);
+    const file = fileIn(event.dataTransfer);
+    if (file && !live()) take(file);
+  });
+  document.addEventListener("paste", (event) => {
+    const file = fileIn(event.clipboardData);
+    if (!file || live()) return;
+    event.preventDefault();
+    take(file);
   });
 };

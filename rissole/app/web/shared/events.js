@@ -30,7 +30,17 @@ export const E = Object.freeze({
   READING: "reading", // an upload is on its way: "query" or "neighbor"
   SEARCHING: "searching",
 
+  PHOTO: "photo", // a file that was dropped or pasted, to search with
+  RECIPE: "recipe", // a file with a recipe, to open
+  SEEK: "seek", // a visitor asks for another query: what is found is painted
+  RESEEK: "reseek", // or for other neighbors of the same one: the picture on show follows
+
   // the picture
+  SETTINGS: "settings", // {name: value} of order, grid, steps, guidance, seed
+  CHANGE: "change", // a visitor has changed one of those
+  LIVE: "live", // whether the picture follows what is changed
+  WISH: "wish", // there is a newer one
+  FRAME: "frame", // a message of the engine
   START: "start",
   WAITING: "waiting", // id of the button that is pressed as soon as it can do what it says
   STOP: "stop",

@@ -1,5 +1,7 @@
 // The page as a whole, before any of its components; loaded once.
+import { watchAddress } from "./address.js";
 import { watchKeys } from "./keys.js";
+import { seeded } from "./live.js";
 import { sayGoodbye } from "./patches.js";
 import { watchServer } from "./server.js";
 import { tell } from "./store.js";
@@ -7,7 +9,8 @@ import { go, watchTurns } from "./turns.js";
 
 watchTurns();
 watchKeys();
+watchAddress();
 watchServer();
 sayGoodbye();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
-Object.assign(window, { rissole: { tell, go } });
+Object.assign(window, { rissole: { tell, go, seeded } });

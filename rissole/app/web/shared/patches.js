@@ -59,6 +59,20 @@ export const fileInput = (id) => {
 };
 
 /**
+ * Gives an upload button a file that was not chosen with it.
+ * @param {string} id of the button
+ * @param {File} file
+ */
+export const giveFile = (id, file) => {
+  const input = fileInput(id);
+  if (!input) return;
+  const files = new DataTransfer();
+  files.items.add(file);
+  input.files = files.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+};
+
+/**
  * A hint for the file dialog of phones. In Python it would also be a rule, by the name of the file;
  * the server looks at what is in it.
  * @param {string} id of the button

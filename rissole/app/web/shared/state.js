@@ -27,6 +27,11 @@ export const initial = Object.freeze({
   finished: null,
   earlier: false,
   grid: 4,
+  settings: { order: "parallel", steps: 20, guidance: 1, seed: "0" },
+  follows: false,
+  wished: 0,
+  sketching: false,
+  sameSeed: false,
   pinned: null,
   picked: new Set(),
   several: false,
@@ -86,13 +91,42 @@ export const placeOf = (s, at) => [Math.floor(at / side(s)), at % side(s)];
 export const targets = (s) =>
   (s.picked.size ? [...s.picked].map((at) => placeOf(s, at)) : [focus(s)]);
 
+/**
+ * Whether the picture on show is finished, and painted in this visit.
+ * @param {State} s
+ */
+export const isSettled = (s) => s.phase === "done" && !s.message?.kind;
 /** @param {State} s */
-export const canRepaint = (s) => s.phase === "done" && (s.message?.grid ?? 0) > 1;
+export const canRepaint = (s) => isSettled(s) && (s.message?.grid ?? 0) > 1;
 /** @param {State} s */
 export const canUndo = (s) => {
+  if (s.message?.kind === "sketch") return s.finished !== null && !isLive(s);
   if (s.phase === "done") return (s.message?.kept ?? 0) > 1;
   return ["stopped", "error"].includes(s.phase) && s.finished !== null;
 };
+
+/**
+ * Whether the next picture is to be compared with the one on show, and so keeps its seed: it
+ * finishes a sketch, or other neighbors were found since.
+ * @param {State} s
+ */
+export const keepsSeed = (s) => {
+  if (!s.follows || !s.message) return false;
+  const sorted = (/** @type {number[]} */ ids) => [...ids].sort().join();
+  return s.message.kind === "sketch" || sorted(chosen(s)) !== sorted(s.message.used ?? []);
+};
+
+/**
+ * What the page is set to paint.
+ * @param {State} s
+ * @param {boolean} sketch
+ * @returns {import("../types").Wish}
+ */
+export const wishOf = (s, sketch) => ({
+  ...s.settings, number: s.wished, sketch, grid: s.grid, neighbors: chosen(s),
+  blocks: Object.fromEntries(Object.entries(s.neighbors.blocks)
+    .filter(([at]) => at.split(",").every((place) => Number(place) < s.grid))),
+});
 
 /**
  * Whether there is something to see in a view.
@@ -197,8 +231,8 @@ const ofNeighbors = {
  * @param {State} s
  * @returns {State}
  */
-const waiting = (s) => ({ ...s, phase: "starting", muted: false, queued: false, stopping: false,
-  line: null, scrubbed: null, playing: false, view: "picture" });
+const waiting = (s) => ({ ...s, phase: "starting", wished: s.wished + 1, sketching: false, muted: false,
+  queued: false, stopping: false, line: null, scrubbed: null, playing: false, view: "picture" });
 
 /**
  * Another database was chosen: what is on show was painted from pictures of the one before.
@@ -217,12 +251,21 @@ const failed = (s, error) => ({ ...s, phase: "error", scrubbed: null, playing: f
   message: /** @type {Message} */ ({ ...s.message, error }) });
 
 /**
+ * Whether a wish is still the newest one, and nothing else is being painted.
+ * @param {State} s
+ * @param {number} wish
+ */
+const isWished = (s, wish) => wish === s.wished && !isLive(s);
+
+/**
  * Whether a message is one of the picture that is wanted: not of a run that was stopped.
  * @param {State} s
  * @param {Message} value
  */
-export const isFrame = (s, { state, run }) =>
-  ["running", "done"].includes(state) && !s.muted && !(run && run === s.deadRun);
+export const isFrame = (s, { state, run, wish }) => {
+  if (!["running", "done"].includes(state)) return false;
+  return wish === undefined ? !s.muted && !(run && run === s.deadRun) : isWished(s, wish);
+};
 
 /**
  * @param {State} s
@@ -231,11 +274,15 @@ export const isFrame = (s, { state, run }) =>
  */
 const received = (s, value, earlier = false) => {
   if (value.state === "idle") return cleared(s);
-  if (value.state === "error") return s.muted ? s : failed(s, value.error);
+  if (value.state === "error") {
+    const late = value.wish === undefined ? s.muted : !isWished(s, value.wish);
+    return late ? s : { ...failed(s, value.error), sketching: false };
+  }
   if (!isFrame(s, value)) return s;
-  const shown = { ...s, phase: value.state, message: value, earlier, scrubbed: null, playing: false };
+  const phase = /** @type {import("../types").Phase} */ (value.state);
+  const shown = { ...s, phase, message: value, earlier, scrubbed: null, playing: false, sketching: false };
   if (value.state !== "done") return shown;
-  return { ...shown, finished: value, picked: new Set(), several: false };
+  return { ...shown, finished: value.kind ? s.finished : value, picked: new Set(), several: false };
 };
 
 /**
@@ -277,8 +324,10 @@ const area = (s, { from, to }) => {
 
 /** @type {Record<string, (s: State, detail: any) => State>} */
 const ofPicture = {
-  [E.START]: (s) => ({ ...waiting(s), pinned: null, picked: new Set(), several: false, held: null, message: null }),
+  [E.START]: (s) => ({ ...waiting(s), sameSeed: keepsSeed(s), pinned: null, picked: new Set(), several: false,
+    held: null, message: null }),
   [E.REPAINTING]: (s, pinned) => ({ ...waiting(s), pinned, held: null }),
+  [E.WISH]: (s) => ({ ...s, wished: s.wished + 1, sketching: true }),
   [E.RETURNING]: (s) => ({ ...s, muted: false }),
   // first come, first served: the place can only get better than when it was first asked for
   [E.LINE]: (s, size) => (s.phase !== "starting" ? s : { ...s, queued: true,
@@ -313,6 +362,8 @@ const ofPage = {
   [E.MEMORY]: (s, memory) => ({ ...s, memory,
     classes: memory.source === s.memory?.source ? s.classes : null }),
   [E.CLASSES]: (s, classes) => ({ ...s, classes }),
+  [E.SETTINGS]: (s, settings) => ({ ...s, settings: { ...s.settings, ...settings } }),
+  [E.LIVE]: (s, follows) => ({ ...s, follows }),
   [E.AWAY]: (s, away) => ({ ...s, away }),
 };
 

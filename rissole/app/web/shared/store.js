@@ -48,8 +48,9 @@ export const follow = (select, draw) => {
   draw();
 };
 
-// Style sheets, and whoever looks from outside, see the phase of the picture.
+// Style sheets, and whoever looks from outside, see the phase of the picture, and its kind.
 const showPhase = () => {
+  page.dataset.kind = now.message?.kind ?? "";
   if (page.dataset.rissole === now.phase) return;
   page.dataset.rissole = now.phase;
   tell(E.PHASE, now.phase);

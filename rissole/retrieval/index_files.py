@@ -1,0 +1,117 @@
+"""Index files: written so that they are whole, and opened as if anybody had made them.
+
+faiss reads dozens of kinds of index and trusts what they say of themselves. Here two kinds are
+read, told apart by their first bytes before faiss sees them: all vectors (`IxFI`), and lists of
+vectors in half precision (`IwSq`); both of unit vectors by inner product.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from rissole.config import RissoleError
+from rissole.storage.database_facts import EXACT, IndexFacts
+from rissole.storage.manifest import LARGE
+
+KINDS = {b"IxFI": EXACT, b"IwSq": "IVF"}
+MAX_DIM = 16_384
+UNIT = 0.02  # how far from 1 the length of a vector in half precision may be
+SAMPLE = 4096  # vectors of a large index that are looked at; the others when they are found
+
+
+def open_index(path: Path, facts: IndexFacts, count: int) -> faiss.Index:
+    """Maps an index into memory and checks all that a search relies on.
+
+    Args:
+        path: the file.
+        facts: what is said of it.
+        count: entries that it must have.
+
+    Raises:
+        OSError, RuntimeError: when it cannot be read.
+        ValueError: says what is odd.
+    """
+    with path.open("rb") as file:
+        kind = KINDS.get(file.read(4))
+    if kind is None or facts.type.startswith("IVF") != (kind == "IVF"):
+        raise ValueError(f"it is not of the type {facts.type}")
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    if index.ntotal != count or not 1 <= index.d <= MAX_DIM or not index.is_trained:
+        raise ValueError(f"it holds {index.ntotal} vectors of {index.d} numbers, not {count}")
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise ValueError("its metric is not the inner product")
+    if kind == EXACT:
+        _check_exact(index, path, facts)
+    else:
+        _check_lists(index, facts)
+    _check_lengths(index, path)
+    return index
+
+
+def write_index(path: Path, index: faiss.Index) -> None:
+    """Writes an index and reads it back: on a full disk faiss writes part of it and says nothing.
+
+    Raises:
+        RissoleError: when the file does not hold what was written; then there is none.
+    """
+    try:
+        faiss.write_index(index, str(path))
+        written = path.read_bytes() if path.stat().st_size < LARGE else None
+        again = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        whole = again.ntotal == index.ntotal
+        if written is not None:
+            whole = whole and faiss.serialize_index(index).tobytes() == written
+    except (OSError, RuntimeError):
+        whole = False
+    if not whole:
+        path.unlink(missing_ok=True)
+        raise RissoleError(f"{path.name} could not be written whole: is the disk full?")
+
+
+def _check_exact(index: faiss.IndexFlatIP, path: Path, facts: IndexFacts) -> None:
+    if type(index) is not faiss.IndexFlatIP or facts.probes is not None:
+        raise ValueError("it is not of the type exact")
+    vectors = 4 * index.d * index.ntotal
+    if not vectors < path.stat().st_size < vectors + 256:
+        raise ValueError("it does not hold what it says")
+
+
+def _check_lists(index: faiss.IndexIVFScalarQuantizer, facts: IndexFacts) -> None:
+    """Every entry lies in one list, and is found there again by its number."""
+    half = faiss.ScalarQuantizer.QT_fp16
+    if type(index) is not faiss.IndexIVFScalarQuantizer or index.sq.qtype != half:
+        raise ValueError(f"it is not of the type {facts.type}")
+    if facts.type != f"IVF{index.nlist},SQfp16" or not 1 <= (facts.probes or 0) <= index.nlist:
+        raise ValueError(f"{facts.probes} probes do not fit its {index.nlist} lists")
+    centers = faiss.downcast_index(index.quantizer)
+    if centers.ntotal != index.nlist or centers.d != index.d:
+        raise ValueError("its lists have no centers")
+    if index.direct_map.type != faiss.DirectMap.Array:
+        raise ValueError("it cannot tell where an entry lies")
+    places = faiss.vector_to_array(index.direct_map.array)
+    seen, lists = np.zeros(index.ntotal, bool), index.invlists
+    for number in range(index.nlist):
+        size = lists.list_size(number)
+        ids = faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.zeros(0, np.int64)
+        if size and not (ids.min() >= 0 and ids.max() < index.ntotal):
+            raise ValueError("its lists name entries that are not there")
+        if (places[ids] != (number << 32) + np.arange(size)).any():
+            raise ValueError("its lists contradict its table")
+        seen[ids] = True
+    if len(places) != index.ntotal or not seen.all():
+        raise ValueError("its lists lack entries")
+
+
+def _check_lengths(index: faiss.Index, path: Path) -> None:
+    """Cosines are inner products of unit vectors only; of large indexes a sample is looked at."""
+    few = index.ntotal <= SAMPLE or path.stat().st_size < LARGE
+    ids = range(index.ntotal) if few else np.linspace(0, index.ntotal - 1, SAMPLE).astype(int)
+    for start in range(0, len(ids), SAMPLE):
+        vectors = index.reconstruct_batch(np.asarray(ids[start : start + SAMPLE], np.int64))
+        lengths = np.linalg.norm(vectors, axis=1)
+        # a picture that is nothing but average has no direction; NaN is neither
+        if not ((abs(lengths - 1) < UNIT) | (lengths == 0)).all():
+            raise ValueError("its vectors are not of unit length")

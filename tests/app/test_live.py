@@ -1,0 +1,45 @@
+"""The picture follows what a visitor changes, in a real browser."""
+
+import pytest
+from visiting import canvas
+
+from rissole.app.links import decode
+
+pytestmark = pytest.mark.parametrize("visit", [{"live": True}], indirect=True)
+DRAWN_NEXT = """() => new Promise((done) => {
+  document.addEventListener("rissole:drawn", ({ detail }) => done(detail), { once: true });
+})"""
+
+
+def drawn(page, act) -> dict:
+    """The message of the sketch that something leads to."""
+    page.evaluate(f"() => {{ window.next = ({DRAWN_NEXT})(); }}")
+    act()
+    return page.evaluate("window.next")
+
+
+def recipe_of(message: dict, pipe):
+    return decode(message["link"], pipe.defaults)
+
+
+def test_the_picture_follows_with_the_same_seed(visit, pipe):
+    page = visit.page
+    page.click("#rs-surprise")  # paints
+    visit.finish()
+    seed = page.input_value("#rs-seed input")
+    sketch = drawn(page, lambda: page.click(".rs-switch >> nth=0"))
+    assert (sketch["kind"], str(sketch["seed"])) == ("sketch", seed)
+    recipe = recipe_of(sketch, pipe)
+    assert set(recipe.neighbors) == set(visit.hits()[1:])
+    assert page.locator("#rs-download").is_hidden()
+    assert page.locator(".rs-repaint").is_hidden()
+
+    page.click("#rs-generate")  # finishes the sketch
+    visit.finish()
+    assert page.input_value("#rs-seed input") == seed
+    assert page.evaluate("document.documentElement.dataset.kind") == ""
+    before = canvas(page)
+    drawn(page, lambda: page.get_by_label("2 × 2").check())
+    page.click(".rs-undo")
+    visit.finish()
+    assert (canvas(page) == before).all()

@@ -1,0 +1,94 @@
+"""What a page opens with, stored with the bundle."""
+
+import base64
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from visiting import Visit, canvas
+
+from rissole.app.server import serve
+from rissole.app.showcase import FILE, add_showcase, read_showcase
+from rissole.pipeline import RissolePipeline
+from rissole.storage.manifest import verify, write_manifest
+from rissole.storage.resolve import resolve
+
+
+@pytest.fixture(scope="module")
+def painted(tiny_bundle, tmp_path_factory):
+    """The tiny bundle with a showcase."""
+    folder = tmp_path_factory.mktemp("painted") / "tiny"
+    shutil.copytree(tiny_bundle, folder)
+    add_showcase(folder, item=5, seed=3)
+    return folder
+
+
+def last_picture(showcase) -> np.ndarray:
+    data = base64.b64decode(showcase.messages[-1]["frame"].partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16)
+
+
+def test_it_is_stored_in_the_bundle(painted, pipe):
+    verify(painted)
+    there = RissolePipeline.from_pretrained(painted, torch_dtype=torch.float32)
+    showcase = read_showcase(there)
+    assert (showcase.item, showcase.recipe.seed) == (5, 3)
+    assert list(showcase.recipe.neighbors) == there.retrieve(item=5).ids
+    assert len(showcase.messages) == there.defaults["num_inference_steps"]
+    assert (last_picture(showcase) == np.asarray(there(showcase.recipe).images[0])).all()
+    assert there.fingerprint == pipe.fingerprint  # nothing else has changed
+    assert read_showcase(pipe) is None
+
+
+@pytest.mark.parametrize("name", ["cats-128", "cifar10-32"])
+def test_what_is_shipped_shows_what_its_recipe_paints(name):
+    there = RissolePipeline.from_pretrained(resolve(name), device="cpu", torch_dtype=torch.float32)
+    showcase = read_showcase(there)
+    assert showcase is not None
+    assert len(showcase.content) < 300_000
+    # in the last bit, processors differ
+    assert np.abs(last_picture(showcase) - np.asarray(there(showcase.recipe).images[0])).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"item": 99},
+        {"item": "5"},
+        {"recipe": {}},
+        {"messages": []},
+        {"messages": [{"frame": "https://elsewhere.example/x.webp", "state": "done"}]},
+        {"recipe": {"neighbors": [1], "database": "0" * 12}},
+    ],
+)
+def test_one_that_does_not_fit_is_left_out(change, painted, tmp_path):
+    shutil.copytree(painted, tmp_path / "tiny")
+    file = tmp_path / "tiny" / FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    write_manifest(tmp_path / "tiny", "tiny")
+    assert read_showcase(RissolePipeline.from_pretrained(tmp_path / "tiny")) is None
+
+
+def test_the_page_opens_painted(browser, painted):
+    there = RissolePipeline.from_pretrained(painted)
+    app, address, _ = serve(there, "127.0.0.1", prevent_thread_lock=True)
+    try:
+        visit = Visit(browser, address, reduced_motion="reduce")
+        page = visit.page
+        page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
+        assert (canvas(page) == last_picture(read_showcase(there))).all()
+        assert page.inner_text(".rs-query-name") == "Picture 5 of the gallery"
+        assert page.input_value("#rs-seed input") == "3"
+        assert page.locator(".rs-repaint").is_hidden()
+        assert page.url.rstrip("/") == address.rstrip("/")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")  # the first stop leads to the picture
+        assert page.url.endswith("#rs-canvas")
+        visit.check_access()
+        assert visit.troubles == []
+    finally:
+        app.get_blocks().close()
