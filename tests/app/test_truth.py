@@ -115,7 +115,7 @@ def test_influence_is_what_hiding_a_neighbor_changes(studio):
         run,
         "0,1",
         True,
-        {3, 8},
+        {"3", "8"},
     )
     recipe = visit.pictures[-1].output.recipe
     without = studio.pipe(**{**recipe, "block_neighbors": {"0,0": [9], "0,1": [8]}})
