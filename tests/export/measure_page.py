@@ -1,6 +1,6 @@
 """Seconds per picture of an exported page in Chromium, beside Python's in the same run.
 
-    python tests/export/measure_page.py PAGE --bundle cats-128 --calls 1 2 4 29
+    PYTHONPATH=.:tests python tests/export/measure_page.py PAGE --bundle cats-128 --calls 1 2 4 29
 
 PAGE is a folder of `rissole export --web`. Each line says how near the browser's picture is to that
 of float32 Python, and how far apart their attention is at most.

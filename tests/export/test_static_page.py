@@ -221,5 +221,7 @@ def test_the_second_visit_needs_no_network(browser, site):
     page.reload()  # nobody serves any more
     page.wait_for_selector(".rs-hit", timeout=120_000)
     painted(page)
-    assert page.evaluate("[...document.images].every((one) => one.naturalWidth)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.rs-hit img')].every((one) => one.naturalWidth)"
+    )
     context.close()
