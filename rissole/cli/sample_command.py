@@ -38,12 +38,23 @@ Named = Annotated[str | None, typer.Option(help="Name the neighbors yourself, su
 Only = Annotated[str | None, typer.Option(help="Only neighbors of this class.", show_default="all")]
 NumImages = Annotated[int, typer.Option(help="How many pictures to paint.")]
 RUNS = ("npz", "json", "csv")
+
+
+def known_kinds(kinds: list[str] | None) -> list[str] | None:
+    """Refuses kinds of files that a run is not written to, before anything is painted."""
+    for kind in kinds or []:
+        if kind not in RUNS:
+            raise RissoleError(f"--save-run must be {', '.join(RUNS)}, not {quoted(kind)}")
+    return kinds
+
+
 Kinds = Annotated[
     list[str] | None,
     typer.Option(
         help="Also write, beside each picture, how it came about: npz or json have latents and "
         "attention of every step, csv the shares of the neighbors. May be given several times.",
         show_default="nothing",
+        callback=known_kinds,
     ),
 ]
 Revision = Annotated[
@@ -81,9 +92,6 @@ def sample(
     """
     chosen = one_query(query, text, item, neighbors, only)
     paths = output_paths(out, num_images)
-    for kind in save_run or []:
-        if kind not in RUNS:
-            raise RissoleError(f"--save-run must be {', '.join(RUNS)}, not {quoted(kind)}")
     seed = secrets.randbelow(2**32) if seed is None else seed
     options.check_seeds(seed, num_images)
     settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}
