@@ -7,6 +7,7 @@ between its two renames leaves the old folder aside, where `resolve` still finds
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
@@ -18,6 +19,8 @@ import psutil
 
 from rissole.config import RissoleError
 from rissole.storage.manifest import MANIFEST, listing
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, no file of that size
 
 
 @contextlib.contextmanager
@@ -38,7 +41,12 @@ def staged(target: str | Path) -> Iterator[Path]:
     with _writing(target):
         stage.mkdir()
     try:
-        yield stage
+        try:
+            yield stage
+        except OSError as error:
+            if error.errno in FULL:  # what is half written goes with the stage
+                raise RissoleError(f"cannot write {target}: {error.strerror}") from error
+            raise
         publish(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
