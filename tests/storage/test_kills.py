@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from conftest import picture
 from loopback_hub import ROOT, environment
 
 from rissole.storage.manifest import fingerprint, verify
@@ -119,8 +120,6 @@ def test_downloading(hub, folder, tmp_path, times):
 
 @pytest.fixture(scope="module")
 def photos_folder(tmp_path_factory) -> Path:
-    from conftest import picture
-
     folder = tmp_path_factory.mktemp("photos")
     for n in range(6):
         picture(n).save(folder / f"{n}.png")
