@@ -21,7 +21,7 @@ from rissole.storage.manifest import fingerprint, verify
 from rissole.storage.resolve import resolve
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills as Unix does")
-TIMES = [pytest.param(4, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
+TIMES = [pytest.param(2, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
 
 # each says when it begins, so that the kill meets the work and not the imports; some never end
 PUBLISH = """
@@ -94,7 +94,7 @@ def test_publishing(folder, tmp_path, times):
 def test_building(pipe, databases, photos_folder, tmp_path, times):
     target, rng = tmp_path / "out", Random(1)
     shutil.copytree(databases / "moods", target)
-    for _ in range(max(2, times // 2)):
+    for _ in range(times):
         killed(INDEX, [str(target), str(pipe.folder), str(photos_folder)], rng, 0.5)
         opened = pipe.with_database(resolve(target, kind="dataset"))
         assert len(opened.database.latents(range(len(opened.database)))) in (10, 6)
