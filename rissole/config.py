@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from itertools import islice
+from numbers import Real
 from typing import Any
 
 ORDERS = ("parallel", "sequential", "independent")
@@ -17,7 +20,9 @@ NUM_INFERENCE_STEPS = 20  # these two: of new bundles, and what comparisons star
 GUIDANCE_SCALE = 1.6
 QUOTES = "'\""
 QUOTED = 40  # characters of what somebody sent, at most, in a message
+MOST_LISTED = 1000  # of anything that may be given twice
 MAX_REPAINTS = 16  # one on top of another: each of them is painted again to make the picture
+_DIGITS = re.compile(r"\s*\d{1,4}\s*", re.ASCII)
 
 
 class RissoleError(ValueError):
@@ -56,7 +61,7 @@ class Recipe:
     init: Recipe | None = None
 
     @classmethod
-    def validated(cls, **raw: Any) -> Recipe:
+    def validated(cls, /, **raw: Any) -> Recipe:
         """Builds a recipe from values that may come from anywhere.
 
         Args:
@@ -158,7 +163,8 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
 
 
 def _real(value: Any, name: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    numeric = isinstance(value, Real) and not isinstance(value, bool)  # numpy's floats, too
+    if not numeric:
         raise RissoleError(f"{name} must be a number, not {quoted(value)}")
     # also false for NaN; compared before it is made a float, which long numbers cannot be
     if not low <= value <= high:
@@ -166,16 +172,21 @@ def _real(value: Any, name: str, low: float, high: float) -> float:
     return float(value)
 
 
-def _sequence(value: Any, name: str) -> Iterable[Any]:
+def _sequence(value: Any, name: str, most: int = MOST_LISTED) -> list[Any]:
+    """The values of a list that may come from anywhere, unless there are too many."""
     if value is None:
-        return ()
+        return []
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         raise RissoleError(f"{name} must be a list, not {quoted(value)}")
-    return value
+    values = list(islice(value, most + 1))
+    if len(values) > most:
+        raise RissoleError(f"{name} must be a list of at most {most}")
+    return values
 
 
 def _ids(value: Any, name: str) -> tuple[int, ...]:
-    ids = (whole_number(v, f"each of {name}", 0, 2**62) for v in _sequence(value, name))
+    listed = _sequence(value, name)
+    ids = (whole_number(v, f"each of {name}", 0, 2**62) for v in listed)
     unique = tuple(dict.fromkeys(ids))
     if not 1 <= len(unique) <= MAX_NEIGHBORS:
         raise RissoleError(f"{name} must name 1 to {MAX_NEIGHBORS} images, not {len(unique)}")
@@ -194,8 +205,8 @@ def check_repaints(init: Any) -> None:
 
 def _position(value: Any, grid: int) -> tuple[int, int]:
     if isinstance(value, str):
-        value = tuple(int(p) if p.strip().isdigit() else p for p in value.split(","))
-    pair = tuple(_sequence(value, "a block position"))
+        value = tuple(int(p) if _DIGITS.fullmatch(p) else p for p in value.split(",", 2))
+    pair = tuple(_sequence(value, "a block position", 3))
     if len(pair) != 2:
         raise RissoleError(f"a block position is (row, column), not {quoted(value)}")
     row, col = (whole_number(p, "a block's row and column", 0, grid - 1) for p in pair)
@@ -203,12 +214,13 @@ def _position(value: Any, grid: int) -> tuple[int, int]:
 
 
 def _block_neighbors(value: Any, grid: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    name = "block_neighbors"
     if isinstance(value, Mapping):
-        items = [(*_position(p, grid), ids) for p, ids in value.items()]
+        pairs = _sequence(value.items(), name)
+        items = [(*_position(p, grid), ids) for p, ids in pairs]
     else:
-        items = [
-            tuple(_sequence(v, "block_neighbors")) for v in _sequence(value, "block_neighbors")
-        ]
+        listed = _sequence(value, name)
+        items = [tuple(_sequence(v, name)) for v in listed]
     if any(len(item) != 3 for item in items):
         raise RissoleError("block_neighbors must map (row, column) to a list of ids")
     chosen = {_position((r, c), grid): _ids(ids, "a block's neighbors") for r, c, ids in items}

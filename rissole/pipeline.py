@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rissole import loading
 from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
+from rissole.cost import work_of
 from rissole.data.images import CALLER, Caps, ImageSource, to_pil
 from rissole.models.autoencoder import Codec
 from rissole.models.interface import BlockDenoiser
@@ -311,6 +312,10 @@ class RissolePipeline:
     def check(self, recipe: Recipe) -> None:
         """Raises RissoleError for a recipe of other weights or of another database."""
         self._origin.own(recipe)
+
+    def work(self, recipe: Recipe) -> float:
+        """What a recipe costs, without what it is painted upon, see `cost.work_of`."""
+        return work_of(recipe, self.denoiser, self.scheduler)
 
     def _paint(self, recipe: Recipe, init: Any) -> Generator[BlockStep, None, None]:
         """Paints a recipe that was checked, upon `init` if that is an output."""

@@ -23,7 +23,7 @@ LAYERS = (
     "retrieval.embedding retrieval.encoders retrieval.index_files retrieval.index"
     " retrieval.contents retrieval.database retrieval.encoding",
     "retrieval",  # building, retriever and what they consist of
-    "sampling",
+    "sampling cost",
     "outputs",
     "loading request",
     "pipeline",

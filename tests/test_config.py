@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from rissole.config import MAX_REPAINTS, Recipe, RissoleError
@@ -62,3 +63,10 @@ def test_bad_values_are_one_clear_line(change, words):
     with pytest.raises(RissoleError, match=words) as caught:
         Recipe.validated(**{**GOOD, **change})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [np.float32(1.5), np.float64(1.5), np.float16(1.5), 1.5])
+def test_numbers_of_numpy_are_numbers(number):
+    recipe = Recipe.validated(**{**GOOD, "guidance_scale": number, "seed": np.int64(7)})
+    assert (recipe.guidance_scale, type(recipe.guidance_scale)) == (1.5, float)
+    assert (recipe.seed, type(recipe.seed)) == (7, int)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from rissole.app.address import listening, no_proxies
+from rissole.app.limits import Limits
 from rissole.app.zerogpu import prepare
 from rissole.config import RissoleError
 
@@ -53,6 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
     add("--port", type=int, help="port to listen on [the first free one from 7860]")
+    Limits.add_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # what is asked to end, not killed, tidies up behind itself
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        limits = Limits.given(options)
         listening(options.host, options.port)  # no use to load anything for a wrong address
         print(f"Loading {options.bundle} ...", flush=True)
         prepare()
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pipe.retriever.prepare("clip")
         more = [options.databases] if options.databases else []
         names = options.names.split(",")
-        serve(pipe, options.host, options.port, more, names, quiet=False)
+        serve(pipe, options.host, options.port, more, names, limits, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

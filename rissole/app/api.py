@@ -1,5 +1,7 @@
 """The named endpoints, for programs."""
 
+import contextlib
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,13 +10,15 @@ from gradio.events import api as expose
 
 from rissole.app.databases import usable
 from rissole.app.errors import answer, clear_errors
+from rissole.app.pace import Tick
 from rissole.app.patches import describe, let_fewer_arguments_in
 from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
-from rissole.app.studio import HEAVY, Studio, last_of, plain
-from rissole.app.zerogpu import on_gpu
+from rissole.app.studio import Studio, plain
+from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import read_recipe
+from rissole.outputs import GenerationOutput
 from rissole.retrieval.database import Hits
 
 LISTED = 20  # databases in a message
@@ -25,6 +29,8 @@ class Api:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
+        # where a GPU is lent, it is for these alone
+        self.steps, self.found = on_gpu(self._lease)(self._steps), on_gpu(20)(self._found)
 
     def retrieve(
         self,
@@ -178,9 +184,33 @@ class Api:
         said = self.errors["namesakes" if found else "database"]
         raise RissoleError(said.format(value=quoted(name), known=known))
 
-    def _api_painted(self, here: Studio, recipe: Recipe) -> tuple[FileData, dict]:
-        output = last_of(here.stream(recipe))
-        return FileData(path=here.png(output.images[0], output.recipe)), output.recipe
+    def _api_painted(self, here: Studio, recipe: Recipe) -> Any:
+        """Paints step by step, see `pace`; returns (picture, recipe)."""
+        ahead = here.ahead([recipe])
+
+        def painted() -> Generator[Any, None, tuple[FileData, dict]]:
+            with clear_errors(self.errors, answer):
+                yield ahead
+                for step in self.steps(here.key, recipe):
+                    if isinstance(step, GenerationOutput):
+                        file = here.png(step.images[0], step.recipe)
+                        return FileData(path=file), step.recipe
+                    yield step
+                raise RuntimeError("the painting has ended before it was finished")
+
+        return painted()
+
+    def _steps(self, key: str, recipe: Recipe) -> Iterator[Tick | GenerationOutput]:
+        """Paints in a database; all that goes in and out can be sent to a process."""
+        with contextlib.closing(self.studio.of(Visit(source=key)).stream(recipe)) as steps:
+            for step in steps:
+                output = step.output  # of each layer, and at last of the picture
+                yield Tick()
+        if output is not None:
+            yield output
+
+    def _lease(self, key: str, recipe: Recipe) -> int:
+        return lease(self.studio.of(Visit(source=key)).ahead([recipe]).work)
 
     def _api_picture(self, recipe: Any, image: Any) -> Any:
         if (recipe is None) == (image is None):
@@ -211,11 +241,14 @@ class Api:
             return here.pipe.retrieve(item=here.item(item), **narrowed)
         if image is not None:
             picture = here.query_picture(self._api_path(image))
-            return here.pipe.retrieve(image=picture, **narrowed)
+            return self.found(here.key, {"image": picture, **narrowed})
         if text is not None:
-            return here.pipe.retrieve(text=here.query_words(text), **narrowed)
+            return self.found(here.key, {"text": here.query_words(text), **narrowed})
         seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
+
+    def _found(self, key: str, query: dict) -> Hits:
+        return self.studio.of(Visit(source=key)).pipe.retrieve(**query)
 
 
 def wire(studio: Studio) -> None:
@@ -223,6 +256,6 @@ def wire(studio: Studio) -> None:
     actions = Api(studio)
     for name in ENDPOINTS:
         endpoint = getattr(actions, name)
-        expose(on_gpu(60)(endpoint), api_name=name, **HEAVY)
+        expose(endpoint, api_name=name)
         describe(endpoint)
     let_fewer_arguments_in(ENDPOINTS)

@@ -14,13 +14,14 @@ from rissole.app.choose import hits_of
 from rissole.app.frames import Throttle, data_uri
 from rissole.app.labeled_sheets import labeled_grid
 from rissole.app.links import encode
+from rissole.app.pace import Tick
 from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Visit
 from rissole.app.studio import LONG, PRIVATE, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
-from rissole.app.zerogpu import on_gpu
+from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import MAX_NEIGHBORS, Recipe
 
 
@@ -30,9 +31,9 @@ class Comparing:
     def __init__(self, studio: Studio):
         self.studio = studio
         self.words, self.painting = studio.words["compare"], Painting(studio)
-        self.frames = on_gpu(120)(self._frames)
+        self.frames = on_gpu(self._lease)(self._frames)
 
-    def ways(self, visit: Visit, *settings: Any) -> Iterator[dict]:
+    def ways(self, visit: Visit, *settings: Any) -> Iterator[Any]:
         """The same query and seed in four ways; yields messages to the page.
 
         Args:
@@ -40,7 +41,7 @@ class Comparing:
             *settings: of the page, as `Painting.wanted` takes them.
         """
 
-        def frames() -> Iterator[dict]:
+        def frames() -> Iterator[Any]:
             recipes = variants(self.painting.wanted(visit, *settings))
             names = [self.words["ways"][name] for name in VARIANTS]
             yield from self.frames(visit, [list(recipes.values())], names, [""], "ways")
@@ -57,10 +58,10 @@ class Comparing:
         guidance: Any,
         seed: Any,
         event: gr.EventData,
-    ) -> Iterator[dict]:
+    ) -> Iterator[Any]:
         """Two settings against each other, as the event says; yields as `ways` does."""
 
-        def frames() -> Iterator[dict]:
+        def frames() -> Iterator[Any]:
             recipe = self.painting.wanted(visit, neighbors, order, grid, steps, guidance, seed)
             x, y = (_axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
@@ -68,8 +69,9 @@ class Comparing:
 
         yield from self._safely(frames())
 
-    def _safely(self, messages: Iterator[dict]) -> Iterator[dict]:
-        yield from (message for message, *_ in self.painting.safely(zip(messages), 1))
+    def _safely(self, messages: Iterator[Any]) -> Iterator[Any]:
+        for shown in self.painting.safely(messages, 1):
+            yield shown[0] if isinstance(shown, tuple) else shown
 
     def _labels(self, axis: Axis) -> list[str]:
         name = self.words["settings"][axis.setting]
@@ -85,6 +87,9 @@ class Comparing:
         more = pipe.retrieve(**query, k=MAX_NEIGHBORS, label=visit.label).ids if query else []
         return list(dict.fromkeys((*on, *(i for i in more if i not in off))))[:MAX_NEIGHBORS]
 
+    def _lease(self, visit: Visit, table: Sequence[Sequence[Recipe]], *labels: Any) -> int:
+        return lease(self.studio.of(visit).ahead([r for row in table for r in row]).work)
+
     def _frames(
         self,
         visit: Visit,
@@ -92,11 +97,12 @@ class Comparing:
         columns: Sequence[str],
         rows: Sequence[str],
         kind: str,
-    ) -> Iterator[dict]:
+    ) -> Iterator[Any]:
         recipes = [recipe for row in table for recipe in row]
         here = self.studio.of(visit)
         for recipe in recipes:
             here.pipe.check(recipe)
+        yield here.ahead(recipes)
         results: list[Result] = []
         message: dict[str, Any] = {"run": secrets.token_hex(8), "state": "running", "error": None}
         message |= {"kind": kind, "columns": list(columns), "rows": list(rows)}
@@ -112,8 +118,7 @@ class Comparing:
                     state = "done" if len(results) == len(recipes) else "running"
                     file = self._file(results, columns, rows)
                     message = {**message, "cells": cells, "state": state, "file": file}
-                if result is not None or throttle.due(0, 1):
-                    yield message
+                yield message if result is not None or throttle.due(0, 1) else Tick()
 
     def _cell(self, result: Result, visit: Visit) -> dict[str, Any]:
         return {

@@ -26,6 +26,7 @@ from rissole.data.images import VISITOR, load_square, printable
 
 MEMORY = 2**30  # bytes on top of what the process has when it begins
 SECONDS = 20.0  # for one picture
+STARTING = 120.0  # seconds; three are usual, and a machine may be busy
 PATIENCE = 90.0  # for all photos of one visit; a thousandth of a second each is usual
 
 
@@ -35,6 +36,15 @@ class Reader:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+
+    def begin(self) -> None:
+        """Starts the process in the background, so that nobody waits for it."""
+
+        def start() -> None:
+            with self._turn, contextlib.suppress(BrokenProcessPool, LateError, OSError):
+                self._pool = self._pool or _started()
+
+        threading.Thread(target=start, name="decoder", daemon=True).start()
 
     def square(self, path: Path, size: int) -> Image.Image:
         """The largest centered square of a picture, `size` pixels wide; see `load_square`.
@@ -91,7 +101,9 @@ def _started() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
         context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(1, context, _begin)
+    pool = ProcessPoolExecutor(1, context, _begin)
+    pool.submit(int).result(STARTING)
+    return pool
 
 
 def _begin() -> None:

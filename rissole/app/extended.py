@@ -29,6 +29,7 @@ class Extended(Database):
 
     def __init__(self, first: Database, more: Database, encoder: QueryEncoder, extends: str):
         self.first, self.more, self.extends = first, more, extends
+        self.depth: int = 1 + getattr(first, "depth", 0)  # how many are one upon another
         self.folder, self.in_memory = Path(), True
         self.facts = first.facts.grown(len(more))
         self.index = _Joined(first.index, more.index_for(encoder))

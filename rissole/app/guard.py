@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +23,9 @@ from rissole.retrieval.database import Database
 
 ONE_YEAR = "public, max-age=31536000, immutable"
 NEVER = "private, no-store"
+RANGES = re.compile(rb"bytes=\s*(\d*-\d*)(\s*,\s*\d*-\d*){0,15}\s*")
+
+log = logging.getLogger(__name__)
 
 
 def to_webp(image: Image.Image, quality: int | None = 85) -> bytes:
@@ -76,6 +81,8 @@ class _TooLargeError(Exception):
 class Guard:
     """ASGI middleware: lets through what is listed, of an allowed size and under our own name.
 
+    What the library cannot make sense of, and fails at, is answered with a word.
+
     The library limits the size of uploaded files, but neither other form fields nor JSON bodies,
     and has routes that read, fetch or show far more than the page needs.
 
@@ -120,7 +127,7 @@ class Guard:
         return cross and not self.names.open_to_others
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        seen, started = 0, False
+        seen, started, ended = 0, False, False
 
         async def counting() -> Message:
             nonlocal seen
@@ -131,18 +138,35 @@ class Guard:
             return message
 
         async def noting(message: Message) -> None:
-            nonlocal started
+            nonlocal started, ended
             if seen <= self.limit:  # else the app answers its own way to the error above
                 started = True
+                last = message["type"] == "http.response.body"
+                ended = last and not message.get("more_body")
                 await send(message)
 
         try:
-            await self.app(scope, counting, noting)
-        except Exception:
+            await self.app(_readable(scope), counting, noting)
+        except Exception as error:
             if seen <= self.limit:
-                raise
-        if seen > self.limit and not started:
+                log.warning("%s %s: %s", scope["method"], path_of(scope), type(error).__name__)
+        if started:
+            if not ended:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif seen > self.limit:
             await PlainTextResponse(self.words["large"], 413)(scope, receive, send)
+        else:  # it was the request: what is done with it says its errors itself
+            await PlainTextResponse(self.words["malformed"], 400)(scope, receive, send)
+
+
+def _readable(scope: Scope) -> Scope:
+    """A request without a range that nobody can make sense of, which is to be ignored."""
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name != b"range" or RANGES.fullmatch(value)
+    ]
+    return {**scope, "headers": headers}
 
 
 def path_of(scope: Scope) -> str:

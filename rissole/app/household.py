@@ -18,6 +18,7 @@ from rissole.app.disk import Disk
 from rissole.app.guard import path_of
 
 HEARTBEAT = f"{API_PREFIX}/heartbeat/"
+LONGEST = 128  # characters of that address; names of visits are some ten
 OFTEN = 5.0  # seconds between two looks at what is too old
 VISITS = {"each": 2**23, "total": 2**28, "count": 1}
 PHOTOS = {"each": 2**25, "total": 2**29, "count": 64}
@@ -92,7 +93,7 @@ class Watched:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on."""
         path = path_of(scope) if scope["type"] == "http" else ""
-        if not path.startswith(HEARTBEAT):
+        if not path.startswith(HEARTBEAT) or len(path) > LONGEST:
             await self.app(scope, receive, send)
             return
         visit = path.removeprefix(HEARTBEAT)

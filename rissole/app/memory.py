@@ -26,6 +26,7 @@ from rissole.retrieval.database import Database
 from rissole.retrieval.retriever import MAX_PICTURES
 
 SHOWN = 50  # names of skipped files
+MAX_ADDED = 32  # pictures behind those of a database, one after another
 
 
 class Remembering:
@@ -129,6 +130,8 @@ class Remembering:
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(filled(full, most=MAX_NEIGHBORS))
+            if getattr(here.pipe.database, "depth", 0) >= MAX_ADDED:
+                raise RissoleError(self.errors["room"])
             picture = here.query_picture(file)
             more = self.encoded([picture], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rissole.app.server import serve
+from rissole.app.showcase import read_showcase
 from rissole.app.sketches import sketch_steps
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
@@ -58,8 +59,7 @@ def measure_page(pipe: RissolePipeline, runs: int) -> dict[str, Any]:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.add_init_script(SETTINGS)
         page.goto(address)
-        stored = page.locator("link[href^='showcase/']").count() > 0
-        first = page.evaluate(FIRST) if stored else None
+        first = page.evaluate(FIRST) if read_showcase(pipe) else None
         page.wait_for_selector(".rs-switch")
         page.evaluate(WATCH)
         for n in range(runs + 1):

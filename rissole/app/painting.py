@@ -13,11 +13,12 @@ from rissole.app.choose import blocks_of, hits_of
 from rissole.app.errors import one_line, toast
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
+from rissole.app.pace import Ahead, Tick
 from rissole.app.page import Page
 from rissole.app.parts import component, heading, telling
 from rissole.app.state import PICTURES_KEPT, Picture, Visit, beneath, place, shares_of
 from rissole.app.studio import PRIVATE, QUIET, Studio
-from rissole.app.zerogpu import on_gpu, on_zerogpu
+from rissole.app.zerogpu import lease, on_gpu, on_zerogpu
 from rissole.config import Recipe, RissoleError
 
 EVENTS = ("repaint", "back", "more", "pick", "look", "sketch")
@@ -39,7 +40,7 @@ class Painting:
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
         # where a GPU is lent, it is for this: all that goes in and out can be sent to a process
-        self.frames = on_gpu(60)(self._frames)
+        self.frames = on_gpu(self._lease)(self._frames)
 
     def paint(
         self,
@@ -51,14 +52,14 @@ class Painting:
         guidance: float,
         new_seed: bool,
         seed: str | None,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Any]:
         """Paints a picture; yields (canvas message, file to download, visit, seed)."""
 
-        def frames() -> Iterator[tuple]:
+        def frames() -> Iterator[Any]:
             used = secrets.randbelow(2**32) if new_seed or seed in (None, "") else seed
             recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
             for shown in self.frames(recipe, replace(visit, neighbors=neighbors)):
-                yield *shown, str(recipe.seed)
+                yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(recipe.seed))
 
         yield from self.safely(frames(), 4)
 
@@ -70,10 +71,10 @@ class Painting:
         steps: int,
         guidance: float,
         event: gr.EventData,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Any]:
         """Repaints blocks of the picture on show; yields as `paint` does."""
 
-        def frames() -> Iterator[tuple]:
+        def frames() -> Iterator[Any]:
             kept = visit.pictures[: place(visit.pictures, event) + 1]
             if not kept:
                 raise RissoleError(self.errors["repaint"])
@@ -90,7 +91,7 @@ class Painting:
             recipe = checked(*values, own, blocks, init)
             visit_now = replace(visit, pictures=kept, neighbors=neighbors)
             for shown in self.frames(recipe, visit_now):
-                yield *shown, str(seed)
+                yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(seed))
 
         yield from self.safely(frames(), 4)
 
@@ -110,7 +111,7 @@ class Painting:
         output = picture.output
         return self.studio.png(output.images[0], output.recipe, query=picture.query.item)
 
-    def safely(self, frames: Iterator[tuple], width: int) -> Iterator[tuple]:
+    def safely(self, frames: Iterator[Any], width: int) -> Iterator[Any]:
         """The frames; where they fail, the canvas says why."""
         try:
             yield from frames
@@ -145,8 +146,12 @@ class Painting:
         own = blocks_of(neighbors)
         return {cells[at]: own[at] for at in own if at in cells}
 
-    def _frames(self, recipe: Recipe, visit: Visit) -> Generator[tuple, None, None]:
-        """Paints a recipe; yields (canvas message, file to download, visit)."""
+    def _lease(self, recipe: Recipe, visit: Visit) -> int:
+        before = visit.pictures[-1] if recipe.init and visit.pictures else None
+        return lease(self.studio.of(visit).ahead([recipe], before).work)
+
+    def _frames(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, None]:
+        """Paints a recipe; yields (canvas message, file to download, visit), and ticks."""
         began, throttle = time.perf_counter(), Throttle()
         before = visit.pictures[-1] if recipe.init else None
         meter = Meter(recipe.grid, before.message["spent"] if before else None)
@@ -158,11 +163,13 @@ class Painting:
         }
         run["before"] = before.message["run"] if before else None
         here = self.studio.of(visit)
+        yield here.ahead([recipe], before)
         run |= {"source": here.key, "mine": here.own}
         # closing the stream at once on Stop frees the processor within a step
         with contextlib.closing(here.stream(recipe, before)) as steps:
             for step in meter.timed(steps):
                 if step.output is None and not throttle.due(step.step, step.total_steps):
+                    yield Tick()
                     continue
                 shares = shares_of(step, recipe, before)
                 run |= {"seconds": round(time.perf_counter() - began, 2), "spent": meter.spent[:]}

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 from gradio.state_holder import StateHolder
 from gradio_client.utils import is_http_url_like
 
 from rissole.app.errors import toast
 from rissole.app.uploads import files_in, too_much, uploaded
+
+log = logging.getLogger(__name__)
+
+UNREAD = 2000  # visits whose answers Gradio keeps until they are fetched
 
 
 def keep_in(folder: Path) -> None:
@@ -70,7 +77,7 @@ def keep_visits(make: Callable[[], StateHolder]) -> None:
 
 def calling_visit() -> str | None:
     """The visit whose event is being answered; None outside of events."""
-    request = gr.context.LocalContext.request.get(None)
+    request = LocalContext.request.get(None)
     return None if request is None else request.session_hash
 
 
@@ -97,6 +104,72 @@ def _check_first(demo: gr.Blocks, check: Callable[[Any, list], None]) -> None:
         own(listener, given)
 
     demo.validate_inputs = both  # type: ignore[method-assign, assignment]
+
+
+def asking() -> tuple[str, str | None]:
+    """(network address, name of the event) of the request that is being answered.
+
+    Gradio passes a request only to functions that name it among their arguments.
+    """
+    request, event = LocalContext.request.get(None), LocalContext.event_id.get(None)
+    host = getattr(getattr(request, "client", None), "host", None)
+    return host or "", event
+
+
+def say_every_error(demo: gr.Blocks, errors: dict[str, str]) -> None:
+    """Says in one line whatever goes wrong before and behind our own functions.
+
+    Gradio answers those errors with `{"error": null}`, and writes them out at length.
+    """
+    process = demo.process_api
+
+    def fits(listener: Any, given: list) -> None:
+        if len(given) > len(listener.inputs):  # Gradio would pass over what is too much
+            raise toast(errors["values"], errors)
+
+    _check_first(demo, fits)
+
+    async def said(*given: Any, **named: Any) -> dict:
+        try:
+            return await process(*given, **named)
+        except gr.Error:
+            raise
+        except Exception as error:  # our own functions say theirs: a value did not fit
+            log.warning("%s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
+            raise toast(errors["values"], errors) from None
+
+    demo.process_api = said  # type: ignore[method-assign]
+
+
+def keep_no_books(demo: gr.Blocks, full: str) -> None:
+    """Spares the queue what nobody can see here: statistics, made anew after every event.
+
+    Args:
+        demo: the page, with its queue.
+        full: what is said when there are more requests than the queue can hold.
+    """
+    queue, push = demo._queue, demo._queue.push
+    queue.ANAYLTICS_CACHE_FREQUENCY, queue.ANALYTICS_MAX_EVENTS = sys.maxsize, 1
+
+    async def said(*given: Any, **named: Any) -> tuple:
+        done, answer, state = await push(*given, **named)
+        return done, full if state == "queue_full" else answer, state
+
+    queue.push = said  # type: ignore[method-assign]
+
+
+def forget_unread() -> None:
+    """Forgets events whose answers nobody fetched, which Gradio keeps for ever.
+
+    It drops the answers themselves, the oldest first.
+    """
+    demo = LocalContext.blocks.get(None)
+    queue = None if demo is None else demo._queue
+    if queue is None or len(queue.pending_event_ids_session) < 2 * UNREAD:
+        return
+    kept = queue.pending_messages_per_session
+    for session in [s for s in queue.pending_event_ids_session if s not in kept]:
+        del queue.pending_event_ids_session[session]
 
 
 def describe(endpoint: Callable) -> None:

@@ -30,21 +30,33 @@ from rissole.app import (
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
+from rissole.app.decoder import reader
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
 from rissole.app.household import Watched
 from rissole.app.intake import upload_route
+from rissole.app.limits import Limits
+from rissole.app.listening import Listening
 from rissole.app.margins import footer, header
 from rissole.app.modules import modules
+from rissole.app.pace import Pace
 from rissole.app.page import Page
 from rissole.app.parts import heading
-from rissole.app.patches import keep_in, keep_visits, stay_local
+from rissole.app.patches import (
+    keep_in,
+    keep_no_books,
+    keep_visits,
+    say_every_error,
+    stay_local,
+)
+from rissole.app.routes import ENDPOINTS
 from rissole.app.sessions import Sessions
 from rissole.app.showcase import read_showcase, showcase_head, showcase_routes
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
+from rissole.app.turns import Turns
 from rissole.app.uploads import private_folder
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
@@ -52,17 +64,18 @@ from rissole.pipeline import RissolePipeline
 __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
 MAX_UPLOAD_MB = 20
-QUEUE_SIZE = 64
+REQUESTS = 512  # that the library holds at once; whose turn it is, `turns` decides
 STYLES = ("page", "memory", "canvas", "share", "compare", "explain")
 
 
-def build(sources: Sources) -> gr.Blocks:
+def build(sources: Sources, turns: Turns | None = None) -> gr.Blocks:
     """The page for a pipeline, with its endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
     Serve it with `serve`, which also adds what the page needs around it.
     """
     keep_in(private_folder())  # before the components ask where it is
-    studio = Studio(sources, texts())
+    turns = turns or Turns(Limits())
+    studio = Studio(sources, texts(), limits=turns.limits)
     words = studio.words["page"]
     options = {"title": words["title"], "analytics_enabled": False}
     with gr.Blocks(**options) as demo:
@@ -92,7 +105,11 @@ def build(sources: Sources) -> gr.Blocks:
             part.wire(page)
         api.wire(studio)
         stay_local(demo, studio.errors)
-    return demo.queue(max_size=QUEUE_SIZE, api_open=False)
+    Pace(turns, studio.errors).everything(demo, ENDPOINTS, page.canvas)
+    say_every_error(demo, studio.errors)
+    demo.queue(max_size=REQUESTS, api_open=False)
+    keep_no_books(demo, studio.errors["full"])
+    return demo
 
 
 def serve(
@@ -101,6 +118,7 @@ def serve(
     port: int | None = None,
     databases: Iterable[str | Path] = (),
     names: Iterable[str] = (),
+    limits: Limits | None = None,
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
@@ -112,6 +130,7 @@ def serve(
             left out.
         databases: folders of further databases for visitors to choose from.
         names: names by which visitors may call the server beside its own, see `address.Names`.
+        limits: how much visitors may ask for; see `Limits` for what it is if left out.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -124,9 +143,11 @@ def serve(
     host, port = listening(host, port)
     sources = Sources(pipe, databases)
     waits = not options.pop("prevent_thread_lock", False)
-    options = {**launch_options(sources, Names(host, names)), **options}
-    demo, host = build(sources), f"[{host}]" if ":" in host else host
+    turns = Turns(limits or Limits())
+    options = {**launch_options(sources, Names(host, names), turns), **options}
+    demo, host = build(sources, turns), f"[{host}]" if ":" in host else host
     sources.household.start()
+    reader().begin()
     keep_visits(lambda: Sessions(sources.household.visits))
     try:
         with no_proxies():  # the library asks its own server whether it is there
@@ -140,7 +161,7 @@ def serve(
     return served
 
 
-def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
+def launch_options(sources: Sources, names: Names, turns: Turns) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
     words, household = texts()["errors"], sources.household
     words["large"] = words["large"].format(limit=MAX_UPLOAD_MB)
@@ -152,12 +173,14 @@ def launch_options(sources: Sources, names: Names) -> dict[str, Any]:
     routes = [*thumbnail_routes(sources.opened), *modules().routes(), uploads]
     routes += [*household.routes(), *showcase_routes(showcase)]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
-    headers = Middleware(SafeHeaders, scripts=[])
+    streams = Middleware(Listening, turns=turns)
+    layers = [Middleware(SafeHeaders, scripts=[]), guard, watched, streams]
     return {
         "theme": theme(),
         "head": f"<style>{styles}</style>{modules().head()}{showcase_head(showcase)}",
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [headers, guard, watched], "routes": routes},
+        "app_kwargs": {"middleware": layers, "routes": routes},
+        "max_threads": REQUESTS,  # places in the queue; few of them ever compute at once
         "allowed_paths": [],
         "num_workers": 0,  # their ports would have no guard
         "ssr_mode": False,

@@ -94,6 +94,7 @@ class Sessions(StateHolder):
 
     def _keep(self, session_id: str, session: Session) -> None:
         try:
-            self.kept.add(session_id, ("visit", session_id), session, session.size)
+            size = session.size + 2 * len(session_id)
+            self.kept.add(session_id, ("visit", session_id), session, size)
         except RissoleError as error:
             raise gr.Error(str(error), print_exception=False) from None

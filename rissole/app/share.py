@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -19,12 +20,13 @@ from rissole.app.frames import Throttle
 from rissole.app.labeled_sheets import block_sheet
 from rissole.app.links import decode, query_of
 from rissole.app.memory import Remembering
+from rissole.app.pace import Ahead, Tick
 from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Picture, Query, Visit, place
 from rissole.app.studio import LONG, PRIVATE, QUIET, Studio
-from rissole.app.zerogpu import on_gpu
+from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_query, read_recipe
 
@@ -39,7 +41,7 @@ class Sharing:
         self.studio, self.errors = studio, studio.errors
         self.words, self.painting = studio.words["share"], Painting(studio)
         self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
-        self.painted, self.near = on_gpu(120)(self._painted), on_gpu(20)(self._neighbors)
+        self.painted, self.lent = on_gpu(self._lease)(self._painted), on_gpu(20)(self._neighbors)
 
     # -- pictures put back
 
@@ -101,10 +103,12 @@ class Sharing:
             found = sources.named(recipe.database, (visit.source, visit.photos))
         if found not in (None, here):
             there = self.remembering.at(replace(visit, source=found))
-        pipe = self.studio.of(there).pipe
+        studio = self.studio.of(there)
+        pipe = studio.pipe
         if found is None and recipe.bundle in (None, pipe.fingerprint):
             raise RissoleError(self.errors["elsewhere"])
         pipe.check(recipe)
+        studio.ahead([recipe])
         pipe.database.check([] if item is None else [item])
         return there
 
@@ -133,20 +137,29 @@ class Sharing:
         )
         if fresh:
             return
-        for message, path, changed in self._chain(recipe, visit):
-            yield message, path, changed, *same
+        for shown in self._chain(recipe, visit):
+            if isinstance(shown, tuple):
+                message, path, changed = shown
+                yield message, path, changed, *same
+            else:
+                yield shown
         if query is None:  # what the neighbors are near to, as far as can be told
             query = Query(image=changed.pictures[-1].output.images[0], painted=True)
             found = gr.skip(), gr.skip(), self.near(recipe, visit, query), *same[3:]
             yield gr.skip(), gr.skip(), replace(changed, query=query), *found
 
-    def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
+    def _chain(self, recipe: Recipe, visit: Visit) -> Iterator[Any]:
         """Paints a recipe with all that it was painted upon; yields as `Painting.frames` does."""
+        whole = self.studio.of(visit).ahead([recipe])
         for layer in recipe.layers:
             with contextlib.closing(self.painting.frames(layer, visit)) as frames:
-                for message, path, changed in frames:
-                    going_on = {} if layer is recipe else {"state": "running"}
-                    yield {**message, **going_on}, path, changed
+                for shown in frames:
+                    if isinstance(shown, tuple):
+                        message, path, changed = shown
+                        going_on = {} if layer is recipe else {"state": "running"}
+                        yield {**message, **going_on}, path, changed
+                    else:
+                        yield whole if isinstance(shown, Ahead) else shown
             visit = changed
 
     def _settings(self, recipe: Recipe, visit: Visit, fresh: bool) -> tuple:
@@ -162,6 +175,11 @@ class Sharing:
             fresh,
         )
 
+    def near(self, recipe: Recipe, visit: Visit, query: Query | None) -> dict:
+        """The neighbors of a recipe, and how near they are where the query can be compared."""
+        computes = query is not None and query.image is not None
+        return (self.lent if computes else self._neighbors)(recipe, visit, query)
+
     def _neighbors(self, recipe: Recipe, visit: Visit, query: Query | None) -> dict:
         ids, here = list(recipe.neighbors), self.studio.of(visit)
         score: dict[int, float] = {}
@@ -173,29 +191,33 @@ class Sharing:
 
     # -- files
 
-    def film(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
+    def film(self, visit: Visit, event: gr.EventData) -> Iterator[Any]:
         """The painting of a link as an animated GIF; yields what the shelf is told."""
         with clear_errors(self.errors):
             recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
+            yield self.studio.of(there).ahead([recipe])
             frames, throttle = [], Throttle(4)
             for done, frame in self.painted(recipe, there):
                 frames += [] if frame is None else [frame]
-                if throttle.due(0, 1):
-                    yield {"job": "film", "done": round(done, 3)}
+                due = throttle.due(0, 1)
+                yield {"job": "film", "done": round(done, 3)} if due else Tick()
             name = f"rissole-{recipe.seed}.gif"
             yield _done(self.studio.file(animated(frames), name))
+
+    def _lease(self, recipe: Recipe, visit: Visit) -> int:
+        return lease(self.studio.of(visit).ahead([recipe]).work)
 
     def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
         yield from filmed(self.studio.of(visit).pipe, recipe)
 
-    def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
+    def sheet(self, visit: Visit, event: gr.EventData) -> Iterator[Any]:
         """Contact sheet of a link: every block beside those it listened to; yields as `film`."""
         with clear_errors(self.errors):
             recipe = decode(getattr(event, "link", None), self.defaults)
             there = self._checked(visit, recipe, None)
             yield {"job": "sheet", "done": 0}
-            shown = self._picture(recipe, there)
+            shown = yield from self._picture(recipe, there)
             picture = self.studio.of(there).pipe.database.image
             shares = per_block(shown.attention, recipe.grid)
             title = filled(
@@ -208,11 +230,14 @@ class Sharing:
             name = f"rissole-{recipe.seed}-blocks.png"
             yield _done(self.studio.png(image, recipe.to_dict(), name))
 
-    def _picture(self, recipe: Recipe, visit: Visit) -> Picture:
+    def _picture(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, Picture]:
         for picture in visit.pictures:
             if picture.recipe == recipe:
                 return picture
-        *_, (_, _, changed) = self._chain(recipe, replace(visit, pictures=()))
+        for shown in self._chain(recipe, replace(visit, pictures=())):
+            if isinstance(shown, tuple):
+                *_, changed = shown
+            yield shown if isinstance(shown, Ahead) else Tick()
         return changed.pictures[-1]
 
 

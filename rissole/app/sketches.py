@@ -14,9 +14,10 @@ import gradio as gr
 from rissole.app.errors import one_line
 from rissole.app.frames import Meter, frame
 from rissole.app.links import encode
+from rissole.app.pace import Tick
 from rissole.app.page import Page
 from rissole.app.state import Visit, shares_of
-from rissole.app.studio import PRIVATE, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.pipeline import RissolePipeline
@@ -24,13 +25,7 @@ from rissole.pipeline import RissolePipeline
 STEPS = 5  # of a network that needs many: who is looked at can be told from four on
 FEW_STEPS = 2  # of a network that answers for whole steps
 SESSIONS = 1000
-SKETCH: dict[str, Any] = {
-    "concurrency_id": "sketch",  # beside the paintings, which take longer
-    "concurrency_limit": 2,
-    "trigger_mode": "multiple",
-    "show_progress": "hidden",
-    **PRIVATE,
-}
+SKETCH: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}
 
 
 def sketch_steps(pipe: RissolePipeline) -> int:
@@ -66,9 +61,7 @@ class Sketching:
         self.studio, self.errors, self.newest = studio, studio.errors, Newest()
         self.steps = on_gpu(20)(self._steps)
 
-    def sketch(
-        self, visit: Visit, event: gr.EventData, request: gr.Request
-    ) -> Iterator[dict[str, Any]]:
+    def sketch(self, visit: Visit, event: gr.EventData, request: gr.Request) -> Iterator[Any]:
         """Yields one message: the sketch, or that a newer wish has come, or what was wrong."""
         wish = getattr(event, "wish", None)
         wish = wish if isinstance(wish, dict) else {}
@@ -83,8 +76,7 @@ class Sketching:
                     if not self.newest.is_newest(session, number):
                         yield {**told, "state": "dropped"}
                         return
-                    if message is not None:
-                        yield {**message, **told}
+                    yield {**message, **told} if isinstance(message, dict) else message
         except Exception as error:
             yield {**told, "state": "error", "error": one_line(error, self.errors)}
 
@@ -101,13 +93,14 @@ class Sketching:
             wish.get("blocks"),
         )
 
-    def _steps(self, recipe: Recipe, visit: Visit) -> Generator[dict[str, Any] | None, None, None]:
-        """Yields None after each step, and at last the message; nothing is decoded between."""
+    def _steps(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, None]:
+        """Ticks after each step, and at last yields the message; nothing is decoded between."""
         began, here, meter = time.perf_counter(), self.studio.of(visit), Meter(recipe.grid)
+        yield here.ahead([recipe])
         with contextlib.closing(here.stream(recipe)) as steps:
             for step in meter.timed(steps):
                 if step.output is None:
-                    yield None
+                    yield Tick()
                     continue
                 yield {
                     **frame(step, recipe, *shares_of(step, recipe, None), lossless=False),

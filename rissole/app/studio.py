@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,20 @@ from PIL import Image
 
 from rissole.app.databases import Sources, seen_by, usable
 from rissole.app.decoder import reader
+from rissole.app.limits import Limits
+from rissole.app.pace import Ahead
 from rissole.app.patches import calling_visit
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import save_png
-from rissole.outputs import BlockStep, GenerationOutput
+from rissole.outputs import BlockStep
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.encoders import text_missing
 
-HEAVY: dict[str, Any] = {"concurrency_id": "heavy", "concurrency_limit": 2}
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page, not for programs
-_HIDDEN: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
-# never behind a painting
-LIGHT: dict[str, Any] = {"concurrency_id": "light", "concurrency_limit": 4, **_HIDDEN}
-QUIET: dict[str, Any] = {**HEAVY, **_HIDDEN}
-# many pictures in a row: one such run at a time, and nobody's painting waits for it
-LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 1, **_HIDDEN}
+QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
+LIGHT = LONG = QUIET  # whose turn it is, `pace` decides by what is to be computed
 
 
 class Studio:
@@ -40,6 +37,7 @@ class Studio:
         words: the texts of the page.
         pipe: the pipeline that retrieves and paints; the one with the first database if left out.
         key: of the database, part of the address of its thumbnails.
+        limits: how much may be asked for.
     """
 
     def __init__(
@@ -48,9 +46,11 @@ class Studio:
         words: dict[str, Any],
         pipe: RissolePipeline | None = None,
         key: str | None = None,
+        limits: Limits | None = None,
     ):
         self.sources, self.words, self.errors = sources, words, words["errors"]
         self.pipe, self.key = pipe or sources.start, key or sources.key
+        self.limits = limits or Limits()
 
     def of(self, visit: Visit) -> Studio:
         """With the database and the encoder that a visitor chose.
@@ -62,7 +62,8 @@ class Studio:
         pipe = self.sources.find(key)
         if pipe is None:
             raise RissoleError(self.errors["gone"])
-        return Studio(self.sources, self.words, seen_by(pipe, visit.encoder), key)
+        seen = seen_by(pipe, visit.encoder)
+        return Studio(self.sources, self.words, seen, key, self.limits)
 
     @property
     def own(self) -> bool:
@@ -138,12 +139,33 @@ class Studio:
             init=init,
         )
 
+    def ahead(self, recipes: Sequence[Recipe], before: Picture | None = None) -> Ahead:
+        """How much there is to paint, with all that is beneath, unless that is at hand.
+
+        Raises:
+            RissoleError: when it is more than one visitor may ask for.
+        """
+        layers = [layer for r in recipes for layer in (r.layers if before is None else (r,))]
+        work, most = sum(map(self.pipe.work, layers)), self.limits.work
+        if work > most:
+            said = self.errors["work"]
+            raise RissoleError(said.format(work=f"{work:,.0f}", most=f"{most:,}"))
+        return Ahead(work)
+
     def stream(
         self, recipe: Recipe, before: Picture | None = None
     ) -> Generator[BlockStep, None, None]:
-        """Paints a recipe; `before` is the picture that it repaints, where it is at hand."""
+        """Paints a recipe; `before` is the picture that it repaints, where it is at hand.
+
+        Without, every layer beneath is painted first, and yields its steps, too.
+        """
         # at hand, and but for the block the same as what the recipe's `init` paints
-        return self.pipe.stream(recipe, init=None if before is None else before.output)
+        output = None if before is None else before.output
+        for layer in recipe.layers if before is None else (recipe,):
+            with contextlib.closing(self.pipe.stream(layer, init=output)) as steps:
+                for step in steps:
+                    yield step
+            output = step.output
 
     def png(
         self, image: Image.Image, recipe: dict, name: str | None = None, query: int | None = None
@@ -156,14 +178,6 @@ class Studio:
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
         return str(self.sources.household.disk.write(data, name, calling_visit()))
-
-
-def last_of(steps: Iterable[BlockStep]) -> GenerationOutput:
-    """What a painting made, once it is finished."""
-    output = deque(steps, maxlen=1)[0].output
-    if output is None:
-        raise RuntimeError("the painting has ended before it was finished")
-    return output
 
 
 def typed(value: Any) -> Any:

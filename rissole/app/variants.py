@@ -28,7 +28,6 @@ SETTINGS = {
     "seed": "seed",
 }
 MAX_VALUES = 6  # of one axis
-MAX_WORK = 12_000  # steps of single blocks in one comparison; some six minutes on two cores
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,7 @@ def run(
 
     Yields:
         (which recipe, share of it that is done from 0 to 1, its result once it is finished)
-
-    Raises:
-        RissoleError: before anything is painted, when all of it would take too long.
     """
-    work = sum(map(_work, recipes))
-    if work > MAX_WORK:
-        raise RissoleError(
-            f"this is the work of {work:,} steps of a block, at most {MAX_WORK:,} are allowed: "
-            "compare fewer values, or with fewer steps"
-        )
     for index, recipe in enumerate(recipes):
         began = time.perf_counter()
         for step in pipe.stream(recipe):
@@ -160,13 +150,6 @@ def seams(image: Image.Image, grid: int) -> float | None:
     if grid < 2 or min(image.size) < 8 * grid:
         return None
     return seam_ratio(to_tensor(image), grid)
-
-
-def _work(recipe: Recipe) -> int:
-    """In steps of a single block; in one batch with others a block costs about a quarter."""
-    blocks = recipe.grid**2
-    each = blocks if recipe.order == "sequential" else max(1, blocks // 4)
-    return each * recipe.num_inference_steps
 
 
 def _with(recipe: Recipe, setting: str, value: Any, pool: tuple[int, ...]) -> Recipe:

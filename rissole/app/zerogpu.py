@@ -23,10 +23,19 @@ def prepare() -> None:
         import spaces  # noqa: F401
 
 
-def on_gpu(seconds: int = 60) -> Callable[[Function], Function]:
+def lease(work: float) -> int:
+    """Seconds to lend a GPU for so many evaluations, see `cost`: generous, but no queue likes long
+    ones."""
+    return int(min(120, 10 + work / 20))
+
+
+def on_gpu(seconds: int | Callable[..., int] = 60) -> Callable[[Function], Function]:
     """Decorates a function, or a generator, that computes for at most so long.
 
     Elsewhere the function is returned as it is.
+
+    Args:
+        seconds: or what tells them from the arguments of a call.
     """
     if not on_zerogpu():
         return lambda function: function

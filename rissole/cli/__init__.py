@@ -6,11 +6,14 @@ that `--help` answers at once. Wrong input ends with exit code 2 and one line on
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,33 +68,57 @@ def before(
     """Imports what a user brings, before a command runs."""
     if plugin:
         sys.path.append(str(Path.cwd()))  # an installed `rissole` does not look there by itself
-        os.environ[PLUGINS] = " ".join(plugin)  # processes that we start know them, too
         for name in plugin:
             load_plugin(name)
+        os.environ[PLUGINS] = " ".join(plugin)  # processes that we start know them, too
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: 0, 2 for wrong input, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     group = typer.main.get_command(app)
-    try:
-        code = group.main(
-            args=arguments or ["--help"], prog_name="python -m rissole", standalone_mode=False
-        )
-    except (typer.Abort, KeyboardInterrupt):
-        code = 130
-    except BrokenPipeError:  # the reader of our output has left (`| head`): end quietly
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        typer.echo(f"error: {message}", err=True)
-        return 2
+    with _interrupts() as noted:
+        try:
+            code = group.main(
+                args=arguments or ["--help"], prog_name="python -m rissole", standalone_mode=False
+            )
+        except (typer.Abort, KeyboardInterrupt):
+            code = 130
+        except BrokenPipeError:  # the reader of our output has left (`| head`): end quietly
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception as error:
+            message = explain(error)
+            if noted:  # a library made another error of it, as some do while they are imported
+                code = 130
+            elif message is None:
+                raise
+            else:
+                typer.echo(f"error: {message}", err=True)
+                return 2
     if code == 130:
         typer.echo("interrupted", err=True)
     return int(code or 0)
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that grows with every Ctrl-C, which is otherwise dealt with as ever."""
+    noted: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def explain(error: Exception) -> str | None:

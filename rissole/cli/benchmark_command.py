@@ -17,6 +17,7 @@ Entries = Annotated[
     int | None,
     typer.Option("--index", help="Measure retrieval instead, among so many synthetic entries."),
 ]
+Beside = Annotated[int, typer.Option(help="Paint again beside so many busy processes.")]
 Page = Annotated[
     bool, typer.Option("--page", help="Measure the page instead, in a real browser (playwright).")
 ]
@@ -34,6 +35,7 @@ def benchmark(
     guidance_scale: options.Guidance = None,
     threads: Threads = None,
     entries: Entries = None,
+    beside: Beside = 0,
     page: Page = False,
     database: options.Database = None,
     device: options.Device = None,
@@ -41,6 +43,7 @@ def benchmark(
     """Measure size, speed and memory on this machine; every figure is measured in this run."""
     options.check_range("--runs", runs, 1, 1000)
     options.check_range("--threads", threads, 1, 1024)
+    options.check_range("--beside", beside, 0, 256)
     options.check_seeds(seed, runs)
     use_threads(threads)
     start = time.perf_counter()
@@ -55,7 +58,7 @@ def benchmark(
 
         settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}
         settings["guidance_scale"] = guidance_scale
-        figures = measure_painting(pipe, runs, seed, k, **settings)
+        figures = measure_painting(pipe, runs, seed, k, beside, **settings)
         report = {"bundle": bundle, "load_seconds": round(load_seconds, 4), **figures}
     else:
         from rissole.experiments.retrieval_benchmark import measure_index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rissole.config import MAX_SEED, RissoleError
+from rissole.config import MAX_SEED, QUOTED, RissoleError
 
 if TYPE_CHECKING:
     from rissole.pipeline import RissolePipeline
@@ -113,12 +114,24 @@ def check_writable(folder: Path) -> None:
         raise RissoleError(f"cannot write {folder}: {error.strerror or error}") from error
 
 
+def check_name(out: Path) -> None:
+    """Refuses a name that is too long for the disk, as that of a file which is being written."""
+    try:
+        os.lstat(out.with_name(f".{out.name}.12345678.tmp"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        name = out.name if len(out.name) <= QUOTED else out.name[: QUOTED - 3] + "..."
+        raise RissoleError(f"cannot write {name}: {error.strerror or error}") from error
+
+
 def png_path(out: Path) -> Path:
     """The path of a PNG, its folder made; checked before any painting starts."""
     if out.suffix.lower() != ".png":
         raise RissoleError(f"--out must end in .png, not {out.name!r}")
     out.parent.mkdir(parents=True, exist_ok=True)
     check_writable(out.parent)
+    check_name(out)
     return out
 
 

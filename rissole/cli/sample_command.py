@@ -86,6 +86,7 @@ def sample(
         output = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
         save_png(output.images[0], path, output.recipe)
         ids = ", ".join(map(str, output.recipe["neighbors"]))
+        ids += "" if named or len(given["hits"].ids) == k else f" (no more than these, of {k})"
         seconds = time.perf_counter() - start
         typer.echo(f"{path}  seed {own}  neighbors {ids}  {seconds:.1f} s")
 
@@ -120,13 +121,15 @@ def output_paths(out: Path, count: int) -> list[Path]:
     """Where each picture goes, with the folder made; checked before any painting starts."""
     options.check_range("--num-images", count, 1, 10_000)
     options.png_path(out)
-    if found := re.search(r"%0?\d?d", out.name):
+    if found := re.search(r"%0?\d?d(?![A-Za-z])", out.name):
         names = [out.name.replace(found[0], found[0] % number) for number in range(count)]
     elif count > 1:
         names = [f"{out.stem}-{i}{out.suffix}" for i in range(count)]
     else:
         names = [out.name]
-    return [out.with_name(name) for name in names]
+    paths = [out.with_name(name) for name in names]
+    options.check_name(paths[-1])  # of the highest number
+    return paths
 
 
 def follow(stream: Generator[BlockStep, None, None], title: str) -> GenerationOutput:

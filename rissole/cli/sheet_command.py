@@ -28,6 +28,7 @@ def sheet(
     """Paint a row of pictures for every class of a database, each from neighbors of that class."""
     options.check_range("--columns", columns, 1, 100)
     options.png_path(out)
+    from rissole.data.images import save_png
     from rissole.experiments.sheets import class_sheet
 
     pipe = options.load(bundle, database, device)
@@ -41,5 +42,5 @@ def sheet(
         num_inference_steps=steps,
         guidance_scale=guidance_scale,
     )
-    picture.save(out)
+    save_png(picture, out)
     typer.echo(f"{out}  {', '.join(pipe.database.classes)}")

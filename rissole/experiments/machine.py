@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +36,25 @@ def memory() -> float:
     import psutil
 
     return psutil.Process().memory_info().rss / 1e6
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes that compute without a pause beside this one; stopped at the end."""
+    # each ends by itself when this process does, since then its input is closed
+    idle = "import sys, threading; threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)))"
+    code = f"import os; {idle}.start(); print(flush=True)\nwhile True: pass"
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    started = [subprocess.Popen([sys.executable, "-c", code], **options) for _ in range(count)]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
 
 
 @contextmanager

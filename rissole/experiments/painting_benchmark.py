@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from typing import Any
 
 import torch
 
-from rissole.experiments.machine import peak_rss, timed
+from rissole.experiments.machine import busy_processes, peak_rss, timed
 from rissole.outputs import GenerationOutput
 from rissole.pipeline import RissolePipeline
 
 
 def measure_painting(
-    pipe: RissolePipeline, runs: int, seed: int, k: int | None = None, **settings: Any
+    pipe: RissolePipeline,
+    runs: int,
+    seed: int,
+    k: int | None = None,
+    beside: int = 0,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Paints pictures after one to warm up, and their first previews.
 
@@ -26,6 +32,7 @@ def measure_painting(
         runs: timed pictures.
         seed: of the first; the next has `seed + 1`.
         k: neighbors of each; None takes the bundle's number.
+        beside: how many busy processes to paint beside, after painting alone.
         settings: as for `RissolePipeline.stream`.
 
     Returns:
@@ -50,19 +57,40 @@ def measure_painting(
     return {
         **{f"{part}_parameters": count for part, count in pipe.num_parameters().items()},
         "network_calls": output.network_calls,
-        "seconds_per_image": round(statistics.median(seconds), 4),
+        **_seconds("seconds_per_image", seconds),
         "seconds_per_image_min": round(min(seconds), 4),
-        "seconds_per_image_max": round(max(seconds), 4),
-        "first_preview_seconds": round(statistics.median(previews), 4),
-        "first_preview_seconds_max": round(max(previews), 4),
+        **_seconds("first_preview_seconds", previews),
+        **(_crowding(partial(map, paint, numbers), seconds, beside) if beside else {}),
         "runs": runs,
         **_machine(pipe),
-        "settings": {
-            **{name: output.recipe[name] for name in settings},
-            "k": len(output.recipe["neighbors"]),
-            "image_size": pipe.image_size,
-            "database_items": len(pipe.database),
-        },
+        "settings": {name: output.recipe[name] for name in settings} | _sizes(pipe, output),
+    }
+
+
+def _sizes(pipe: RissolePipeline, output: GenerationOutput) -> dict[str, int]:
+    return {
+        "k": len(output.recipe["neighbors"]),
+        "image_size": pipe.image_size,
+        "database_items": len(pipe.database),
+    }
+
+
+def _seconds(name: str, seconds: list[float]) -> dict[str, float]:
+    """The median of some runs, and the slowest."""
+    return {name: round(statistics.median(seconds), 4), f"{name}_max": round(max(seconds), 4)}
+
+
+def _crowding(
+    again: Callable[[], Iterable[GenerationOutput]], alone: list[float], beside: int
+) -> dict[str, Any]:
+    """What busy processes cost: the same pictures beside them."""
+    with busy_processes(beside):
+        pictures = iter(again())
+        middle = statistics.median(timed(partial(next, pictures))[0] for _ in alone)
+    return {
+        "busy_processes": beside,
+        "seconds_per_image_beside": round(middle, 4),
+        "times_slower_beside": round(middle / statistics.median(alone), 2),
     }
 
 

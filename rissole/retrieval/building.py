@@ -150,7 +150,10 @@ def _assemble(job: Job, work: Path, label: str, out: Path) -> IndexReport:
             resumed,
             bytes=size,
         )
-    publish(folder, out)
+    try:
+        publish(folder, out)
+    except RissoleError as error:
+        raise RissoleError(f"{error}; what was made is kept in {folder}") from error
     return report
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -265,9 +266,8 @@ class Database:
         """Whether the vectors of another encoder than the database's own are at hand."""
         if self.in_memory:
             return False
-        return (self._beside(encoder) / ENCODER_FILE).is_file() or (
-            self._kept(encoder) / MANIFEST
-        ).is_file()
+        places = (self._beside(encoder) / ENCODER_FILE, self._kept(encoder) / MANIFEST)
+        return any(map(os.path.isfile, places))  # false also where one may not look
 
     def _beside(self, encoder: QueryEncoder) -> Path:
         """Where a database that was built with an encoder keeps the vectors of it."""
@@ -295,9 +295,12 @@ class Database:
             verify(kept, remember=True)
         except RissoleError:  # none, or damaged ones
             made = np.concatenate(list(self._made(encoder)))
-            with staged(kept) as stage:
-                write_encoder(stage, encoder, made)
-                write_manifest(stage, "vectors")
+            try:
+                with staged(kept) as stage:
+                    write_encoder(stage, encoder, made)
+                    write_manifest(stage, "vectors")
+            except (OSError, RissoleError):  # a cache that cannot be written: made again next time
+                return VectorIndex.exact(made)
         return self._vectors_in(kept, encoder)
 
     def _kept(self, encoder: QueryEncoder) -> Path:

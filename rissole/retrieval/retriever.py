@@ -119,8 +119,9 @@ class Retriever:
             image: a query: a picture of any size and kind, see `load_image`.
             text: a query in words. The name of a class finds the pictures that are most typical of
                 it (`rissole.retrieval.words`); anything else needs a text encoder.
-            item: a picture of the database; it is not among its own neighbors.
-            k: 1 to 16.
+            item: a picture of the database; it is not among its own neighbors, unless there is no
+                other one.
+            k: 1 to 16; fewer are found where the database, or the class, holds no more.
             seed: draws the random item that is taken when no query is given.
             label: only pictures of this class, the random item included.
             encoder: what they are compared by, in place of `self.encoder`.
@@ -146,6 +147,8 @@ class Retriever:
             picture, vector = self.database.image(item), index.vector(item)
         only = named or label
         ids, scores = self.database.search(vector, k, exclude=item, label=only, index=index)
+        if not ids:  # of a database, or a class, of one picture: better than none
+            ids, scores = self.database.search(vector, k, label=only, index=index)
         images, labels = [self.database.image(i) for i in ids], self.database.labels(ids)
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 

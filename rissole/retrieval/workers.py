@@ -65,15 +65,20 @@ def locked(work: Path, worker: Worker) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    lock = FileLock(work / f"lock-{worker.rank}", timeout=0)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / f"lock-{worker.rank}", timeout=0):
-            yield
+        # what older versions raise on a disk that knows no locks: there nothing tells of another
+        with contextlib.suppress(NotImplementedError):
+            lock.acquire()
+        yield
     except Timeout as error:
         name = work.name.removeprefix(".").removesuffix(".build")
         raise RissoleError(f"another build is writing {name} just now") from error
     except OSError as error:
         raise RissoleError(f"cannot write {work.parent}: {error.strerror or error}") from error
+    finally:
+        lock.release()
 
 
 class Share:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from rissole.retrieval.duplicates import Duplicates
 from rissole.retrieval.encoding import IndexingParts, Row
 from rissole.storage.database_facts import DatabaseFacts, EncoderMark
 from rissole.storage.files import save_tensors, write_atomic
-from rissole.storage.manifest import LEFT_OUT, write_manifest
+from rissole.storage.manifest import LEFT_OUT, name_like, write_manifest
 
 PROGRESS = "progress.json"
 COMMIT_SECONDS = 2.0  # how much work a kill may cost
@@ -159,8 +158,7 @@ class DatabaseWriter:
         DatabaseFacts(count, label, size, made_with, index, classes).write(final)
         beside = [{"skipped": found, "reason": reason} for found, reason in left_out]
         (final / LEFT_OUT).write_text(json.dumps([*beside, *self.notes()], indent=1) + "\n")
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-_") or "database"
-        write_manifest(final, name, encoder=self.parts.made_for)
+        write_manifest(final, name_like(name), encoder=self.parts.made_for)
         return final
 
     def _finish_thumbnails(self) -> None:

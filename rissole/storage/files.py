@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,7 +55,20 @@ def save_tensors(
 
 
 def cache_folder() -> Path:
-    """Where this project keeps what can be made again: `$RISSOLE_CACHE`, or the user's cache."""
-    configured = os.environ.get("RISSOLE_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(configured) if configured else Path(base) / "rissole"
+    """Where this project keeps what can be made again: `$RISSOLE_CACHE`, or the user's cache.
+
+    A user without a home gets a folder that goes when the process ends.
+    """
+    if configured := os.environ.get("RISSOLE_CACHE"):
+        return Path(configured)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rissole"
+    except RuntimeError:  # no $HOME, and no such user
+        return _passing_folder()
+
+
+@functools.cache
+def _passing_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="rissole-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

@@ -216,6 +216,11 @@ def _check_listed_path(path: str) -> None:
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
 
 
+def name_like(text: str) -> str:
+    """A name that a manifest may have, close to what a folder is called."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-_")[:80] or "unnamed"
+
+
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         shown = ascii(name if len(name) <= 80 else name[:77] + "...")

@@ -21,6 +21,9 @@ from rissole.config import RissoleError
 from rissole.storage.manifest import MANIFEST, listing
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, no file of that size
+# why a folder may not be moved: it belongs to a container's image, or is a disk of its own; or it
+# could not be filled the last time, so that there is one aside
+IMMOVABLE = {errno.EXDEV, errno.EBUSY, errno.ENOTEMPTY, errno.EEXIST}
 
 
 @contextlib.contextmanager
@@ -72,7 +75,8 @@ def check_replaceable(target: str | Path) -> None:
     target = Path(target)
     if target.exists() and not target.is_dir():
         raise RissoleError(f"{target} is a file, not a folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+    ours = (target / MANIFEST).is_file() or (aside(target) / MANIFEST).is_file()
+    if target.is_dir() and any(target.iterdir()) and not ours:
         raise RissoleError(f"{target} is not empty and no bundle: not overwritten")
 
 
@@ -131,7 +135,8 @@ def _clear_stale(target: Path) -> None:
     old = aside(target)
     if old.exists() and not target.exists():
         old.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
+    if not target.exists() or (target / MANIFEST).is_file():
+        shutil.rmtree(old, ignore_errors=True)  # else what is found until there is a new one
     clear_abandoned(target.parent, target.name)
 
 
@@ -154,7 +159,12 @@ def _exchange(stage: Path, target: Path) -> None:
     """Two renames: a folder cannot be renamed over one that is not empty."""
     old = aside(target)
     if target.exists():
-        target.replace(old)
+        try:
+            target.replace(old)
+        except OSError as error:
+            if error.errno not in IMMOVABLE:
+                raise
+            return _refill(stage, target)
     try:
         stage.replace(target)
     except OSError:
@@ -162,6 +172,35 @@ def _exchange(stage: Path, target: Path) -> None:
             old.replace(target)
         raise
     _flush_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return None
+
+
+def _refill(stage: Path, target: Path) -> None:
+    """Copies a finished folder into one that stays where it is.
+
+    The old folder is copied aside before, and the manifest comes last: in between, `resolve` finds
+    the old folder.
+    """
+    old = aside(target)
+    if (target / MANIFEST).is_file():
+        copy = old.with_name(f"{old.name}.part")
+        for place in (copy, old):
+            shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(target, copy)
+        _flush(copy)
+        copy.replace(old)
+        (target / MANIFEST).unlink()
+    for path in target.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    copy_files(stage, target)
+    _flush(target)
+    if (stage / MANIFEST).is_file():
+        shutil.copyfile(stage / MANIFEST, target / MANIFEST)
+        _flush(target)
     shutil.rmtree(old, ignore_errors=True)
 
 

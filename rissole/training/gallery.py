@@ -27,7 +27,7 @@ from rissole.retrieval.contents import build_database, decode_all
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LearnedEncoder
 from rissole.storage.files import save_tensors
-from rissole.storage.manifest import write_manifest
+from rissole.storage.manifest import name_like, write_manifest
 from rissole.storage.staging import staged
 from rissole.training.bulk import (
     Painting,
@@ -182,5 +182,5 @@ def write_gallery_bundle(
             learned.save(stage / "encoder")
         found_by = learned or embedding
         build_database(stage / "database", pictures, codec, found_by, label, latents, classes)
-        write_manifest(stage, name)
+        write_manifest(stage, name_like(name))
     shutil.rmtree(painted_folder(run), ignore_errors=True)

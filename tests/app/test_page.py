@@ -244,12 +244,12 @@ def test_who_waits_is_told_the_place_in_line(visit, address, pipe, monkeypatch):
 
     monkeypatch.setattr(pipe, "stream", held)
     others = Client(address, verbose=False)
-    jobs = [others.submit(steps=1, api_name="/generate") for _ in range(2)]  # at most so many
+    jobs = [others.submit(steps=1, api_name="/generate") for _ in range(2)]
     while any(job.status().code.name != "PROCESSING" for job in jobs):
         time.sleep(0.05)
     visit.set_steps(1)
     visit.page.click("#rs-generate")
-    visit.page.wait_for_selector(".rs-words:has-text('You are number 1 in line')")
+    visit.page.wait_for_selector(".rs-words:has-text('2 before you')")
     gate.set()
     visit.finish()
     assert all(job.result() for job in jobs)
@@ -287,7 +287,7 @@ def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
     page.click(".rs-crop-dialog >> text=Cancel")
     assert page.inner_text(".rs-query-name") == "Your upload"
     upload(page, bad)
-    page.wait_for_selector("text=notes.txt is not a picture")
+    page.wait_for_selector("text=notes.txt is text, not a picture")
     assert visit.hits() == before
 
 

@@ -175,7 +175,7 @@ def test_photos_that_are_none_leave_all_as_it_was(visit, photos):
     page = visit.page
     before = visit.hits()
     page.set_input_files(".rs-files", photos[-1:])
-    page.wait_for_selector(".toast-body:has-text('notes.txt is not a picture')")
+    page.wait_for_selector(".toast-body:has-text('notes.txt is text, not a picture')")
     page.wait_for_selector(".rs-use:enabled")
     assert visit.hits() == before
     assert page.locator(".rs-return").is_hidden()

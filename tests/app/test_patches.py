@@ -142,3 +142,21 @@ def test_the_folder_that_is_set_after_the_import_is_not_used(monkeypatch, tmp_pa
         gr.Number()
     gr.routes.App.create_app(demo)
     assert [folder.name for folder in tmp_path.iterdir()] == ["imported"]
+
+
+def test_whoever_calls_is_kept_with_what_was_sent():
+    with gr.Blocks(analytics_enabled=False) as demo:
+        box = gr.Textbox()
+    sessions = gr.state_holder.StateHolder()
+    sessions.set_blocks(demo)
+    sessions["anybody"]._update_value_in_config(box._id, "what was sent")
+    kept = sessions.session_data["anybody"].config_values[box._id]["props"]
+    assert kept["value"] == "what was sent"
+
+
+def test_a_file_is_copied_to_where_its_content_says(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    move = gr.File().async_move_resource_to_block_cache(str(tmp_path / "a.txt"))
+    with ThreadPoolExecutor(1) as threads:
+        copy = threads.submit(asyncio.run, move).result()
+    assert Path(copy).parent != tmp_path

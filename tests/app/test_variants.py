@@ -48,12 +48,6 @@ def test_run_measures_every_picture(pipe, recipe):
     assert (len(shares), shares[-1]) == (16 * 2, 1.0)
 
 
-def test_what_would_take_too_long_is_refused(pipe, recipe):
-    long = Recipe.from_dict({**recipe.to_dict(), "order": "sequential", "num_inference_steps": 150})
-    with pytest.raises(RissoleError, match="14,400 steps"):
-        next(run(pipe, [long] * 6))
-
-
 def test_one_block_has_no_seams(pipe):
     assert seams(pipe.database.image(0), 1) is None
 

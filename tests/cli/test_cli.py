@@ -248,7 +248,7 @@ def test_interrupt_is_one_line_and_exit_code_130(tiny_bundle, tmp_path):
 
 
 def test_benchmark_reports_what_it_measured(run, tiny_bundle, pipe):
-    args = ["benchmark", "--bundle", tiny_bundle, "--runs", "2", *QUICK]
+    args = ["benchmark", "--bundle", tiny_bundle, "--runs", "2", "--beside", "1", *QUICK]
     code, out, err = run(*args, "--json")
     assert (code, err) == (0, [])
     report = json.loads(out)
@@ -257,6 +257,8 @@ def test_benchmark_reports_what_it_measured(run, tiny_bundle, pipe):
     low, middle, high = (report[f"seconds_per_image{end}"] for end in ("_min", "", "_max"))
     assert 0 < low <= middle <= high
     assert report["first_preview_seconds"] > 0
+    assert report["busy_processes"] == 1
+    assert report["seconds_per_image_beside"] > 0
     assert report["network_calls"] >= 2
     assert 50 < report["peak_rss_mb"] < 20_000
     assert report["threads"] >= 1

@@ -9,10 +9,14 @@ import pytest
 from conftest import picture
 from loopback_hub import ROOT
 
+from rissole.config import RissoleError
 from rissole.data.sources import open_source
 from rissole.pipeline import RissolePipeline
+from rissole.retrieval import building
 from rissole.retrieval.building import build_index
 from rissole.retrieval.encoders import LearnedConfig, LearnedEncoder
+from rissole.storage import manifest
+from rissole.storage.files import cache_folder
 from rissole.training.checkpoint import Checkpoints, State
 
 
@@ -54,3 +58,55 @@ def test_what_is_written_follows_the_umask(pipe, tiny_bundle, tmp_path, monkeypa
     assert (out / "database" / "labels.safetensors").is_file()
     assert (out / "database" / "encoders" / "learned").is_dir()
     assert closed(out) == []
+
+
+def test_a_user_without_a_home_has_a_cache_that_passes(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "RISSOLE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)  # a number that no user has
+    folder = cache_folder()
+    assert folder.is_dir()
+    assert cache_folder() == folder
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(pipe, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "file" / "cache"))
+    again = pipe.with_database(pipe.database)
+    found = [again.retrieve(item=3, encoder="latent-corner", k=4).ids for _ in range(2)]
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+    assert not again.database.ready(again.retriever.find_encoder("latent-corner"))
+
+
+def test_a_disk_without_locks_does_not_stop_a_build(pipe, tmp_path, monkeypatch):
+    def no_locks(*_, **__):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", no_locks)
+    (tmp_path / "photos").mkdir()
+    picture(0).save(tmp_path / "photos" / "a.png")
+    source = open_source(tmp_path / "photos")
+    assert build_index(pipe.indexing_parts(), source, tmp_path / "db").pictures == 1
+
+
+def test_what_was_made_is_kept_where_it_cannot_be_published(pipe, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    picture(0).save(tmp_path / "photos" / "a.png")
+    source = open_source(tmp_path / "photos")
+
+    def refused(*_):
+        raise RissoleError("cannot write db: too bad")
+
+    with monkeypatch.context() as patch, pytest.raises(RissoleError, match="is kept in"):
+        patch.setattr(building, "publish", refused)
+        build_index(pipe.indexing_parts(), source, tmp_path / "db")
+    report = build_index(pipe.indexing_parts(), source, tmp_path / "db")
+    assert (report.pictures, report.resumed_at) == (1, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "photos"]
+
+
+def test_a_name_for_a_manifest_is_made_of_any_folders_name():
+    for text in ("my cats", "größe", ".hidden", "", "x" * 300, "50%", "a/b"):
+        assert manifest.NAME.fullmatch(manifest.name_like(text))
+    assert manifest.name_like("my cats") == "my-cats"

@@ -1,7 +1,9 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from loopback_hub import ROOT
@@ -9,6 +11,8 @@ from small_bundle import fails, make_bundle
 
 from rissole.config import RissoleError
 from rissole.storage import manifest as bundle
+from rissole.storage import staging
+from rissole.storage.resolve import resolve
 from rissole.storage.staging import aside, staged
 
 
@@ -123,3 +127,47 @@ def test_unwritable_target_is_one_line(tmp_path):
             raise AssertionError("must not start")
 
     fails(build, "cannot write")
+
+
+@pytest.fixture(params=[errno.EXDEV, errno.EBUSY], ids=["layer of a container", "mount"])
+def immovable(request, folder, monkeypatch):
+    """A bundle whose folder cannot be moved, though everything in it can be written."""
+    replace = Path.replace
+
+    def refused(self, target):
+        if self == folder.resolve():
+            raise OSError(request.param, os.strerror(request.param), str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    return folder
+
+
+def test_a_folder_that_cannot_be_moved_is_filled_anew(immovable):
+    for text in ("new", "newer"):
+        with staged(immovable) as stage:
+            (stage / "config.json").write_text(text)
+            bundle.write_manifest(stage, "tiny")
+        assert list(bundle.verify(immovable)["files"]) == ["config.json"]
+        assert (immovable / "config.json").read_text() == text
+        assert [path.name for path in immovable.parent.iterdir()] == ["tiny"]
+
+
+def test_an_interrupted_filling_leaves_the_old_bundle(immovable, monkeypatch):
+    before = bundle.verify(immovable)
+
+    def publish() -> None:
+        with staged(immovable) as stage:
+            (stage / "config.json").write_text("new")
+            bundle.write_manifest(stage, "tiny")
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RissoleError, match="No space left"):
+        patch.setattr(staging, "copy_files", full_disk)
+        publish()
+    assert bundle.verify(resolve(immovable)) == before
+    publish()
+    assert (resolve(immovable) / "config.json").read_text() == "new"
+    assert [path.name for path in immovable.parent.iterdir()] == ["tiny"]

@@ -13,7 +13,6 @@ import { bring, hide, parts, penOf, put, within, write } from "./shared/dom.js";
 import { engine, useEngine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
 import { watchLive } from "./shared/live.js";
-import { lineLength } from "./shared/patches.js";
 import { serverEngine } from "./shared/server_engine.js";
 import {
   brush, canRepaint, canUndo, chosen, focus, isFrame, isLive, isPainting, isSettled, side, targets,
@@ -25,7 +24,6 @@ import { fill, thumb, whole } from "./shared/values.js";
 /** @typedef {import("./types").Message} Message */
 
 const PHONE = "(max-width: 700px)";
-const PATIENCE = 1500; // ms before, and between, two looks at the line of those who wait
 
 /** @param {import("./types").Component} component */
 export const mount = (component) => {
@@ -166,21 +164,7 @@ export const mount = (component) => {
     if (value.state === "idle" && !isLive(state())) drawCommon();
   };
 
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let patience;
-  const wait = () => {
-    clearTimeout(patience);
-    paper.dataset.shown = "";
-    if (!props.alone) patience = setTimeout(standInLine, PATIENCE); // in a tab of its own nobody waits
-  };
-  const standInLine = async () => {
-    if (state().phase !== "starting") return;
-    const size = await lineLength();
-    if (state().phase !== "starting") return;
-    tell(E.LINE, size);
-    clearTimeout(patience);
-    patience = setTimeout(standInLine, PATIENCE);
-  };
+  const wait = () => { paper.dataset.shown = ""; };
 
   hear(E.START, () => {
     wait();

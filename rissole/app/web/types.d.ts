@@ -47,7 +47,7 @@ export interface Memory {
 
 /** One message of the server to the canvas; see `frame` in frames.py. */
 export interface Message {
-  state: Phase | "dropped";
+  state: Phase | "dropped" | "waiting";
   /** Not a finished picture of this visit: painted in few calls, or stored with the bundle. */
   kind?: "sketch" | "stored";
   /** Number of the wish that it answers. */
@@ -80,6 +80,8 @@ export interface Message {
   kept?: number;
   link?: string;
   mine?: boolean;
+  /** How many are before this visitor; null where the line is full. */
+  ahead?: number | null;
 }
 
 export interface Settings {
@@ -161,9 +163,8 @@ export interface State {
   muted: boolean;
   deadRun: string | null;
   /** Generate was pressed a while ago, and no step has come yet. */
-  queued: boolean;
   /** How many wait, this visitor the last of them; null before it is known. */
-  line: number | null;
+  line: Message | null;
   /** Stop was pressed, and the server has not yet said that it is at work. */
   stopping: boolean;
   /** The server does not answer. */

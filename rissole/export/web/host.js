@@ -5,9 +5,10 @@ import { mount as mountGallery } from "../../app/web/gallery.js";
 import { mount as mountMemory } from "../../app/web/memory.js";
 import { mount as mountNeighbors } from "../../app/web/neighbors.js";
 import { make, worded } from "../../app/web/shared/dom.js";
+import { watchAddress } from "../../app/web/shared/address.js";
 import { E } from "../../app/web/shared/events.js";
 import { watchKeys } from "../../app/web/shared/keys.js";
-import { hear, tell } from "../../app/web/shared/store.js";
+import { hear, state, tell } from "../../app/web/shared/store.js";
 import { go, watchTurns } from "../../app/web/shared/turns.js";
 import { mount as mountShare } from "../../app/web/share.js";
 import { button, controlsOf, sizeOf, uploadButton } from "./controls.js";
@@ -61,12 +62,8 @@ const box = (id = "", className = "", ...children) => {
   return node;
 };
 
-/** @param {number} number @param {string} text */
-const heading = (number, text) => {
-  const title = worded("h2", text);
-  title.prepend(worded("span", String(number)));
-  return box("", "rs-heading", title);
-};
+/** @param {string} text */
+const heading = (text) => box("", "rs-heading", worded("h2", text));
 
 /** @param {Record<string, any>} texts @param {import("./engine.js").Facts} facts */
 const headerOf = (texts, facts) => {
@@ -118,13 +115,14 @@ const layOut = (facts, texts) => {
   const actions = box("rs-actions", "rs-line-up", download, button("rs-stop", said.stop), generate);
   const problem = make("p", "rs-problem", { role: "alert", hidden: "" });
   const buttons = box("", "rs-buttons rs-line-up"), controls = controlsOf(facts, texts, randomSeed);
-  const query = box("", "rs-card", heading(1, texts.query.title), parts.memory, buttons, parts.gallery);
-  const near = box("", "rs-card", heading(2, texts.neighbors.title), parts.neighbors, controls.k);
-  const top = box("rs-top", "rs-line-up", heading(3, said.title), actions);
-  const choose = box("rs-choose", "", query, near);
-  const paint = box("rs-paint", "", box("", "rs-card", top, parts.canvas), controls.card);
+  const query = box("", "rs-card", heading(texts.query.title), parts.memory, buttons, parts.gallery);
+  const near = box("", "rs-card", heading(texts.neighbors.title), parts.neighbors, controls.k);
+  const top = box("rs-top", "rs-line-up", heading(said.title), actions);
+  controls.card.prepend(heading(texts.settings.title));
+  const choose = box("rs-choose", "", near, query, controls.card);
+  const paint = box("rs-paint", "", box("", "rs-card", top, parts.canvas));
   const unseen = box("", "rs-unseen");
-  root.replaceChildren(headerOf(texts, facts), problem, box("rs-page", "", choose, paint),
+  root.replaceChildren(headerOf(texts, facts), problem, box("rs-page", "", paint, choose),
     box("rs-more", "", box("", "rs-card", parts.share, unseen)));
   return { parts, controls, buttons, unseen, download, generate, problem };
 };
@@ -162,7 +160,8 @@ const start = async () => {
     gallery: { texts: texts.query, ...common },
     neighbors: { texts: texts.neighbors, queryTexts: texts.query, ...common, most: 16 },
     canvas: { texts: texts.canvas, ...common, grid: facts.defaults.grid, size: facts.image_size, alone: true,
-      settings: { ...controls.read(), seed: 0 }, live: facts.shape.flow_map },
+      // few-step networks are fast enough to follow what is changed
+      settings: controls.read(), live: facts.shape.flow_map },
     share: { texts: texts.share, store: facts.bundle },
   };
   buttons.append(button("rs-surprise", texts.query.surprise, "sm"),
@@ -170,6 +169,7 @@ const start = async () => {
   unseen.append(uploadButton("rs-opened", texts.share.open ?? "", (file) => { visit.restore(file); }));
   watchTurns();
   watchKeys();
+  watchAddress();
   Object.assign(window, { rissole: { tell, go } });
   for (const [name, mount] of Object.entries(MOUNTS)) {
     parts[name].innerHTML = templates[name]; // a file of this page, without anything of a visitor in it
@@ -180,9 +180,21 @@ const start = async () => {
 
   document.getElementById("rs-surprise")?.addEventListener("click", () => { visit.surprise(); });
   document.getElementById("rs-stop")?.addEventListener("click", () => { visit.stop(); });
-  generate.addEventListener("click", () => { controls.renew(); visit.paint(); });
-  controls.k.addEventListener("change", () => { visit.again(); });
-  document.getElementById("rs-grid")?.addEventListener("change", () => tell(E.GRID, controls.read().grid));
+  // afterwards, when the page's state has heard of it: a sketch is finished with its own seed
+  generate.addEventListener("click", () => setTimeout(() => {
+    if (!state().sameSeed) controls.renew();
+    visit.paint();
+  }));
+  controls.k.addEventListener("change", () => {
+    tell(E.RESEEK);
+    visit.again();
+  });
+  controls.card.addEventListener("change", () => {
+    const { grid, k: _, ...settings } = controls.read();
+    tell(E.GRID, grid);
+    tell(E.SETTINGS, settings);
+    tell(E.CHANGE);
+  });
   download.addEventListener("click", async () => {
     const file = await visit.file();
     if (file) save(file.blob, file.name);

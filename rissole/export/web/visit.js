@@ -105,7 +105,7 @@ export const visitOf = (engine, facts, texts, controls, give) => {
   const run = async (recipe, before, extra = {}) => {
     stop();
     const began = performance.now(), meter = meterOf(recipe.grid, before?.message.spent);
-    const fixed = { run: mark(), seed: Number(recipe.seed), error: null, back: null, source: key, mine: false,
+    const fixed = { run: mark(), seed: String(recipe.seed), error: null, back: null, source: key, mine: false,
       before: before?.message.run ?? null, ...extra };
     /** @type {Promise<void>} */
     let shown = Promise.resolve();

@@ -99,10 +99,12 @@ test("a picture is painted from start to end", () => {
   assert.ok(canRepaint(state) && !canUndo(state) && !isLive(state));
 });
 
-test("the place in line only gets better", () => {
-  const line = (...sizes) => after([E.START], ...sizes.map((size) => [E.LINE, size])).line;
-  assert.deepEqual([line(3), line(3, 5), line(3, 1), line(null), line(2, null)], [3, 3, 1, null, 2]);
-  assert.equal(after([E.LINE, 3]).queued, false);
+test("who waits knows how many are before them, until it begins", () => {
+  const waiting = (ahead) => [E.MESSAGE, { value: { state: "waiting", ahead, seconds: 5 } }];
+  const line = (...places) => after([E.START], ...places.map(waiting)).line?.ahead;
+  assert.deepEqual([line(3), line(3, 1), line(null), line()], [3, 1, null, undefined]);
+  assert.equal(after([E.START], waiting(3)).phase, "starting");
+  assert.equal(after(waiting(3)), initial);
 });
 
 test("late frames of a stopped run are dropped, also once another is painted", () => {

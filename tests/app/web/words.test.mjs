@@ -12,14 +12,17 @@ import { bytes, message } from "./messages.mjs";
 const file = new URL("../../../rissole/app/web/texts.json", import.meta.url);
 const all = JSON.parse(readFileSync(file, "utf8"));
 const texts = all.canvas;
-const received = (changes) => reduce(initial, { type: E.MESSAGE, detail: { value: message(changes) } });
+const received = (changes, from = initial) => reduce(from, { type: E.MESSAGE, detail: { value: message(changes) } });
 const said = (state, shown = state.message) => words(state, shown, texts);
 
 test("each phase has its line", () => {
   const waiting = reduce(initial, { type: E.START });
   assert.equal(said(initial), texts.loading);
   assert.equal(said(waiting), texts.starting);
-  assert.match(said(reduce(waiting, { type: E.LINE, detail: 2 })), /You are number 2 in line/);
+  const line = (ahead) => said(received({ state: "waiting", ahead, seconds: 9 }, waiting));
+  assert.match(line(2), /2 before you, about 9 s/);
+  assert.match(line(0), /You are next/);
+  assert.match(line(null), /goes on by itself in about 9 s/);
   assert.equal(said({ ...waiting, away: true }), texts.away);
   assert.equal(said(reduce(waiting, { type: E.STOP })), texts.stoppedEarly);
   assert.equal(said(reduce(waiting, { type: E.FAILED })), texts.failed);

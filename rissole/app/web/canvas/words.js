@@ -49,8 +49,10 @@ const outcome = (message, texts) => {
  */
 const waiting = (s, texts) => {
   if (s.stopping) return texts.stopping;
-  if (!s.queued) return texts.starting;
-  return s.line ? fill(texts.inLine, { place: s.line }) : texts.queued;
+  if (!s.line) return texts.starting;
+  const { ahead, seconds } = s.line;
+  if (!ahead) return fill(ahead === 0 ? texts.next : texts.full, { seconds });
+  return fill(texts.inLine, { ahead, seconds });
 };
 
 /** @param {string} text */

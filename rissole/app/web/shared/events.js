@@ -8,7 +8,6 @@ export const E = Object.freeze({
   CLASSES: "classes", // numbers of the class of every picture of that database, or null
   FOUND: "found", // a query with its neighbors, see `Choosing`
   MESSAGE: "message", // {value, earlier}: the canvas; and whether the picture before is at hand
-  LINE: "line", // how many wait, null where that is not known
   FAILED: "failed", // a painting ended without a word
   UNREAD: "unread", // an uploaded picture was refused
   UNMOVED: "unmoved", // another database, class or encoder was refused

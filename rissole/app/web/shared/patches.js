@@ -82,16 +82,6 @@ export const hintPictures = (id) => fileInput(id)?.setAttribute("accept", "image
 // ---- addresses of the server ---------------------------------------------------------------------
 
 /**
- * How many wait in line, this visitor among them; null where that is not known. Gradio shows it
- * only in its own progress bars.
- * @returns {Promise<number | null>}
- */
-export const lineLength = async () => {
-  const answer = await fetch("gradio_api/queue/status", { cache: "no-store" }).catch(() => null);
-  return answer?.ok ? (await answer.json()).queue_size : null;
-};
-
-/**
  * Saves a file that the server wrote for this page under its own name; Gradio offers that only for
  * its own components.
  * @param {unknown} path

@@ -41,7 +41,6 @@ export const initial = Object.freeze({
   playing: false,
   muted: false,
   deadRun: null,
-  queued: false,
   line: null,
   stopping: false,
   away: false,
@@ -231,7 +230,7 @@ const ofNeighbors = {
  * @returns {State}
  */
 const waiting = (s) => ({ ...s, phase: "starting", wished: s.wished + 1, sketching: false, muted: false,
-  queued: false, stopping: false, line: null, scrubbed: null, playing: false, view: "picture" });
+  stopping: false, line: null, scrubbed: null, playing: false, view: "picture" });
 
 /**
  * Another database was chosen: what is on show was painted from pictures of the one before.
@@ -273,6 +272,7 @@ export const isFrame = (s, { state, run, wish }) => {
  */
 const received = (s, value, earlier = false) => {
   if (value.state === "idle") return cleared(s);
+  if (value.state === "waiting") return s.phase === "starting" ? { ...s, line: value } : s;
   if (value.state === "error") {
     const late = value.wish === undefined ? s.muted : !isWished(s, value.wish);
     return late ? s : { ...failed(s, value.error), sketching: false };
@@ -328,9 +328,6 @@ const ofPicture = {
   [E.REPAINTING]: (s, pinned) => ({ ...waiting(s), pinned, held: null }),
   [E.WISH]: (s) => ({ ...s, wished: s.wished + 1, sketching: true }),
   [E.RETURNING]: (s) => ({ ...s, muted: false }),
-  // first come, first served: the place can only get better than when it was first asked for
-  [E.LINE]: (s, size) => (s.phase !== "starting" ? s : { ...s, queued: true,
-    line: Number.isInteger(size) ? Math.min(s.line ?? size, size) : s.line }),
   [E.WAITING]: (s, id) => ({ ...s, stopping: id === "rs-stop" }),
   [E.MESSAGE]: (s, { value, earlier }) => received(s, value, earlier),
   [E.STOP]: stopped,
