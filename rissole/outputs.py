@@ -109,6 +109,11 @@ class BlockStep:
         """
         return self._step.attention[0][self._columns].cpu().numpy()
 
+    @property
+    def latents(self) -> np.ndarray:
+        """(C, S, S), the clean latent as far as it can be told."""
+        return self._step.estimate[0].float().cpu().numpy()
+
     @cached_property
     def preview(self) -> Image.Image:
         """The picture as far as it can be told, decoded on first use; gray where nothing is."""

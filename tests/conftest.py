@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loopback_hub import Client, LoopbackHub, running
 from PIL import Image
 from safetensors.torch import save_file
 from small_bundle import make_bundle
@@ -117,8 +118,22 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where vectors are kept, shared by the tests of a module."""
+    """Where vectors are kept, and what comes from a Hub; shared by the tests of a module."""
     return tmp_path_factory.mktemp("rissole-cache")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    """A Hub on loopback; repositories are added to it."""
+    with running(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub: LoopbackHub, cache: Path) -> Iterator[Client]:
+    """A process that resolves names there."""
+    with Client(cache, hub.url) as process:
+        yield process
 
 
 @pytest.fixture

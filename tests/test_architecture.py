@@ -26,7 +26,7 @@ LAYERS = (
     "sampling cost",
     "outputs",
     "loading request",
-    "pipeline",
+    "pipeline runs",
     "evaluation",
     "training",
     "experiments",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import torch
 from torch import Tensor
 
 from rissole.app.about import card_facts, latent_picture
 from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
+from rissole.app.influence import influence
 from rissole.app.page import Page
-from rissole.app.parts import component
-from rissole.app.state import Visit, place
-from rissole.app.studio import LIGHT, Studio
+from rissole.app.parts import component, telling
+from rissole.app.state import Block, Visit, place
+from rissole.app.studio import LIGHT, LONG, PRIVATE, Studio
 from rissole.app.zerogpu import on_gpu
+from rissole.config import Recipe, RissoleError
 
 
 class Explaining:
@@ -23,7 +27,7 @@ class Explaining:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
-        self.latents = on_gpu(20)(self._query)
+        self.latents, self.measured = on_gpu(20)(self._query), on_gpu(60)(self._measured)
 
     def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
         """The latents of the query, and of the picture on show if it is finished."""
@@ -32,6 +36,24 @@ class Explaining:
             shown = visit.pictures[: place(visit.pictures, event) + 1]
             made = shown[-1].output.latents if getattr(event, "run", None) and shown else None
             return {"encoded": self._uri(query), "made": self._uri(made)}
+
+    def influence(self, visit: Visit, event: gr.EventData) -> Iterator[dict[str, Any]]:
+        """What each neighbor did to one block; yields what is known so far."""
+        with clear_errors(self.errors):
+            kept = visit.pictures[: place(visit.pictures, event) + 1]
+            block: Any = getattr(event, "row", None), getattr(event, "col", None)
+            if not kept or block not in np.ndindex(kept[-1].recipe.grid, kept[-1].recipe.grid):
+                raise RissoleError(self.errors["repaint"])
+            told = {"run": kept[-1].message["run"], "at": f"{block[0]},{block[1]}"}
+            known: dict[str, float] = {}  # keys as JSON has them
+            yield {"influence": {**told, "levels": {}, "done": False}}
+            for item, levels in self.measured(kept[-1].recipe, visit, block):
+                known[str(item)] = round(levels, 1)
+                yield {"influence": {**told, "levels": dict(known), "done": False}}
+            yield {"influence": {**told, "levels": known, "done": True}}
+
+    def _measured(self, recipe: Recipe, visit: Visit, block: Block) -> Iterator[tuple[int, float]]:
+        yield from influence(self.studio.of(visit).pipe, recipe, block)
 
     def _query(self, visit: Visit) -> Tensor | None:
         item, image, pipe = visit.query.item, visit.query.image, self.studio.of(visit).pipe
@@ -49,7 +71,9 @@ def section(page: Page) -> None:
     facts = card_facts(pipe) | {"size": page.studio.size}
     with gr.Column(elem_classes="rs-card"):
         page.explain = component(
-            *("explain", said, "rs-explain"), source=page.studio.key, facts=facts
+            *("explain", said, "rs-explain", ("influence",)),
+            source=page.studio.key,
+            facts=facts,
         )
 
 
@@ -57,3 +81,5 @@ def wire(page: Page) -> None:
     """Connects the strip with the pipeline."""
     actions = Explaining(page.studio)
     page.canvas.look(actions.look, [page.visit], [page.explain], **LIGHT)
+    measured = page.explain.influence(actions.influence, [page.visit], [page.explain], **LONG)
+    measured.failure(None, js=telling("influence"), **PRIVATE)

@@ -25,12 +25,13 @@ from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Picture, Query, Visit, place
-from rissole.app.studio import LONG, PRIVATE, QUIET, Studio
+from rissole.app.studio import LIGHT, LONG, PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_query, read_recipe
+from rissole.runs import as_python, record
 
-EVENTS = ("recall", "film", "sheet", "quit")
+EVENTS = ("recall", "film", "sheet", "run", "python", "quit")
 SETTINGS = 9  # how many components the memory and `_settings` set
 
 
@@ -42,6 +43,7 @@ class Sharing:
         self.words, self.painting = studio.words["share"], Painting(studio)
         self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
         self.painted, self.lent = on_gpu(self._lease)(self._painted), on_gpu(20)(self._neighbors)
+        self.recorded = on_gpu(60)(self._recorded)
 
     # -- pictures put back
 
@@ -230,6 +232,33 @@ class Sharing:
             name = f"rissole-{recipe.seed}-blocks.png"
             yield _done(self.studio.png(image, recipe.to_dict(), name))
 
+    def run(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
+        """Every step of a link as npz or json, or its shares as csv; yields as `film` does."""
+        with clear_errors(self.errors):
+            recipe, kind = decode(getattr(event, "link", None), self.defaults), event.kind
+            there = self._checked(visit, recipe, None)
+            if kind not in ("npz", "json", "csv"):
+                raise RissoleError(self.errors["unexpected"])
+            yield {"job": kind, "done": 0}
+            data = self.recorded(recipe, there, f".{kind}")
+            yield _done(self.studio.file(data, f"rissole-{recipe.seed}.{kind}"))
+
+    def _recorded(self, recipe: Recipe, visit: Visit, kind: str) -> bytes:
+        pipe, ids = self.studio.of(visit).pipe, recipe.all_neighbors
+        scores = {}
+        if visit.query.arguments():
+            found = pipe.retriever.similarity(visit.query.near, ids, visit.query.text)
+            scores = dict(zip(ids, found, strict=True))
+        return record(pipe.stream(recipe), scores).encoded(kind)
+
+    def python(self, visit: Visit, event: gr.EventData) -> dict:
+        """A program that paints a link's picture."""
+        with clear_errors(self.errors):
+            recipe = decode(getattr(event, "link", None), self.defaults)
+            there = self._checked(visit, recipe, None)
+            name = self.studio.of(there).pipe.config["name"]
+            return {"code": as_python(recipe.to_dict(), name), "mark": secrets.token_hex(4)}
+
     def _picture(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, Picture]:
         for picture in visit.pictures:
             if picture.recipe == recipe:
@@ -281,6 +310,8 @@ def wire(page: Page) -> None:
 
     film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
     sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
-    for run in (film, sheet):
+    kept = shelf.run(actions.run, [page.visit], [shelf], **LONG)
+    code = shelf.python(actions.python, [page.visit], [shelf], **LIGHT)
+    for run in (film, sheet, kept, code):
         run.failure(None, js=telling("unfiled"), **PRIVATE)
-    shelf.quit(None, cancels=[film, sheet], **PRIVATE)
+    shelf.quit(None, cancels=[film, sheet, kept], **PRIVATE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rissole.cli import options
-from rissole.config import RissoleError
+from rissole.config import RissoleError, quoted
 
 if TYPE_CHECKING:
     from rissole.outputs import BlockStep, GenerationOutput
+    from rissole.retrieval.database import Hits
 
 Out = Annotated[
     Path,
@@ -36,6 +37,26 @@ Text = Annotated[str | None, typer.Option(help="Name of a class, or with --clip 
 Named = Annotated[str | None, typer.Option(help="Name the neighbors yourself, such as 3,17,5.")]
 Only = Annotated[str | None, typer.Option(help="Only neighbors of this class.", show_default="all")]
 NumImages = Annotated[int, typer.Option(help="How many pictures to paint.")]
+RUNS = ("npz", "json", "csv")
+
+
+def known_kinds(kinds: list[str] | None) -> list[str] | None:
+    """Refuses kinds of files that a run is not written to, before anything is painted."""
+    for kind in kinds or []:
+        if kind not in RUNS:
+            raise RissoleError(f"--save-run must be {', '.join(RUNS)}, not {quoted(kind)}")
+    return kinds
+
+
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Also write, beside each picture, how it came about: npz or json have latents and "
+        "attention of every step, csv the shares of the neighbors. May be given several times.",
+        show_default="nothing",
+        callback=known_kinds,
+    ),
+]
 Revision = Annotated[
     str | None,
     typer.Option(help="Branch, tag or commit of a bundle on the Hub.", show_default="main"),
@@ -62,6 +83,7 @@ def sample(
     clip: options.Clip = None,
     revision: Revision = None,
     device: options.Device = None,
+    save_run: Kinds = None,
 ) -> None:
     """Paint pictures and save them as PNG, each with the recipe that paints it again.
 
@@ -83,7 +105,8 @@ def sample(
         start = time.perf_counter()
         given = chosen if named else {"hits": pipe.retrieve(**chosen, k=k, seed=own)}
         stream = pipe.stream(**given, **settings, seed=own)
-        output = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
+        watched = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
+        output = kept(watched, given.get("hits"), path, save_run or [])
         save_png(output.images[0], path, output.recipe)
         ids = ", ".join(map(str, output.recipe["neighbors"]))
         ids += "" if named or len(given["hits"].ids) == k else f" (no more than these, of {k})"
@@ -132,11 +155,25 @@ def output_paths(out: Path, count: int) -> list[Path]:
     return paths
 
 
-def follow(stream: Generator[BlockStep, None, None], title: str) -> GenerationOutput:
-    """Runs a painting to its end under a progress bar that counts denoising steps."""
+def kept(
+    steps: Iterable[BlockStep], hits: Hits | None, path: Path, kinds: Iterable[str]
+) -> GenerationOutput:
+    """What a painting makes, its steps in files beside the picture where they are asked for."""
+    from rissole.outputs import last_output
+    from rissole.runs import record
+
+    if not kinds:
+        return last_output(steps)
+    run = record(steps, dict(zip(hits.ids, hits.scores, strict=True)) if hits else None)
+    for kind in kinds:
+        run.save(path.with_suffix(f".{kind}"))
+    return run.output
+
+
+def follow(stream: Generator[BlockStep, None, None], title: str) -> Iterator[BlockStep]:
+    """The steps of a painting, under a progress bar that counts them."""
     from tqdm import tqdm
 
-    output = None
     # disable=None: no bar where stderr is no terminal, so that logs and errors stay one line
     with closing(stream), tqdm(desc=title, unit="step", leave=False, disable=None) as bar:
         for step in stream:
@@ -144,6 +181,4 @@ def follow(stream: Generator[BlockStep, None, None], title: str) -> GenerationOu
             if step.num_blocks > 1:
                 bar.set_postfix_str(f"block {step.index} of {step.num_blocks}", refresh=False)
             bar.update()
-            output = step.output
-    assert output is not None  # the last step of a stream carries it
-    return output
+            yield step

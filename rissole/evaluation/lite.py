@@ -152,7 +152,7 @@ class LiteNetwork(nn.Module):
         network = cls(variant, blocks, resolution)
         path = weights_file(variant)
         try:  # tensors alone: a file must not run code
-            weights = torch.load(path, map_location="cpu", weights_only=True)
+            weights = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
         except (OSError, RuntimeError) as error:
             raise RissoleError(f"cannot read {path}: install its package again") from error
         network.fold(weights)

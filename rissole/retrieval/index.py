@@ -51,7 +51,7 @@ class VectorIndex:
         """
         try:
             return cls(open_index(path, facts, count), facts)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
             raise RissoleError(f"no usable index in {path.name}: {reason(error)}") from error
 
     @classmethod

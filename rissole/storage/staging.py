@@ -20,6 +20,7 @@ import psutil
 from rissole.config import RissoleError
 from rissole.storage.manifest import MANIFEST, listing
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, no file of that size
 # why a folder may not be moved: it belongs to a container's image, or is a disk of its own; or it
 # could not be filled the last time, so that there is one aside
 IMMOVABLE = {errno.EXDEV, errno.EBUSY, errno.ENOTEMPTY, errno.EEXIST}
@@ -43,7 +44,12 @@ def staged(target: str | Path) -> Iterator[Path]:
     with _writing(target):
         stage.mkdir()
     try:
-        yield stage
+        try:
+            yield stage
+        except OSError as error:
+            if error.errno in FULL:  # what is half written goes with the stage
+                raise RissoleError(f"cannot write {target}: {error.strerror}") from error
+            raise
         publish(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -379,7 +379,7 @@ OVERLAY = """() => {
 
 def test_seams_are_measured_as_everywhere(visit):
     page = visit.page
-    page.get_by_label("Independent, as published").check()
+    page.get_by_label("Independent, as first published").check()
     visit.paint()
     page.click("[data-view=seams]")
     shown = float(page.inner_text(".rs-cost").split()[2].rstrip("."))

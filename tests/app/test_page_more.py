@@ -417,3 +417,66 @@ def test_everyone_can_use_it(visit):
     page.focus("#rs-generate")
     page.keyboard.press("?")
     check()
+
+
+SEEN = "(name) => getComputedStyle(document.querySelector(name)).outlineStyle"
+
+
+@pytest.mark.parametrize("visit", [{"forced_colors": "active"}], indirect=True)
+def test_nothing_vanishes_in_forced_colors_and_focus_is_seen(visit):
+    page = visit.page
+    paint(visit, 1)
+    page.click("[data-at='6']")
+    assert page.inner_text(".rs-explained").split(":")[0]
+    assert "share of" in page.get_attribute("[data-at='6']", "aria-label")
+    page.click(".rs-switch >> nth=2")
+    page.mouse.move(2, 2)
+    switches = [page.locator(".rs-switch").nth(n).screenshot() for n in (1, 2)]
+    assert switches[0] != switches[1]  # on and off
+    with Image.open(io.BytesIO(page.locator(".rs-weight").first.screenshot())) as bar:
+        assert len(bar.convert("RGB").getcolors()) > 2
+    for name in (".rs-block", "[data-view=picture]"):
+        assert page.evaluate(SEEN, name) == "solid"
+    around = page.locator("#rs-guidance")
+    still = around.screenshot()
+    page.focus("#rs-guidance input[type=range]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(SEEN, "#rs-guidance input[type=range]") == "solid"
+    assert around.screenshot() != still
+    visit.check_access()
+
+
+def test_the_lens_shows_whom_a_block_looks_at(visit):
+    page = visit.page
+    paint(visit, 1)
+    page.hover("[data-at='9']")
+    page.wait_for_selector(".rs-lens:not([hidden])")
+    thick = page.evaluate(
+        """() => [...document.querySelectorAll(".rs-lens-lines path")].map((path) =>
+          [Number(path.dataset.share), Number(path.getAttribute("stroke-width"))])"""
+    )
+    assert sum(share for share, _ in thick) == pytest.approx(1, abs=0.01)
+    assert len({round(width / share) for share, width in thick}) == 1
+    page.mouse.move(2, 2)
+    page.wait_for_selector(".rs-lens", state="hidden")
+    page.click("[data-at='9']")
+    page.click(".rs-measure")
+    page.wait_for_selector(".rs-measured:has-text('levels')")
+    assert page.locator(".rs-effect:not(:empty)").count() == page.locator(".rs-tile").count()
+
+
+def test_a_photo_that_is_refused_leaves_no_words_behind(visit, tmp_path):
+    page = visit.page
+    (tmp_path / "mine.png").write_bytes(b"anything")
+    before = page.inner_text(".rs-query-name")
+    for status in (413, 500):
+        page.route("**/upload*", lambda route, _, code=status: route.fulfill(status=code))
+        with page.expect_file_chooser() as chooser:
+            page.click("#rs-upload")
+        chooser.value.set_files(tmp_path / "mine.png")
+        page.wait_for_selector(".toast-title:has-text('That did not work')")
+        page.wait_for_selector(f".rs-query-name:has-text('{before}')")
+        page.unroute("**/upload*")
+        page.click(".toast-close")
+    visit.troubles.clear()  # the browser reports both answers

@@ -1,5 +1,6 @@
 """What the page says is so, and comes back as it was: its handlers without a browser."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from rissole.app.assets import filled, texts
 from rissole.app.choose import NEAR, Choosing, most_neighbors, rows_of
 from rissole.app.databases import Sources
+from rissole.app.explain import Explaining
 from rissole.app.painting import Painting
 from rissole.app.share import Sharing
 from rissole.app.state import Query, Visit
@@ -100,6 +102,41 @@ def test_a_file_brings_its_query_and_the_order_of_its_neighbors(studio, monkeypa
     assert value["query"] == {"item": 5}
     assert [hit["id"] for hit in value["hits"]] == [hit["id"] for hit in neighbors["hits"]]
     assert shown[-1][0]["link"] == message["link"]  # so it is the same picture in the history
+
+
+def test_influence_is_what_hiding_a_neighbor_changes(studio):
+    visit, neighbors = sought(studio, item=5)
+    neighbors = {**neighbors, "blocks": {"0,0": [9], "0,1": [3, 8]}}
+    *_, visit, _ = paint(studio, visit, neighbors, "1")
+    run = visit.pictures[-1].message["run"]
+    *_, last = Explaining(studio).influence(visit, SimpleNamespace(run=run, row=0, col=1))
+    told = last["influence"]
+    assert (told["run"], told["at"], told["done"], set(told["levels"])) == (
+        run,
+        "0,1",
+        True,
+        {"3", "8"},
+    )
+    recipe = visit.pictures[-1].output.recipe
+    without = studio.pipe(**{**recipe, "block_neighbors": {"0,0": [9], "0,1": [8]}})
+    blocks = [
+        np.asarray(one.images[0], float)[:64, 64:] for one in (without, visit.pictures[-1].output)
+    ]
+    assert told["levels"]["3"] == pytest.approx(np.abs(blocks[0] - blocks[1]).mean(), abs=0.06)
+    assert told["levels"]["3"] > 0
+    *_, alone = Explaining(studio).influence(visit, SimpleNamespace(run=run, row=0, col=0))
+    assert alone["influence"]["levels"] == {}  # there is no picture without an only neighbor
+
+
+def test_a_link_gives_a_program_and_its_steps(studio):
+    visit, neighbors = sought(studio, item=5)
+    message, *_ = paint(studio, visit, neighbors, "2")
+    event = SimpleNamespace(link=message["link"], kind="csv")
+    assert "seed=2," in Sharing(studio).python(visit, event)["code"]
+    *_, told = Sharing(studio).run(visit, event)
+    lines = Path(told["file"]).read_text().splitlines()
+    assert lines[0] == "row,column,neighbor,share,similarity"
+    assert len(lines) == 1 + 4 * 3
 
 
 def test_seeds_keep_every_digit(studio):

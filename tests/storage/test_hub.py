@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from loopback_hub import COMMIT, Client, running
+from loopback_hub import COMMIT, Client
 
 from rissole.storage import manifest as bundle
 from rissole.storage.hub import TIMEOUT, commit_of
@@ -26,23 +26,6 @@ def make_bundle(folder: Path) -> Path:
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "notes.json").write_text("not in the manifest")
     return folder
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("hub")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def client(hub, cache):
-    with Client(cache, hub.url) as process:
-        yield process
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 import shutil
 from pathlib import Path
 
-import pytest
 import yaml
 from conftest import picture
-from loopback_hub import COMMIT, Client, run, running
+from loopback_hub import COMMIT, run
 
 from rissole.data.sources import open_source
 from rissole.export.static_page import card_of
@@ -16,23 +15,6 @@ from rissole.retrieval.database import DATA
 from rissole.storage import manifest as bundle
 from rissole.storage.push import sendable
 from rissole.storage.space import stage_bundle
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("hub")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def client(hub, cache):
-    with Client(cache, hub.url) as process:
-        yield process
 
 
 def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, tiny_bundle):

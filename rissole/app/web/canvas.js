@@ -3,6 +3,7 @@
 // changes, so everything drawn here survives an update.
 import { cellsOf } from "./canvas/cells.js";
 import { Film } from "./canvas/film.js";
+import { lensOf } from "./canvas/lens.js";
 import { openPainted } from "./canvas/opening.js";
 import { inspectorOf } from "./canvas/inspector.js";
 import { pixelsOf } from "./canvas/pixels.js";
@@ -50,6 +51,7 @@ export const mount = (component) => {
   const pixels = pixelsOf(paper, film);
   const views = viewsOf(element, texts, film, pixels);
   const grid = cellsOf(cells, texts);
+  lensOf(cells, () => shown());
   const panel = inspectorOf(part(".rs-focus"), texts, film);
   const progress = progressOf(element, texts, reel, views.heat);
 

@@ -4,7 +4,7 @@ import { make, parts, shot, showBlock, worded } from "./shared/dom.js";
 import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
 import { chosen } from "./shared/state.js";
-import { follow, hear, state } from "./shared/store.js";
+import { follow, hear, state, tell } from "./shared/store.js";
 import { fill, spread, thumb } from "./shared/values.js";
 
 /**
@@ -56,7 +56,7 @@ const stepOf = (name, index, texts) => {
 };
 
 /** @param {import("./types").Component} component */
-export const mount = ({ element, props, watch }) => {
+export const mount = ({ element, props, trigger, watch }) => {
   const { texts } = props;
   const { part } = parts(element);
   const fold = /** @type {HTMLDetailsElement} */ (part("details"));
@@ -134,7 +134,12 @@ export const mount = ({ element, props, watch }) => {
     if (run.done) look();
   });
 
+  hear(E.MEASURE, (detail) => trigger("influence", detail));
   watch("value", () => {
+    if (props.value?.influence) {
+      tell(E.INFLUENCE, props.value.influence);
+      return;
+    }
     const { encoded, made } = props.value || {};
     latents = { encoded: pictureIn(encoded), made: pictureIn(made) };
     render(["encode", "cut", "stitch"]);

@@ -5,7 +5,7 @@ import { carry, isCarrying } from "./shared/carry.js";
 import { fillMenu, make, parts, shot, within } from "./shared/dom.js";
 import { engine } from "./shared/engine.js";
 import { E } from "./shared/events.js";
-import { fileInput } from "./shared/patches.js";
+import { fileInput, onError } from "./shared/patches.js";
 import { follow, hear, state, tell } from "./shared/store.js";
 import { fill, thumb, whole } from "./shared/values.js";
 
@@ -228,6 +228,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (target === fileInput("rs-upload")) tell(E.READING, "query");
     if (target === fileInput("rs-add")) tell(E.READING, "neighbor");
   }, { capture: true });
+
+  onError(queryTexts.refused, () => { if (state().reading) tell(E.UNREAD); });
 
   for (const edit of EDITS) hear(edit, () => { props.value = state().neighbors; });
   watch("value", () => tell(E.FOUND, props.value));

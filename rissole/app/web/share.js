@@ -3,7 +3,7 @@ import { make, parts, penOf, shot, within } from "./shared/dom.js";
 import { E } from "./shared/events.js";
 import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
-import { chosen } from "./shared/state.js";
+import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
 import { ending } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
@@ -14,6 +14,7 @@ import { arrow, fill } from "./shared/values.js";
  */
 
 const NAMES = /** @type {const} */ (["history", "favorites"]);
+const RUNS = /** @type {const} */ (["npz", "json", "csv"]);
 const THUMB = 112;
 
 /** @param {string} frame */
@@ -36,6 +37,24 @@ const tile = ({ link, thumb, name }) => {
 /** @param {Kept} picture */
 const address = ({ link }) => `${location.origin}${location.pathname}?${link}`;
 
+/**
+ * The block and the view that are on show, for the end of a link to the picture on show.
+ * @param {import("./types").State} s
+ */
+const looked = ({ pinned, view }) => {
+  const ends = [pinned ? `at=${pinned.join()}` : "", view === "picture" ? "" : `view=${view}`].filter(Boolean);
+  return ends.length ? `#${ends.join("&")}` : "";
+};
+
+/** Looks at what the end of a link names. */
+const lookAt = () => {
+  const named = new URLSearchParams(location.hash.slice(1));
+  const at = named.get("at")?.match(/^([0-3]),([0-3])$/);
+  if (at) tell(E.CHOOSE, [Number(at[1]), Number(at[2])]);
+  const view = VIEWS.find((one) => one === named.get("view"));
+  if (view) tell(E.VIEW, view);
+};
+
 /** @param {import("./types").Component} component */
 export const mount = ({ element, props, trigger, watch }) => {
   const { texts, store } = props;
@@ -46,6 +65,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   let picked = shelf.pictures("history")[0] || shelf.pictures("favorites")[0] || null;
   let job = ""; // the file being made
   let opening = false;
+  let arriving = false; // a link was opened that may name a block and a view
 
   const say = (/** @type {string} */ text) => { part(".rs-said").textContent = text; };
 
@@ -74,7 +94,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   const renderTools = () => {
     const off = !picked || Boolean(job);
     for (const name of ["open", "fresh"]) tool(name).disabled = off || live();
-    for (const name of ["film", "sheet"]) tool(name).disabled = off;
+    for (const name of ["film", "sheet", ...RUNS, "python"]) tool(name).disabled = off;
     // nobody else has the photos, and here they are gone with the page
     for (const name of ["favorite", "link"]) tool(name).disabled = off || Boolean(picked?.mine);
     tool("file").disabled = live();
@@ -95,7 +115,7 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   const choose = (/** @type {Kept} */ picture) => {
     picked = picture;
-    part(".rs-link").hidden = true;
+    for (const name of [".rs-link", ".rs-code"]) part(name).hidden = true;
     say("");
     render();
   };
@@ -104,6 +124,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (phase !== "done" || !link) return;
     if (opening) say("");
     opening = false;
+    if (arriving) lookAt();
+    arriving = false;
     const picture = shelf.find("history", link)
       ?? { link, thumb: await shrink(frame), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
     shelf.add("history", picture);
@@ -124,12 +146,12 @@ export const mount = ({ element, props, trigger, watch }) => {
     render();
   };
 
-  const copy = async (/** @type {Kept} */ picture) => {
-    const field = input(".rs-link");
-    field.value = address(picture);
+  /** @type {(field: HTMLInputElement | HTMLTextAreaElement, text: string, done: string) => Promise<void>} */
+  const toClipboard = async (field, text, done) => {
+    field.value = text;
     try {
-      await navigator.clipboard.writeText(field.value);
-      say(texts.copied);
+      await navigator.clipboard.writeText(text);
+      say(done);
     } catch { // only pages of this computer or with a certificate may write to the clipboard
       field.hidden = false;
       field.select();
@@ -137,13 +159,19 @@ export const mount = ({ element, props, trigger, watch }) => {
     }
   };
 
+  const copy = (/** @type {Kept} */ picture) => {
+    const onShow = shelf.find("history", state().finished?.link) === picture;
+    return toClipboard(input(".rs-link"), address(picture) + (onShow ? looked(state()) : ""), texts.copied);
+  };
+
   // ---- files -----------------------------------------------------------------------------------
 
-  const order = (/** @type {"film" | "sheet"} */ name) => (/** @type {Kept} */ { link }) => {
+  /** @type {(name: string, event?: string) => (picture: Kept) => void} */
+  const order = (name, event = name) => ({ link }) => {
     job = name;
     say(texts.jobs[name]);
     renderTools();
-    trigger(name, { link });
+    trigger(event, { link, kind: name });
   };
 
   const finish = (/** @type {string} */ text) => {
@@ -160,6 +188,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     link: copy,
     film: order("film"),
     sheet: order("sheet"),
+    python: ({ link }) => trigger("python", { link }),
+    ...Object.fromEntries(RUNS.map((kind) => [kind, order(kind, "run")])),
   };
   for (const [name, act] of Object.entries(acts)) {
     tool(name).addEventListener("click", () => { if (picked) act(picked); });
@@ -199,6 +229,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   hear(E.RECIPE, (file) => giveFile("rs-opened", file));
 
   let arrived = !new URLSearchParams(location.search).has("p");
+  arriving = !arrived;
   follow(({ neighbors }) => [neighbors], () => { // the page has its first query: now the link may replace it
     if (arrived || !chosen(state()).length) return;
     arrived = true;
@@ -211,6 +242,9 @@ export const mount = ({ element, props, trigger, watch }) => {
   watch("value", () => {
     const { value } = props;
     if (value?.begun && opening) tell(E.START); // it can be opened: now the canvas may go
+    if (typeof value?.code === "string") {
+      toClipboard(/** @type {HTMLTextAreaElement} */ (part(".rs-code")), value.code, texts.codeCopied);
+    }
     if (!job || !value || !("job" in value)) return;
     if (!value.job) {
       saveFile(value.file);
@@ -231,10 +265,11 @@ export const mount = ({ element, props, trigger, watch }) => {
     piece(".rs-none").textContent = none;
     piece(".rs-strip").setAttribute("aria-label", list);
   }
-  for (const name of ["open", "fresh", "link", "film", "sheet", "quit", "file"]) {
+  for (const name of ["open", "fresh", "link", "film", "sheet", "python", ...RUNS, "quit", "file"]) {
     tool(name).textContent = texts.tools[name];
   }
   part(".rs-link").setAttribute("aria-label", texts.linkLabel);
+  part(".rs-code").setAttribute("aria-label", texts.codeLabel);
   render();
   follow(({ phase }) => [phase], renderTools);
 };

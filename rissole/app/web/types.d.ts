@@ -156,6 +156,8 @@ export interface State {
   view: View;
   /** The neighbor the visitor chose to see large; else the one listened to most. */
   large: number | null;
+  /** What each neighbor did to block `at` of a run, in levels of 255; see influence.py. */
+  influence: { run: string, at: string, levels: Record<string, number>, done: boolean } | null;
   /** The place in the film that is on show, null for the last. */
   scrubbed: number | null;
   playing: boolean;

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { cellName, cost, explained, looks, outdated, progress, words } from "../../../rissole/app/web/canvas/words.js";
+import { placed, thickness } from "../../../rissole/app/web/canvas/lens.js";
 import { E } from "../../../rissole/app/web/shared/events.js";
 import { initial, reduce } from "../../../rissole/app/web/shared/state.js";
 import { arrow, fill, spread, thumb, whole } from "../../../rissole/app/web/shared/values.js";
@@ -122,4 +123,16 @@ test("arrows stay in the grid", () => {
 test("a selection is spread from the first to the last", () => {
   assert.deepEqual(spread([1, 2, 3, 4, 5], 3), [1, 3, 5]);
   assert.deepEqual(spread([1, 2], 3), [1, 2]);
+});
+
+test("the lens lies beside the picture, or over the half that the block is not in", () => {
+  const picture = { x: 100, y: 100, width: 400, height: 400 };
+  const cell = { x: 100, y: 400, width: 100, height: 100 };
+  const size = { width: 260, height: 200 };
+  assert.equal(placed(picture, cell, size, { width: 1400, height: 900 }).x, 516);
+  assert.equal(placed({ ...picture, x: 400 }, cell, size, { width: 820, height: 900 }).x, 124);
+  const phone = placed({ ...picture, x: 0 }, cell, size, { width: 400, height: 844 });
+  assert.ok(phone.y + size.height <= cell.y && phone.y >= 0);
+  assert.ok(placed({ ...picture, x: 0 }, { ...cell, y: 100 }, size, { width: 400, height: 844 }).y >= 200);
+  assert.equal(thickness(0.5), 2 * thickness(0.25));
 });

@@ -73,7 +73,7 @@ export const inspectorOf = (element, texts, film) => {
     const chip = make("span", "rs-chip", { "aria-hidden": "true" });
     const bar = make("span", "rs-weight", { "aria-hidden": "true" });
     bar.append(make("span"), make("i"));
-    button.append(make("span", "rs-crop"), chip, bar, make("span", "rs-percent"));
+    button.append(make("span", "rs-crop"), chip, bar, make("span", "rs-percent"), make("span", "rs-effect"));
     button.addEventListener("click", () => tell(E.LARGE, id));
     node.append(button);
     return node;
@@ -103,7 +103,9 @@ export const inspectorOf = (element, texts, film) => {
     hide(chip, !numbered);
     write(chip, n === null ? "" : n + 1);
     if (numbered) Object.assign(chip.style, maps.chip(n));
+    const without = measured()?.levels[id];
     write(piece(".rs-percent"), percent === null ? "" : `${percent} %`);
+    write(piece(".rs-effect"), without === undefined ? "" : fill(texts.effect, { levels: without }));
     const label = nameOf(id, percent);
     put(piece(".rs-tile-pick"), "aria-pressed", state().large === id);
     put(piece(".rs-tile-pick"), "aria-label", numbered ? `${n + 1}: ${label}` : label);
@@ -196,12 +198,42 @@ export const inspectorOf = (element, texts, film) => {
     return item;
   };
 
+  // ---- what each neighbor did to it -------------------------------------------------------------
+
+  /** What was measured of the block in focus. */
+  const measured = () => {
+    const { influence, message } = state();
+    const here = influence?.run === message?.run && influence?.at === focus(state()).join();
+    return here ? influence : null;
+  };
+  const asking = make("button", "rs-measure", { type: "button" });
+  asking.addEventListener("click", () => {
+    const [row, col] = focus(state());
+    const run = state().message?.run ?? "";
+    tell(E.INFLUENCE, { run, at: `${row},${col}`, levels: {}, done: false });
+    tell(E.MEASURE, { run, row, col });
+  });
+  part(".rs-tools").append(asking);
+
+  /** @param {Seen[]} heard */
+  const renderEffects = (heard) => {
+    const { influence, phase } = state();
+    const now = measured();
+    const known = Object.keys(now?.levels ?? {}).length;
+    hide(asking, phase !== "done" || heard.length < 2 || heard[0].share === null || Boolean(now));
+    asking.disabled = influence !== null && !influence.done;
+    write(asking, texts.measure);
+    const values = { known, count: heard.length };
+    write(part(".rs-measured"), now ? fill(now.done ? texts.measured : texts.measuring, values) : "");
+  };
+
   /** @param {Message | null} shown */
   const render = (shown) => {
     const heard = listened(state(), shown);
     renderTiles(heard);
     renderPair(heard);
     renderStrip();
+    renderEffects(heard);
     write(part(".rs-focus-why"), why(shown));
     const known = heard.some(({ share }) => share !== null);
     write(part(".rs-listens"), known ? texts.listens : texts.sees);

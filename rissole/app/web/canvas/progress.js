@@ -1,5 +1,5 @@
 // Below the picture: what is going on, how much of it is done, and the film of what was painted.
-import { hide, parts, put, write } from "../shared/dom.js";
+import { hide, make, parts, put, write } from "../shared/dom.js";
 import { E } from "../shared/events.js";
 import { isLive } from "../shared/state.js";
 import { follow, state, tell } from "../shared/store.js";
@@ -17,7 +17,7 @@ const SPEECH = 3000; // ms between two lines for a screen reader, which cannot f
  * @param {() => number | null} heat
  */
 export const progressOf = (element, texts, reel, heat) => {
-  const { part, input } = parts(element);
+  const { part, input, canvas } = parts(element);
   const slider = input(".rs-scrub");
   let spoken = 0;
 
@@ -58,6 +58,7 @@ export const progressOf = (element, texts, reel, heat) => {
     renderCost(shown);
     if (scrubbed === null) announce(text);
     renderFilm(text);
+    hide(asIs, phase !== "stopped" || !state().message?.grid);
   };
 
   // ---- the film --------------------------------------------------------------------------------
@@ -76,6 +77,18 @@ export const progressOf = (element, texts, reel, heat) => {
     clearInterval(timer);
     if (state().playing) timer = setInterval(step, FRAME);
   });
+
+  // a picture that was stopped has no recipe that would paint it again: what is there is saved
+  const asIs = make("button", "rs-as-is", { type: "button" });
+  asIs.textContent = texts.saveAsIs;
+  asIs.addEventListener("click", () => canvas(".rs-pixels").toBlob((blob) => {
+    if (!blob) return;
+    const link = make("a", "", { download: `rissole-${state().message?.seed}-unfinished.png` });
+    link.href = URL.createObjectURL(blob);
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }));
+  part(".rs-outcome .rs-tools").prepend(asIs);
 
   slider.setAttribute("aria-label", texts.scrub);
   slider.addEventListener("input", () => {

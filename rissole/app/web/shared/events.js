@@ -54,12 +54,14 @@ export const E = Object.freeze({
   LARGE: "large", // id of the neighbor to see large
   SCRUB: "scrub", // {place, last} in the film
   PLAY: "play", // whether the film runs
+  INFLUENCE: "influence", // what each neighbor did to a block, or null
   GRID: "grid", // blocks per side of the next picture
 
   // asked for, and told
   PHASE: "phase", // the picture's phase has changed
   DRAWN: "drawn", // a message is on the canvas
   REPAINT: "repaint",
+  MEASURE: "measure", // {run, row, col}: what each neighbor did to that block
   UNDO: "undo",
   ESCAPE: "escape",
   OPEN: "open", // {link}

@@ -93,3 +93,24 @@ export const saveFile = (path) => {
   link.download = path.split(/[\\/]/).pop() ?? "";
   link.click();
 };
+
+// ---- errors of Gradio itself ---------------------------------------------------------------------
+
+/**
+ * Gradio titles its own errors "Error", whatever the page's are called, and says nowhere else that a
+ * file could not be sent.
+ * @param {string} title
+ * @param {() => void} heard
+ */
+export const onError = (title, heard) => {
+  const look = () => {
+    for (const node of document.querySelectorAll(".toast-title")) {
+      if (node.textContent?.trim() !== "Error") continue;
+      node.textContent = title;
+      const text = node.parentElement?.querySelector(".toast-text");
+      if (text) text.textContent = text.textContent?.trim().replace(/^HTTP \d+: /, "") ?? "";
+      heard();
+    }
+  };
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+};

@@ -37,6 +37,7 @@ export const initial = Object.freeze({
   several: false,
   view: "picture",
   large: null,
+  influence: null,
   scrubbed: null,
   playing: false,
   muted: false,
@@ -342,6 +343,7 @@ const ofPicture = {
   [E.LARGE]: (s, id) => ({ ...s, large: s.large === id ? null : id }),
   [E.SCRUB]: (s, { place, last }) =>
     ({ ...s, scrubbed: place === null || place >= last ? null : Math.max(0, place) }),
+  [E.INFLUENCE]: (s, influence) => ({ ...s, influence }),
   [E.PLAY]: (s, playing) => ({ ...s, playing }),
   [E.GRID]: (s, value) => {
     const grid = whole(value, 1, 4);
