@@ -13,7 +13,7 @@ from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.showcase import Showcase
 from rissole.app.state import Query, Visit, place
-from rissole.app.studio import LIGHT, PRIVATE, Studio, plain
+from rissole.app.studio import PRIVATE, QUIET, Studio, plain
 from rissole.app.zerogpu import on_gpu
 from rissole.config import GRIDS, MAX_NEIGHBORS, RissoleError
 from rissole.pipeline import RissolePipeline
@@ -278,12 +278,12 @@ def wire(page: Page) -> None:
     """Connects the query and its neighbors with the pipeline."""
     actions = Choosing(page.studio)
     given, found = [page.visit, page.k, page.neighbors], [page.visit, page.neighbors]
-    page.demo.load(partial(actions.opening, page.showcase), given, found, **LIGHT)
-    page.surprise.click(actions.surprise, given, found, **LIGHT)
-    page.canvas.pick(actions.pick, given, found, **LIGHT)
-    page.canvas.more(actions.more, given, found, **LIGHT)
-    read = page.upload.upload(actions.upload, [*given, page.upload], found, **LIGHT)
+    page.demo.load(partial(actions.opening, page.showcase), given, found, **QUIET)
+    page.surprise.click(actions.surprise, given, found, **QUIET)
+    page.canvas.pick(actions.pick, given, found, **QUIET)
+    page.canvas.more(actions.more, given, found, **QUIET)
+    read = page.upload.upload(actions.upload, [*given, page.upload], found, **QUIET)
     read.failure(None, js=telling("unread"), **PRIVATE)
     if page.text is not None:
-        page.text.submit(actions.describe, [*given, page.text], found, **LIGHT)
-    page.k.input(actions.again, given, found, trigger_mode="always_last", **LIGHT)
+        page.text.submit(actions.describe, [*given, page.text], found, **QUIET)
+    page.k.input(actions.again, given, found, trigger_mode="always_last", **QUIET)

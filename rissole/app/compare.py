@@ -19,7 +19,7 @@ from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Visit
-from rissole.app.studio import LONG, PRIVATE, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.variants import VARIANTS, Axis, Result, cross, run, spelled, variants
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import MAX_NEIGHBORS, Recipe
@@ -166,8 +166,8 @@ def wire(page: Page) -> None:
     """Connects the comparison with the pipeline."""
     actions, compare = Comparing(page.studio), page.compare
     settings = [page.neighbors, page.order, page.grid, page.steps, page.guidance, page.seed]
-    ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **LONG)
-    both = compare.cross(actions.cross, [page.visit, *settings], [compare], **LONG)
+    ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **QUIET)
+    both = compare.cross(actions.cross, [page.visit, *settings], [compare], **QUIET)
     for event in (ways, both):
         event.failure(None, js=telling("uncompared"), **PRIVATE)
     compare.halt(None, cancels=[ways, both], **PRIVATE)

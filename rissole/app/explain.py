@@ -17,7 +17,7 @@ from rissole.app.influence import influence
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Block, Visit, place
-from rissole.app.studio import LIGHT, LONG, PRIVATE, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 
@@ -80,6 +80,6 @@ def section(page: Page) -> None:
 def wire(page: Page) -> None:
     """Connects the strip with the pipeline."""
     actions = Explaining(page.studio)
-    page.canvas.look(actions.look, [page.visit], [page.explain], **LIGHT)
-    measured = page.explain.influence(actions.influence, [page.visit], [page.explain], **LONG)
+    page.canvas.look(actions.look, [page.visit], [page.explain], **QUIET)
+    measured = page.explain.influence(actions.influence, [page.visit], [page.explain], **QUIET)
     measured.failure(None, js=telling("influence"), **PRIVATE)

@@ -17,7 +17,7 @@ from rissole.app.extended import Extended
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit
-from rissole.app.studio import LIGHT, PRIVATE, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.uploads import uploaded
 from rissole.app.zerogpu import on_gpu
 from rissole.config import MAX_NEIGHBORS, RissoleError
@@ -211,16 +211,16 @@ def wire(page: Page) -> None:
     """Connects the memory with the pipeline."""
     actions, memory = Remembering(page.studio), page.memory
     moved = [page.visit, memory, page.neighbors, page.k, page.canvas]
-    page.demo.load(actions.show, [page.visit], [memory], **LIGHT)
+    page.demo.load(actions.show, [page.visit], [memory], **QUIET)
     given = [page.visit, page.k]
     events = [
-        memory.move(actions.choose, given, moved, **LIGHT),
-        memory.sift(actions.filter, [*given, page.neighbors], moved, **LIGHT),
-        page.neighbors.measure(actions.compare_by, [*given, page.neighbors], moved, **LIGHT),
-        memory.photos(actions.photos, given, moved, **LIGHT),
+        memory.move(actions.choose, given, moved, **QUIET),
+        memory.sift(actions.filter, [*given, page.neighbors], moved, **QUIET),
+        page.neighbors.measure(actions.compare_by, [*given, page.neighbors], moved, **QUIET),
+        memory.photos(actions.photos, given, moved, **QUIET),
     ]
     given = [page.visit, page.neighbors, page.add]
-    read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **LIGHT)
+    read = page.add.upload(actions.add, given, [page.visit, memory, page.neighbors], **QUIET)
     read.failure(None, js=telling("unread"), **PRIVATE)
     for event in events:
         event.failure(None, js=telling("unmoved"), **PRIVATE)

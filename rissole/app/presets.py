@@ -9,7 +9,7 @@ from rissole.app.choose import Choosing, most_neighbors
 from rissole.app.errors import clear_errors
 from rissole.app.page import Page
 from rissole.app.state import Query, Visit
-from rissole.app.studio import LIGHT, PRIVATE
+from rissole.app.studio import PRIVATE, QUIET
 
 
 @dataclass(frozen=True)
@@ -66,5 +66,5 @@ def wire(page: Page) -> None:
     settings = [page.k, page.order, page.grid, page.steps, page.guidance]
     outputs = [page.visit, page.neighbors, *settings]
     for preset, button in zip(PRESETS, page.presets, strict=True):
-        choice = button.click(partial(chosen, actions, preset), [page.visit], outputs, **LIGHT)
+        choice = button.click(partial(chosen, actions, preset), [page.visit], outputs, **QUIET)
         choice.success(None, js="() => window.rissole.go()", **PRIVATE)

@@ -19,7 +19,7 @@ from rissole.app.belongings import Belongings
 from rissole.app.state import Visit
 from rissole.config import RissoleError
 
-EMPTY_BYTES = 16_384  # of a visit that has neither query nor picture, as measured
+EMPTY_BYTES = 16_384  # of a visit that has neither query nor picture: an estimate
 
 
 class Session(SessionState):

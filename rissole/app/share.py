@@ -25,7 +25,7 @@ from rissole.app.page import Page
 from rissole.app.painting import Painting
 from rissole.app.parts import component, telling
 from rissole.app.state import Picture, Query, Visit, place
-from rissole.app.studio import LIGHT, LONG, PRIVATE, QUIET, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_query, read_recipe
@@ -308,10 +308,10 @@ def wire(page: Page) -> None:
     restore.failure(None, js=telling("unopened"), **PRIVATE)
     page.stop.click(None, cancels=[recall, restore], **PRIVATE)
 
-    film = shelf.film(actions.film, [page.visit], [shelf], **LONG)
-    sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **LONG)
-    kept = shelf.run(actions.run, [page.visit], [shelf], **LONG)
-    code = shelf.python(actions.python, [page.visit], [shelf], **LIGHT)
+    film = shelf.film(actions.film, [page.visit], [shelf], **QUIET)
+    sheet = shelf.sheet(actions.sheet, [page.visit], [shelf], **QUIET)
+    kept = shelf.run(actions.run, [page.visit], [shelf], **QUIET)
+    code = shelf.python(actions.python, [page.visit], [shelf], **QUIET)
     for run in (film, sheet, kept, code):
         run.failure(None, js=telling("unfiled"), **PRIVATE)
     shelf.quit(None, cancels=[film, sheet, kept], **PRIVATE)

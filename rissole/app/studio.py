@@ -26,7 +26,6 @@ from rissole.retrieval.encoders import text_missing
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}  # for the page, not for programs
 QUIET: dict[str, Any] = {"show_progress": "hidden", **PRIVATE}
-LIGHT = LONG = QUIET  # whose turn it is, `pace` decides by what is to be computed
 
 
 class Studio:
