@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from calling import listener
 from conftest import picture
 from gradio_client import Client, handle_file
 from PIL import Image
-from test_doors import listener
 
 from rissole.app.databases import Sources
 from rissole.app.decoder import Reader

@@ -433,7 +433,7 @@ def test_arrays_and_tensors_are_pictures():
         (np.full((4, 4), -7), "values of a picture"),
         (np.zeros((7_000, 6_000), np.uint8), "too large"),
     ],
-    ids=str,
+    ids=range(11),
 )
 def test_what_is_no_picture_is_one_line(source, words):
     with pytest.raises(RissoleError, match=words) as error:
