@@ -33,6 +33,6 @@ def section(page: Page) -> None:
         page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
         page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
     with gr.Row():
-        # text: a browser's numbers are whole up to 2**53, seeds up to 2**63
+        # text: a browser's numbers are whole up to 2**53, seeds up to 2**64
         page.seed = gr.Textbox(str(seed), lines=1, max_lines=1, **told("seed"))
         page.new_seed = gr.Checkbox(True, label=said["random"], elem_id="rs-new-seed")

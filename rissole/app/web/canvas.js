@@ -24,6 +24,7 @@ import { fill, thumb, whole } from "./shared/values.js";
 
 /** @typedef {import("./types").Message} Message */
 
+const COARSE = 64; // pixels of a side below which a picture is shown pixel by pixel
 const PHONE = "(max-width: 700px)";
 
 /** @param {import("./types").Component} component */
@@ -33,6 +34,8 @@ export const mount = (component) => {
   const { part, canvas, input } = parts(element);
   const [paper, cells, picture] = [canvas(".rs-pixels"), part(".rs-cells"), part(".rs-picture")];
   paper.width = paper.height = whole(props.size, 16, 1024);
+  // few pixels drawn large are squares: smoothed, they would look like a blurred painting
+  document.documentElement.toggleAttribute("data-coarse", paper.width < COARSE);
   tell(E.SETUP, { source: props.source, grid: whole(props.grid, 1, 4) });
   if (props.settings) tell(E.SETTINGS, props.settings);
   const there = serverEngine(component);
@@ -78,6 +81,7 @@ export const mount = (component) => {
     const size = paper.width / side(state());
     const block = canvas(".rs-block");
     const to = penOf(block);
+    to.imageSmoothingEnabled = paper.width >= COARSE;
     to.imageSmoothingQuality = "high";
     to.drawImage(paper, col * size, row * size, size, size, 0, 0, block.width, block.height);
     block.classList.toggle("rs-faint", paper.classList.contains("rs-faint"));
