@@ -58,7 +58,7 @@ def push(
         typer.echo(f"the app, which loads {source} from the Hub")
     else:
         folder = resolve(source)
-        list_files(folder)
+        list_files(folder, static)
     if dry_run:
         typer.echo(f"nothing uploaded: without --dry-run this would go to {repo}")
     elif static:
@@ -69,12 +69,12 @@ def push(
         typer.echo(push_bundle(folder, repo, private))
 
 
-def list_files(folder: Path) -> None:
-    """Verifies a bundle and prints what of it would be sent."""
-    from rissole.storage.manifest import verify
+def list_files(folder: Path, page: bool = False) -> None:
+    """Verifies a bundle, or a page, and prints what of it would be sent."""
+    from rissole.storage.manifest import PAGE_SUFFIXES, SUFFIXES, verify
     from rissole.storage.push import sendable
 
-    files = sendable(verify(folder))
+    files = sendable(verify(folder, kinds=PAGE_SUFFIXES if page else SUFFIXES))
     for path, entry in sorted(files.items()):
         typer.echo(f"{entry['size']:>12,}  {path}")
     total = sum(entry["size"] for entry in files.values())

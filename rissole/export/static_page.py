@@ -26,7 +26,7 @@ from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
 from rissole.models.scheduler import FLOW, Scheduler, prediction_of
 from rissole.pipeline import RissolePipeline
-from rissole.storage.manifest import write_manifest
+from rissole.storage.manifest import PAGE_SUFFIXES, write_manifest
 from rissole.storage.staging import staged
 
 PAGE = Path(__file__).parent / "web"
@@ -79,7 +79,7 @@ def export_page(
         facts["version"], facts["files"] = listed(stage)
         (stage / FACTS).write_text(json.dumps(facts))
         (stage / "README.md").write_text(card_of(facts))
-        write_manifest(stage, f"{facts['name']}-page")
+        write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)
     return facts
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -28,6 +28,8 @@ MANIFEST = "manifest.json"
 LEFT_OUT = "left-out.json"  # of a database: names of its maker's files, which stay with its maker
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
+# of a page that paints in a browser: nothing here opens them, a browser does
+PAGE_SUFFIXES = (*SUFFIXES, ".html", ".css", ".js", ".mjs", ".svg", ".wasm", ".onnx", ".bin")
 MAX_PATH = 200  # characters of a path inside a bundle; Windows takes 260 with the folder's own
 LARGE = 64 * 2**20  # bytes; no file of a shipped bundle has so many, see `verify`
 SETTLED = 2.0  # seconds in which a file may change unnoticed: some file systems keep even ones only
@@ -62,12 +64,15 @@ class Manifest(TypedDict):
     license: NotRequired[Annotated[str, Field(max_length=10_000)]]
 
 
-def write_manifest(folder: str | Path, name: str, **extra: Any) -> dict[str, Any]:
+def write_manifest(
+    folder: str | Path, name: str, kinds: Sequence[str] = SUFFIXES, **extra: Any
+) -> dict[str, Any]:
     """Describe every file now in `folder` in its `manifest.json`.
 
     Args:
         folder: the bundle or database; hidden files are left out.
         name: the bundle's name: letters, digits, dot, dash and underscore.
+        kinds: endings that names of files may have.
         **extra: further JSON values to keep in the manifest.
 
     Returns:
@@ -80,14 +85,14 @@ def write_manifest(folder: str | Path, name: str, **extra: Any) -> dict[str, Any
     folder = Path(folder)
     files = {path: _describe(folder / path) for path in listing(folder)}
     for path in files:
-        _check_listed_path(path)
+        _check_listed_path(path, kinds)
     manifest = {"format": FORMAT, "name": name, "files": files, **extra}
     text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False)
     write_atomic(folder / MANIFEST, (text + "\n").encode())
     return manifest
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path, kinds: Sequence[str] = SUFFIXES) -> dict[str, Any]:
     """Read and check the form of `manifest.json`; the files themselves are left alone.
 
     Raises:
@@ -108,7 +113,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise RissoleError(f"{path} has format {quoted(manifest['format'])}, this version reads 1")
     _check_name(manifest["name"])
     for listed in manifest["files"]:
-        _check_listed_path(listed)
+        _check_listed_path(listed, kinds)
     return manifest
 
 
@@ -116,6 +121,7 @@ def verify(
     folder: str | Path,
     tolerate: Callable[[str], bool] = lambda path: False,
     remember: bool = False,
+    kinds: Sequence[str] = SUFFIXES,
 ) -> dict[str, Any]:
     """Check every file of a bundle or database against its manifest.
 
@@ -124,6 +130,7 @@ def verify(
         tolerate: tells of a path that the manifest does not list whether it may lie there.
         remember: read a large file once and not again until the file system says that it changed:
             for opening, where hashing gigabytes at every start would take longer than all else.
+        kinds: endings that names of files may have.
 
     Returns:
         The manifest.
@@ -132,7 +139,7 @@ def verify(
         RissoleError: names the first file that is missing, short, damaged or not listed.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, kinds)
     for path, expected in sorted(manifest["files"].items()):
         check_file(folder, path, expected, remember)
     # A loader that looks for files by name must not find one that nobody vouched for.
@@ -204,7 +211,7 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"size": size, "sha256": digest.hexdigest()}
 
 
-def _check_listed_path(path: str) -> None:
+def _check_listed_path(path: str, kinds: Sequence[str]) -> None:
     """Refuse paths that leave the folder and kinds of files that no loader here may open."""
     parts = PurePosixPath(path).parts
     if not path.isprintable() or len(path) > MAX_PATH:
@@ -212,7 +219,7 @@ def _check_listed_path(path: str) -> None:
     plain = PurePosixPath(path).as_posix() == path and not path.startswith("/")
     if not parts or not plain or ".." in parts or "\\" in path or ":" in path:
         raise RissoleError(f"{MANIFEST} lists the path {path!r}, which leaves the bundle")
-    if not path.endswith(SUFFIXES):
+    if not path.endswith(tuple(kinds)):
         raise RissoleError(f"{path} is of a kind that does not belong in a bundle")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rissole.config import RissoleError
 from rissole.storage.card import space_card
 from rissole.storage.hub import Repo, check_repo_id, one_line
-from rissole.storage.manifest import MANIFEST, verify
+from rissole.storage.manifest import MANIFEST, PAGE_SUFFIXES, verify
 from rissole.storage.push import copy_sendable, list_anew, upload
 
 
@@ -61,7 +61,7 @@ def push_static(folder: str | Path, repo_id: str, private: bool = False) -> str:
     """
     check_repo_id(repo_id)
     folder = Path(folder)
-    files = [MANIFEST, *verify(folder)["files"]]
+    files = [MANIFEST, *verify(folder, kinds=PAGE_SUFFIXES)["files"]]
     if "facts.json" not in files:
         raise RissoleError(f"{folder.name} is no page: `rissole export --web` writes one")
     repo = Repo(repo_id, "space")

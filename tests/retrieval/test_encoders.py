@@ -179,7 +179,7 @@ def test_bundle_with_a_learned_encoder_uses_it_and_refuses_others_vectors(
     monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "with-encoder"
     pipe.save_pretrained(folder)
-    shape = LearnedConfig(image_size=32, channels=(16, 32), blocks=1, dim=16)
+    shape = LearnedConfig(image_size=32, channels=(16, 32), blocks=1, dim=256)
     LearnedEncoder(shape).eval().save(folder / "encoder")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "encoder": "learned"}))

@@ -43,7 +43,7 @@ def test_an_exported_page_becomes_a_static_space(hub, cache, tmp_path, tiny_bund
     (page / "index.html").write_text("<!doctype html>")
     (page / "facts.json").write_text("{}")
     (page / "README.md").write_text(card_of({"name": "tiny"}))
-    bundle.write_manifest(page, "tiny-page")
+    bundle.write_manifest(page, "tiny-page", bundle.PAGE_SUFFIXES)
     done = run(cache, hub.url, "push", page, "someone/page", "--static")
     assert done.returncode == 0, done.stderr
     front = yaml.safe_load(
