@@ -109,7 +109,7 @@ class Remembering:
                 for file in files:  # nothing of them stays on the disk
                     sources.household.disk.read_once(file)
             if not images:
-                raise RissoleError(self.errors["noPhotos"])
+                raise RissoleError(f"{self.errors['noPhotos']} {left_out[0]}")
             database = self.encoded(images, self.studio.words["memory"]["own"])
             skipped = (*(str(name)[:200] for name in told), *left_out)
             sources.drop(visit.photos)

@@ -60,6 +60,12 @@ def drop(page, data: bytes, name: str = "picture.png") -> None:
     page.evaluate(DROP, [base64.b64encode(data).decode(), name])
 
 
+def open_file(page, data: bytes, name: str = "picture.png") -> None:
+    with page.expect_file_chooser() as chooser:
+        tool(page, "file")
+    chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": data})
+
+
 # ---- keep and share ------------------------------------------------------------------------------
 
 
@@ -192,18 +198,21 @@ def test_a_file_that_cannot_be_opened_leaves_the_canvas_alone(visit, pipe):
     save_png(pipe.database.image(1), other, {"neighbors": [1], "bundle": "0" * 12})
     paint(visit)
     before = canvas(page)
-    for data, said in (
-        (plain.getvalue(), "carries no recipe"),
-        (other.getvalue(), "other weights"),
-        (b"no picture", "not a picture"),
+    for bring, data, said in (
+        (open_file, plain.getvalue(), "carries no recipe"),
+        (drop, other.getvalue(), "other weights"),
+        (open_file, b"no picture", "not a picture"),
     ):
-        drop(page, data)
+        bring(page, data)
         page.wait_for_selector(f".toast-body:has-text('{said}')")
         page.wait_for_selector(".rs-said:has-text('could not be opened')")
         assert (canvas(page) == before).all()
         assert page.evaluate("document.documentElement.dataset.rissole") == "done"
         tool(page, "favorite")  # all of it still works
         page.wait_for_selector(".rs-said:not(:has-text('opened'))", state="attached")
+    drop(page, plain.getvalue())  # without a recipe it is a photo to search with
+    page.wait_for_selector(".rs-query-name:has-text('Your upload')")
+    assert (canvas(page) == before).all()
 
 
 def test_a_film_and_a_contact_sheet(visit, pipe):
@@ -470,13 +479,15 @@ def test_a_photo_that_is_refused_leaves_no_words_behind(visit, tmp_path):
     page = visit.page
     (tmp_path / "mine.png").write_bytes(b"anything")
     before = page.inner_text(".rs-query-name")
-    for status in (413, 500):
-        page.route("**/upload*", lambda route, _, code=status: route.fulfill(status=code))
+    for status in (413, 500):  # the second while the first is still on show
+        answer = {"status": status, "body": f"refused with {status}"}
+        page.route("**/upload*", lambda route, _, answer=answer: route.fulfill(**answer))
         with page.expect_file_chooser() as chooser:
             page.click("#rs-upload")
         chooser.value.set_files(tmp_path / "mine.png")
-        page.wait_for_selector(".toast-title:has-text('That did not work')")
+        page.wait_for_selector(f".toast-message-text:text-is('refused with {status}')")
         page.wait_for_selector(f".rs-query-name:has-text('{before}')")
         page.unroute("**/upload*")
-        page.click(".toast-close")
-    visit.troubles.clear()  # the browser reports both answers
+    assert page.inner_text(".toast-title").strip() == "That did not work"
+    assert len(visit.troubles) == 2  # the browser reports both answers
+    visit.troubles.clear()

@@ -103,12 +103,16 @@ export const saveFile = (path) => {
  * @param {() => void} heard
  */
 export const onError = (title, heard) => {
+  const known = new WeakSet(); // lines that were seen: all that are on show share one title
   const look = () => {
     for (const node of document.querySelectorAll(".toast-title")) {
-      if (node.textContent?.trim() !== "Error") continue;
-      node.textContent = title;
-      const text = node.parentElement?.querySelector(".toast-text");
-      if (text) text.textContent = text.textContent?.trim().replace(/^HTTP \d+: /, "") ?? "";
+      if (node.textContent?.trim() === "Error") node.textContent = title;
+    }
+    for (const node of document.querySelectorAll(".toast-body.error [data-testid=toast-text]")) {
+      if (known.has(node)) continue;
+      known.add(node);
+      const [status] = node.textContent?.trim().match(/^HTTP \d+: ?/) ?? [];
+      if (status) node.textContent = node.textContent?.trim().slice(status.length) ?? "";
       heard();
     }
   };
