@@ -225,8 +225,6 @@ def wire(page: Page) -> None:
     for run in (paint, repaint):
         run.failure(None, js=telling("failed"), **PRIVATE)
     page.stop.click(None, cancels=[paint, repaint], **PRIVATE)
-    # who types a seed wants it used
-    page.seed.input(None, None, [page.new_seed], js="() => false", **PRIVATE)
     page.grid.change(None, [page.grid], js=telling("grid", "value"), **PRIVATE)
     # a place in one grid means nothing in another; a recipe that is opened brings its own places
     page.grid.input(None, js=telling("clear"), **PRIVATE)

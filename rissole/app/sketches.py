@@ -131,6 +131,6 @@ def wire(page: Page) -> None:
         known = f"(value) => window.rissole.tell('settings', {{ {name}: value }})"
         setting.change(None, [setting], js=known, **PRIVATE)
     changed = "() => setTimeout(() => window.rissole.tell('change'))"
-    for setting in (page.order, page.grid, page.guidance, page.seed):
+    for setting in (page.order, page.grid, page.guidance):  # the seed: see live.js
         setting.input(None, js=changed, **PRIVATE)
     page.k.input(None, js="() => window.rissole.tell('reseek')", **PRIVATE)

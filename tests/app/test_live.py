@@ -40,6 +40,7 @@ def test_the_picture_follows_with_the_same_seed(visit, pipe):
     assert page.evaluate("document.documentElement.dataset.kind") == ""
     before = canvas(page)
     drawn(page, lambda: page.get_by_label("2 × 2").check())
-    page.click(".rs-undo")
-    visit.finish()
+    # the sketch is done as well: only what is drawn next is the picture that was put back
+    shown = drawn(page, lambda: page.click(".rs-undo"))
+    assert (shown.get("kind"), shown["grid"]) == (None, 4)
     assert (canvas(page) == before).all()

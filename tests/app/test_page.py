@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gradio_client import Client
+from playwright.sync_api import expect
 from visiting import DRAWN, PHONE, WATCH, Visit, assert_canvas_shows, canvas, save, upload
 
 from rissole.data.images import read_recipe
@@ -111,9 +112,9 @@ def test_keys_find_stop_and_generate_in_turn(visit):
 
 def test_a_seed_that_is_typed_is_used(visit):
     page = visit.page
-    page.fill("#rs-seed input", "42")
+    page.fill("#rs-seed input", "42")  # like a paste: no key is pressed
     page.press("#rs-seed input", "Tab")
-    assert not page.get_by_label("New seed every time").is_checked()
+    expect(page.get_by_label("New seed every time")).not_to_be_checked()
     visit.paint(steps=1)
     assert save(page)["seed"] == 42
     page.get_by_label("New seed every time").check()
@@ -537,7 +538,8 @@ def test_add_move_and_remove_neighbors(visit):
 
 def test_near_duplicates_k_and_the_last_neighbor(visit, monkeypatch):
     page = visit.page
-    monkeypatch.setattr("rissole.app.choose.NEAR", -1.0)
+    for bound in ("NEAR", "ALIKE"):
+        monkeypatch.setattr(f"rissole.app.choose.{bound}", -1.1)  # everybody is a twin
     page.click("[data-item='5']")
     page.wait_for_selector(".rs-query-name:has-text('Picture 5 ')")
     first = visit.hits()[0]

@@ -87,6 +87,21 @@ export const watchLive = (usual) => {
 };
 
 /**
+ * Who types a seed wants it used. The library tells of keys that are pressed in a text field, not of
+ * what is pasted, erased, or written on a phone.
+ */
+export const watchSeed = () => {
+  document.addEventListener("input", (event) => {
+    const field = /** @type {HTMLInputElement | null} */ (within(event, "#rs-seed input"));
+    if (!field) return;
+    const fresh = /** @type {HTMLInputElement | null} */ (document.querySelector("#rs-new-seed input"));
+    if (fresh?.checked) fresh.click();
+    tell(E.SETTINGS, { seed: field.value });
+    tell(E.CHANGE);
+  });
+};
+
+/**
  * What Generate is given, [order, grid, steps, guidance, whether the seed is new, seed]: a sketch is
  * finished with its own seed.
  * @param {unknown[]} values

@@ -1,7 +1,7 @@
 // The page as a whole, before any of its components; loaded once.
 import { watchAddress } from "./address.js";
 import { watchKeys } from "./keys.js";
-import { seeded } from "./live.js";
+import { seeded, watchSeed } from "./live.js";
 import { sayGoodbye } from "./patches.js";
 import { watchServer } from "./server.js";
 import { tell } from "./store.js";
@@ -11,6 +11,7 @@ watchTurns();
 watchKeys();
 watchAddress();
 watchServer();
+watchSeed();
 sayGoodbye();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
 Object.assign(window, { rissole: { tell, go, seeded } });
