@@ -8,6 +8,7 @@ is told from the disk itself, so that nothing is forgotten by a process that was
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -107,15 +108,15 @@ class Disk:
 
     def files(self, kind: str) -> Iterator[_File]:
         """All files of a kind, as far as they are still there while one looks."""
-        pattern = "*/*" if kind == SENT else "*/*/*"
-        for path in (private_folder() / kind).glob(pattern):
-            try:
-                facts = path.lstat()
-            except OSError:
-                continue  # swept away meanwhile
-            if stat.S_ISREG(facts.st_mode):
-                age = self._clock() - facts.st_mtime
-                yield _File(path, path.parent.parent.name, facts.st_size, age)
+        for folder, _, names in os.walk(private_folder() / kind):  # passes over what is gone
+            for path in (Path(folder, name) for name in names):
+                try:
+                    facts = path.lstat()
+                except OSError:
+                    continue  # swept away meanwhile
+                if stat.S_ISREG(facts.st_mode):
+                    age = self._clock() - facts.st_mtime
+                    yield _File(path, path.parent.parent.name, facts.st_size, age)
 
     def _make_room(self, folder: str, size: int) -> None:
         """Removes the oldest of a visit, then of those who are not here, until a file fits."""

@@ -1,5 +1,6 @@
 """What visits leave in memory and on the disk: whose it is, how much, how long."""
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -165,3 +166,14 @@ def test_sweeping_goes_on_while_files_come_and_go(disk, clock):
     assert {type(one) for one in lost} <= {type(None), FileNotFoundError}
     disk.sweep()
     assert list(disk.files(SENT)) == [] == list(disk.files(MADE))
+
+
+def test_a_folder_that_goes_while_one_looks_is_passed_over(disk):
+    for name in "abc":
+        sent(disk, f"{name}.png")
+    found = disk.files(SENT)
+    first = next(found).path.parent
+    for folder in first.parent.iterdir():
+        if folder != first:
+            shutil.rmtree(folder)
+    assert list(found) == []
