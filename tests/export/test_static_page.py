@@ -187,9 +187,9 @@ def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path)
     again = exact(**recipe)
     assert decibels(pixels(first), np.asarray(again.images[0])) >= 50
 
-    carry(tab, tab.locator(".rs-hit-pick").first, tab.locator(".rs-cells > *").nth(5))
+    carry(tab, tab.locator(".rs-hit-pick").first, tab.locator("[data-at='5']"))
     tab.wait_for_selector(".rs-clear:not([hidden])", state="attached")
-    tab.locator(".rs-cells > *").nth(5).click()
+    tab.locator("[data-at='5']").click()
     tab.keyboard.press("r")
     tab.wait_for_selector("html:not([data-rissole=done])", state="attached")
     finished(tab)
