@@ -13,9 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_static_page import KEPT, finished, painted, serving, site  # noqa: F401
+import yaml
+from huggingface_hub import HfApi
+from loopback_hub import run
+from pages import exported
+from test_static_page import KEPT, painted, serving
 
-from rissole.export.static_page import FACTS, PAGE, seal
+from rissole.export.static_page import FACTS, HEADERS, PAGE, seal
 
 pytestmark = pytest.mark.slow
 WAITING = "navigator.serviceWorker.getRegistration().then((found) => found?.waiting !== null)"
@@ -30,6 +34,11 @@ TRIED = """async ({base, adapter, limit}) => {
   const { milliseconds, pixels } = await attempts(networks, facts)(adapter, limit ?? Infinity);
   return { milliseconds, pixels: [...pixels] };
 }"""
+
+
+@pytest.fixture(scope="module")
+def site(tiny_bundle) -> Path:
+    return exported(tiny_bundle)
 
 
 def opened(page, address: str) -> None:
@@ -50,7 +59,7 @@ def changed(folder: Path) -> None:
     seal(folder, facts)
 
 
-def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_path):  # noqa: F811
+def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(site, tmp_path / "served" / name)
     context = browser.new_context()
@@ -74,8 +83,24 @@ def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_p
     page.reload()  # nobody serves any more
     page.wait_for_selector(".rs-hit", timeout=240_000)
     painted(page)
-    finished(page)
     context.close()
+
+
+def test_a_pushed_page_comes_back_opens_and_paints(browser, hub, cache, site, tmp_path):
+    done = run(cache, hub.url, "push", site, "someone/page", "--static")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "fetched"
+    HfApi(endpoint=hub.url).snapshot_download(
+        "someone/page", repo_type="space", local_dir=folder, token=False
+    )
+    front = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    assert (front["sdk"], front["app_file"]) == ("static", "index.html")
+    assert front["custom_headers"] == HEADERS
+    page = browser.new_page()
+    with serving(folder, headers=False) as address:  # `python -m http.server`
+        opened(page, address)
+        painted(page)
+    page.close()
 
 
 # ---- what computes ------------------------------------------------------------------------------
@@ -92,7 +117,7 @@ def another(browser, *arguments: str) -> Iterator:
         own.close()
 
 
-def test_a_graphics_processor_paints_the_same_and_is_given_up_when_late(browser, site):  # noqa: F811
+def test_a_graphics_processor_paints_the_same_and_is_given_up_when_late(browser, site):
     with serving(site, headers=True) as address, another(browser, *SOFTWARE) as page:
         page.goto(f"{address}{FACTS}")
         if not page.evaluate(IMITATED):
@@ -107,7 +132,7 @@ def test_a_graphics_processor_paints_the_same_and_is_given_up_when_late(browser,
 
 
 @pytest.mark.parametrize("headers", [True, False], ids=["threads", "one thread"])
-def test_without_a_graphics_processor_webassembly_is_chosen_and_remembered(browser, site, headers):  # noqa: F811
+def test_without_a_graphics_processor_webassembly_is_chosen_and_remembered(browser, site, headers):
     with serving(site, headers=headers) as address, another(browser, *SOFTWARE) as page:
         opened(page, address)  # one that is only imitated does not count
         kept = json.loads(page.evaluate("localStorage['rissole-adapter']"))
@@ -128,7 +153,7 @@ def test_without_a_graphics_processor_webassembly_is_chosen_and_remembered(brows
         ("delete Worker", "it lacks workers that load modules"),
     ],
 )
-def test_a_browser_that_cannot_paint_is_told_why(browser, site, gone, said):  # noqa: F811
+def test_a_browser_that_cannot_paint_is_told_why(browser, site, gone, said):
     page = browser.new_page()
     page.add_init_script(gone)
     with serving(site, headers=False) as address:
@@ -138,7 +163,7 @@ def test_a_browser_that_cannot_paint_is_told_why(browser, site, gone, said):  # 
     page.close()
 
 
-def test_too_little_memory_is_told(browser, site):  # noqa: F811
+def test_too_little_memory_is_told(browser, site):
     little = "--js-flags=--wasm-max-mem-pages=300"
     with serving(site, headers=False) as address, another(browser, little) as page:
         page.goto(address)

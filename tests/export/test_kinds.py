@@ -15,7 +15,8 @@ import torch
 from alike import check_alike
 from conftest import TINY, picture, seeded
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-from test_static_page import finished, painted, serving
+from pages import exported
+from test_static_page import painted, serving
 
 from rissole.config import RissoleError
 from rissole.data.images import to_tensor
@@ -68,17 +69,6 @@ def few_steps(tmp_path_factory) -> Path:
     return folder
 
 
-def exported(bundle: Path, out: Path) -> Path:
-    """The page of a bundle."""
-    try:
-        export_page(bundle, out)
-    except RissoleError as error:
-        if "could not be fetched" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return out
-
-
 def check_page(browser, site: Path, bundle: Path, recipes) -> None:
     """The page paints what Python paints, and its own search agrees."""
     exact = RissolePipeline.from_pretrained(bundle, device="cpu", torch_dtype=torch.float32)
@@ -95,7 +85,6 @@ def check_page(browser, site: Path, bundle: Path, recipes) -> None:
         shown = [int(one.get_attribute("data-id")) for one in page.locator(".rs-hit").all()]
         assert shown == [int(i) for i in exact.retrieve(item=2, k=k).ids]
         painted(page)
-        finished(page)
         for settings in recipes:
             check_alike(page, address, exact, settings)
     page.context.close()
@@ -105,7 +94,7 @@ def check_page(browser, site: Path, bundle: Path, recipes) -> None:
 @pytest.mark.slow
 def test_a_bundle_of_few_steps_on_pixels(browser, few_steps, tmp_path, monkeypatch):
     monkeypatch.setenv("RISSOLE_CACHE", str(tmp_path / "cache"))
-    check_page(browser, exported(few_steps, tmp_path / "page"), few_steps, RECIPES)
+    check_page(browser, exported(few_steps), few_steps, RECIPES)
 
 
 @pytest.mark.slow
