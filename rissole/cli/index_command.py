@@ -49,6 +49,14 @@ Revision = Annotated[
 Duplicates = Annotated[
     bool, typer.Option("--keep-duplicates", help="Keep pictures that are there already.")
 ]
+LeaveOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="A text file with names of files that are not taken, one a line; what follows a tab "
+        "is a remark.",
+        show_default="none",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Name every file that would be left out; write nothing."),
@@ -65,6 +73,7 @@ def index(
     split: Split = None,
     revision: Revision = None,
     keep_duplicates: Duplicates = False,
+    leave_out: LeaveOut = None,
     dry_run: DryRun = False,
     encoder: options.Encoder = None,
     clip: options.Clip = None,
@@ -80,8 +89,10 @@ def index(
         raise RissoleError(f"--limit must be above 0, not {limit}")
     if out is None and not dry_run:
         raise RissoleError("--out is needed: the folder to write")
+    from rissole.data.items import read_names
     from rissole.data.sources import open_source
 
+    names = frozenset() if leave_out is None else read_names(leave_out)
     if out is not None:
         options.check_folder(out)
     pictures = open_source(source, split, revision)
@@ -98,6 +109,7 @@ def index(
         only=only,
         limit=limit,
         keep_duplicates=keep_duplicates,
+        leave_out=names,
     )
     if report.pictures:  # one of several processes reports
         print_index(report, out)

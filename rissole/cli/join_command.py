@@ -1,0 +1,58 @@
+"""`rissole join`: a bundle with another database in place of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rissole.cli import options
+from rissole.config import RissoleError
+
+MOST = 64 * 2**20  # bytes of a bundle that is fit to travel
+
+Name = Annotated[str, typer.Argument(help="Bundle: a folder, or the name of a bundled one.")]
+Folder = Annotated[
+    str, typer.Argument(help="Database: a folder made by `index`, or owner/name of one on the Hub.")
+]
+Out = Annotated[
+    Path, typer.Option(help="Folder to write; what it is called, the bundle is called.")
+]
+Card = Annotated[
+    Path | None,
+    typer.Option(
+        help="Model card, a README.md whose first lines name the license; shown by the page, too.",
+        show_default="the bundle's own",
+    ),
+]
+
+
+def join(bundle: Name, database: Folder, out: Out, card: Card = None) -> None:
+    """Write a bundle that carries another database: photos that you may share, in place of what
+    the model painted."""
+    options.check_folder(out)
+    text = None if card is None else read_card(card)
+    from rissole.loading import save_bundle
+    from rissole.storage.manifest import name_like, read_manifest
+
+    pipe = options.load(bundle, database, "cpu")
+    config = {**pipe.config, "name": name_like(out.resolve().name)}
+    save_bundle(out, pipe.folder, pipe.database.folder, config, text)
+    size = sum(entry["size"] for entry in read_manifest(out)["files"].values())
+    if size > MOST:
+        typer.echo(f"note: above {MOST / 2**20:.0f} MiB it travels badly: index fewer", err=True)
+    typer.echo(f"{out}: {len(pipe.database):,} pictures, {size / 1e6:.1f} MB")
+
+
+def read_card(path: Path) -> str:
+    """The text of a model card.
+
+    Raises:
+        RissoleError: when it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise RissoleError(f"cannot read {path.name[:40]}: {reason}") from error
