@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -165,6 +166,7 @@ def save_bundle(
     database: Path,
     config: dict[str, Any],
     card: str | None = None,
+    more: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Writes a complete bundle with its manifest, whole or not at all.
 
@@ -174,6 +176,7 @@ def save_bundle(
         database: folder of the database that goes with it.
         config: what `read_config` reads.
         card: text of another model card than that of a bundle which is copied.
+        more: adds to the folder of the database.
     """
     with staged(folder) as stage:
         if isinstance(source, Path):
@@ -186,6 +189,7 @@ def save_bundle(
         if card is not None:
             write_atomic(stage / CARD, card.encode())
         copy_files(database, stage / "database", skip=(LEFT_OUT,))
+        more(stage / "database")
         write_manifest(stage, config["name"])
 
 

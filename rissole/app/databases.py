@@ -125,8 +125,9 @@ class Sources:
         """The model with a database that is open."""
         if key == self.key:
             return self.start
-        kept = self.household.photos.get(key)
-        return self.world.shared.get(key) if kept is None else kept[0]
+        pipe, model = self.household.photos.get(key) or (self.world.shared.get(key), None)
+        ours = model is None or model.fingerprint == self.world.fingerprint
+        return pipe if ours else None  # what is of another world stays there
 
     def _bundled(self) -> list[Entry]:
         folder = self.world.folder

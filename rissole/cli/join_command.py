@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,11 @@ MOST = 64 * 2**20  # bytes of a bundle that is fit to travel
 
 Name = Annotated[str, typer.Argument(help="Bundle: a folder, or the name of a bundled one.")]
 Folder = Annotated[
-    str, typer.Argument(help="Database: a folder made by `index`, or owner/name of one on the Hub.")
+    str | None,
+    typer.Argument(
+        help="Database: a folder made by `index`, or owner/name of one on the Hub.",
+        show_default="the bundle's own",
+    ),
 ]
 Out = Annotated[
     Path, typer.Option(help="Folder to write; what it is called, the bundle is called.")
@@ -28,17 +33,27 @@ Card = Annotated[
 ]
 
 
-def join(bundle: Name, database: Folder, out: Out, card: Card = None) -> None:
-    """Write a bundle that carries another database: photos that you may share, in place of what
-    the model painted."""
+def join(
+    bundle: Name,
+    out: Out,
+    database: Folder = None,
+    card: Card = None,
+    clip: options.Clip = None,
+) -> None:
+    """Write a bundle that carries another database, such as photos that you may share in place of
+    what the model painted; with --clip also the vectors by which words find its pictures."""
+    if database is None and clip is None:
+        raise RissoleError("there is nothing to join: give a database, or --clip")
     options.check_folder(out)
     text = None if card is None else read_card(card)
     from rissole.loading import save_bundle
     from rissole.storage.manifest import name_like, read_manifest
 
-    pipe = options.load(bundle, database, "cpu")
+    pipe = options.load(bundle, database, "cpu", clip=clip)
     config = {**pipe.config, "name": name_like(out.resolve().name)}
-    save_bundle(out, pipe.folder, pipe.database.folder, config, text)
+    reads = pipe.retriever.text_encoder
+    more = [] if reads is None else [partial(pipe.database.save_vectors, reads)]
+    save_bundle(out, pipe.folder, pipe.database.folder, config, text, *more)
     size = sum(entry["size"] for entry in read_manifest(out)["files"].values())
     if size > MOST:
         typer.echo(f"note: above {MOST / 2**20:.0f} MiB it travels badly: index fewer", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from rissole.loading import Parts, save_bundle
 from rissole.models.denoiser import Denoiser
 from rissole.pipeline import RissolePipeline
 from rissole.storage.manifest import write_manifest
+from rissole.storage.resolve import bundled_names
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +162,30 @@ def test_visitors_switch_worlds_and_files_open_in_their_own(browser, server, tmp
     for visit in (other, here):
         visit.leave()
         assert visit.troubles == []
+
+
+def resident() -> float:
+    """MiB of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_switches():
+    """Twenty times the other shipped bundle in the only place."""
+    room = Room(1)
+    names = bundled_names()
+    worlds = [
+        World(lambda name=name: RissolePipeline.from_pretrained(name), room) for name in names
+    ]
+    assert len(worlds) > 1
+    seen = []
+    for turn in range(20):
+        world = worlds[turn % len(worlds)]
+        world.pipe(neighbors=[1, 2], num_inference_steps=1, seed=turn)
+        assert [other.loaded for other in worlds].count(True) == 1
+        seen.append(resident())
+    print([round(value) for value in seen])
+    even = seen[4 :: len(worlds)]  # after the same world
+    assert max(even) - even[0] < 40
