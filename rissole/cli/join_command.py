@@ -48,12 +48,14 @@ def join(
     text = None if card is None else read_card(card)
     from rissole.loading import save_bundle
     from rissole.storage.manifest import name_like, read_manifest
+    from rissole.storage.resolve import resolve
 
-    pipe = options.load(bundle, database, "cpu", clip=clip)
+    folder = resolve(bundle)
+    pipe = options.load(str(folder), database, "cpu", clip=clip)
     config = {**pipe.config, "name": name_like(out.resolve().name)}
     reads = pipe.retriever.text_encoder
     more = [] if reads is None else [partial(pipe.database.save_vectors, reads)]
-    save_bundle(out, pipe.folder, pipe.database.folder, config, text, *more)
+    save_bundle(out, folder, pipe.database.folder, config, text, *more)
     size = sum(entry["size"] for entry in read_manifest(out)["files"].values())
     if size > MOST:
         typer.echo(f"note: above {MOST / 2**20:.0f} MiB it travels badly: index fewer", err=True)

@@ -106,9 +106,12 @@ def fetch_files(repo: Repo, names: Sequence[str], told: Callable[[int, int], Non
     if all(isinstance(path, str) for path in known):
         return Path(str(known[0])).parent
     newest = commit(repo)
-    ask = {"paths": list(names), "revision": newest, "repo_type": repo.kind}
+    api, asked = HfApi(), list(names)
     with one_line(repo):
-        found = _within(TIMEOUT, lambda: HfApi().get_paths_info(repo.id, **ask))
+        found = _within(
+            TIMEOUT,
+            lambda: api.get_paths_info(repo.id, asked, revision=newest, repo_type=repo.kind),
+        )
     sizes = {file.path: getattr(file, "size", 0) for file in found}
     if missing := [name for name in names if name not in sizes]:
         raise RissoleError(f"{repo.id} on {HUB} is unusable: it has no {missing[0]}")
