@@ -27,8 +27,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--worlds",
         default=known("RISSOLE_WORLDS"),
-        help="further bundles that visitors may switch to, separated by commas; '' for none "
-        "[$RISSOLE_WORLDS, else all bundled ones beside a bundled one]",
+        help="further bundles in the menu, by commas; '' for none [$RISSOLE_WORLDS, else all "
+        "bundled ones beside a bundled one]",
     )
     add(
         "--database",
@@ -45,9 +45,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--clip",
         default=known("RISSOLE_CLIP", "ViT-B-32:laion2b_s34b_b79k"),
-        help="CLIP model that reads words beside names of classes, fetched once, when somebody "
-        "first writes some; none for no such model [$RISSOLE_CLIP, else "
-        "ViT-B-32:laion2b_s34b_b79k, 605 MB, MIT]",
+        help="CLIP model that reads words, fetched when somebody first writes some; none for none "
+        "[$RISSOLE_CLIP, else ViT-B-32:laion2b_s34b_b79k, 605 MB, MIT]",
     )
     add(
         "--revision",

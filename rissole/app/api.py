@@ -85,8 +85,7 @@ class Api:
     ) -> tuple[FileData, dict]:
         """Paints one picture, block by block, guided by neighbors from a database.
 
-        Give neighbors, or a query (item, image or text) whose neighbors are then retrieved, or
-        nothing for a random one. What is left out is as shipped, and as the page opens.
+        Give neighbors, or a query (item, image, text) to retrieve some for, or nothing.
 
         Args:
             neighbors: numbers of database pictures, 1 to 16 of them.
@@ -111,8 +110,7 @@ class Api:
         with clear_errors(self.errors, answer):
             here = self._where(bundle, database)
             if neighbors is None:
-                hits = self._api_hits(here, image, item, text, None, k, label, encoder)
-                neighbors = hits.ids or [hits.item or 0]  # an only picture is its own neighbor
+                neighbors = self._near(here, image, item, text, k, label, encoder)
             else:
                 self._check_unsearched((item, image, text), (label, encoder))
             values = order, grid, steps, guidance_scale, seed
@@ -133,8 +131,7 @@ class Api:
         """Paints one block of an earlier picture anew and keeps the other blocks.
 
         Give the picture as its recipe or as its PNG file, which carries the recipe. What is left
-        out is as in that recipe; it also tells which model painted it, and which database the
-        neighbors are in.
+        out is as in that recipe, the model and the database included.
 
         Args:
             row: row of the block, from 0 at the top, in the grid of the picture.
@@ -155,8 +152,7 @@ class Api:
             given = self._api_picture(recipe, image)
             block, last = (plain(row), plain(col)), Recipe.from_dict(given)
             # one that is not there is refused by the pipeline, which names both
-            there = self._painted_by(last, bundle)
-            here = there.of(Visit(source=there.sources.named(last.database)))
+            here = self._painted_by(last, bundle)
             own = [ids for r, c, ids in last.block_neighbors if (r, c) == block]
             new = here.checked(
                 (own or [last.neighbors])[0] if neighbors is None else neighbors,
@@ -185,12 +181,16 @@ class Api:
         return studio
 
     def _painted_by(self, recipe: Recipe, bundle: Any) -> Studio:
-        """The model that painted a recipe; the first where none did, which will say so."""
-        if bundle is not None:
-            return self._world(bundle)
+        """With the model and database of a recipe; the first where there is none: it says so."""
         studios = self._studios.values()
         made = (s for s in studios if s.sources.world.fingerprint == recipe.bundle)
-        return next(made, self.studio)
+        there = next(made, self.studio) if bundle is None else self._world(bundle)
+        return there.of(Visit(source=there.sources.named(recipe.database)))
+
+    def _near(self, here: Studio, image: Any, item: Any, text: Any, *search: Any) -> list[int]:
+        """The neighbors of a query; an only picture is its own."""
+        hits = self._api_hits(here, image, item, text, None, *search)
+        return hits.ids or [hits.item or 0]
 
     def _check_unsearched(self, queries: tuple, search: tuple) -> None:
         """Neighbors that are given leave nothing to search."""

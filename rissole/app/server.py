@@ -157,18 +157,16 @@ def serve(
     Args:
         model: the pipeline to serve, or a world that has it.
         host: address to listen on; `$GRADIO_SERVER_NAME`, else this computer only if left out.
-        port: port to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860 if
-            left out.
+        port: port to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860.
         databases: folders of further databases for visitors to choose from.
         names: names by which visitors may call the server beside its own, see `address.Names`.
-        limits: how much visitors may ask for; see `Limits` for what it is if left out.
+        limits: how much visitors may ask for; see `Limits`.
         others: further worlds, with a page each.
         clip: the model that reads words, fetched when it is needed; None for none.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
-        (the web application, its local address, its public address), as `launch` does. Stop
-        it with `app.get_blocks().close()`.
+        (the web application, its local address, its public address), as `launch` does.
 
     Raises:
         RissoleError: if host or port cannot be listened on.

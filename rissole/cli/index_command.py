@@ -10,6 +10,7 @@ import typer
 
 from rissole.cli import options
 from rissole.config import RissoleError
+from rissole.data.items import read_names
 
 if TYPE_CHECKING:
     from rissole.data.items import Source as Pictures
@@ -81,15 +82,13 @@ def index(
 ) -> None:
     """Make a retrieval database of your own pictures, to guide the model in place of its gallery.
 
-    Duplicates and files that are no pictures are left out and listed with the reason. Started
-    again, a build that was cut off goes on where it was. The result fits the bundle it is made
-    with, and others with the same autoencoder.
+    Duplicates and what is no picture are left out and listed with the reason. A build that was
+    cut off goes on where it was. The result fits all bundles with the same autoencoder.
     """
     if limit is not None and limit < 1:
         raise RissoleError(f"--limit must be above 0, not {limit}")
     if out is None and not dry_run:
         raise RissoleError("--out is needed: the folder to write")
-    from rissole.data.items import read_names
     from rissole.data.sources import open_source
 
     names = frozenset() if leave_out is None else read_names(leave_out)
