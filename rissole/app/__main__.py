@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Loading {options.bundle} ...", flush=True)
         prepare()
         # after the arguments: --help and a typing error should not wait for torch
-        from rissole.app.reading import NONE, Reader
+        from rissole.app.clip_reader import NONE, Reader
         from rissole.app.worlds import offered
 
         with no_proxies():  # the page's library makes its client, for whatever proxy, right away

@@ -29,6 +29,7 @@ from rissole.app import (
 )
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
+from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
 from rissole.app.decoder import reader
 from rissole.app.frames import Throttle
@@ -51,7 +52,6 @@ from rissole.app.patches import (
     say_every_error,
     stay_local,
 )
-from rissole.app.reading import Reader
 from rissole.app.routes import ENDPOINTS
 from rissole.app.sessions import Sessions
 from rissole.app.showcase import showcase_routes
@@ -156,10 +156,10 @@ def serve(
 
     Args:
         model: the pipeline to serve, or a world that has it.
-        host: address to listen on; `$GRADIO_SERVER_NAME`, else this computer only if left out.
-        port: port to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860.
+        host: to listen on; `$GRADIO_SERVER_NAME`, else this computer only.
+        port: to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860.
         databases: folders of further databases for visitors to choose from.
-        names: names by which visitors may call the server beside its own, see `address.Names`.
+        names: by which visitors may call the server beside its own, see `address.Names`.
         limits: how much visitors may ask for; see `Limits`.
         others: further worlds, with a page each.
         clip: the model that reads words, fetched when it is needed; None for none.
@@ -169,13 +169,12 @@ def serve(
         (the web application, its local address, its public address), as `launch` does.
 
     Raises:
-        RissoleError: if host or port cannot be listened on.
+        RissoleError: if they cannot be listened on.
     """
     host, port = listening(host, port)
     folders, household = list(databases), Household()
     offer = Offer([Sources(each, folders, household) for each in (model, *others)])
-    waits = not options.pop("prevent_thread_lock", False)
-    turns = Turns(limits or Limits())
+    waits, turns = not options.pop("prevent_thread_lock", False), Turns(limits or Limits())
     options = {**launch_options(offer, household, Names(host, names), turns), **options}
     demo, host = _laid_out(offer, turns, clip), f"[{host}]" if ":" in host else host
     household.start()

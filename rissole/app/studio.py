@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image
 
+from rissole.app.clip_reader import Reader
 from rissole.app.databases import QUICK, Sources, seen_by, usable
 from rissole.app.decoder import reader
 from rissole.app.limits import Limits
 from rissole.app.pace import Ahead
 from rissole.app.patches import calling_visit
-from rissole.app.reading import Reader
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted

@@ -13,8 +13,8 @@ from loopback_hub import ROOT, environment
 
 from rissole.app.assets import texts
 from rissole.app.choose import Choosing
+from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
-from rissole.app.reading import Reader
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.pipeline import RissolePipeline
@@ -24,7 +24,7 @@ ASKING = """
 import json, sys, threading
 from rissole import RissolePipeline
 from rissole.app.assets import texts
-from rissole.app.reading import Reader
+from rissole.app.clip_reader import Reader
 pipe, reader = RissolePipeline.from_pretrained(sys.argv[1]), Reader(sys.argv[2])
 told, words = [], texts()["query"]
 note = reader._told
