@@ -115,6 +115,8 @@ def _page(studio: Studio, demo: gr.Blocks, offer: Offer) -> Page:
     """Lays out the page of one world, and wires it."""
     words, place = studio.words["page"], next(p for p in offer if p.sources is studio.sources)
     page = Page(studio, demo, gr.State(Visit()), place.showcase, offer)
+    if len(offer.places) > 1:
+        gr.Navbar(visible=False)  # the library's own menu
     gr.HTML(header(studio, menu(offer, place, words["worlds"])), elem_id="rs-header")
     with gr.Row(elem_id="rs-page", equal_height=False):
         with gr.Column(elem_id="rs-paint", min_width=0):
