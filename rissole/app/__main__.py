@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from rissole.app.address import listening, no_proxies
+from rissole.app.face import Face
 from rissole.app.limits import Limits
 from rissole.app.zerogpu import prepare
 from rissole.config import RissoleError
@@ -54,6 +55,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
     add("--port", type=int, help="port to listen on [the first free one from 7860]")
+    Face.add_options(parser)
     Limits.add_options(parser)
     return parser.parse_args(arguments)
 
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # what is asked to end, not killed, tidies up behind itself
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        limits = Limits.given(options)
+        limits, face = Limits.given(options), Face.given(options)
         listening(options.host, options.port)  # no use to load anything for a wrong address
         print(f"Loading {options.bundle} ...", flush=True)
         prepare()
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pipe.retriever.prepare("clip")
         more = [options.databases] if options.databases else []
         names = options.names.split(",")
-        serve(pipe, options.host, options.port, more, names, limits, quiet=False)
+        serve(pipe, options.host, options.port, more, names, limits, face, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

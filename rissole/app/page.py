@@ -22,7 +22,9 @@ class Page:
         demo: the blocks that all of this is in.
         visit: a `state.Visit`, one for each visitor.
         showcase: what the page opens with; None where the bundle has nothing stored.
+        examples: (number in the gallery, name) of what an owner lets visitors begin with.
         memory: its value is what `memory.Remembering.show` returns.
+        sides: only where there is more than one encoder.
         text: only where the pipeline understands words.
         neighbors: its value is described at `choose.Choosing`.
         canvas: its value is the last message, see `frames.frame`.
@@ -32,12 +34,14 @@ class Page:
     demo: gr.Blocks
     visit: gr.State
     showcase: Showcase | None
+    examples: tuple[tuple[int, str], ...] = ()
     presets: list[gr.Button] = field(init=False)
     surprise: gr.Button = field(init=False)
     upload: gr.UploadButton = field(init=False)
     text: gr.Textbox | None = field(init=False, default=None)
     memory: gr.HTML = field(init=False)
     gallery: gr.HTML = field(init=False)
+    sides: gr.HTML | None = field(init=False, default=None)
     neighbors: gr.HTML = field(init=False)
     add: gr.UploadButton = field(init=False)
     k: gr.Slider = field(init=False)

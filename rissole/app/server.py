@@ -8,6 +8,7 @@ it small messages (`frames`), and its script draws them. Each section of the pag
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,16 @@ from rissole.app import (
     painting,
     presets,
     share,
+    sides,
     sketches,
 )
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
 from rissole.app.decoder import reader
+from rissole.app.face import Face
 from rissole.app.frames import Throttle
+from rissole.app.front import FAVICON, Front
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
 from rissole.app.household import Watched
@@ -65,21 +69,22 @@ __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
 MAX_UPLOAD_MB = 20
 REQUESTS = 512  # that the library holds at once; whose turn it is, `turns` decides
-STYLES = ("page", "memory", "canvas", "share", "compare", "explain")
+STYLES = ("page", "memory", "canvas", "share", "compare", "explain", "sides")
 
 
-def build(sources: Sources, turns: Turns | None = None) -> gr.Blocks:
+def build(sources: Sources, turns: Turns | None = None, face: Face | None = None) -> gr.Blocks:
     """The page for a pipeline, with its endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
     Serve it with `serve`, which also adds what the page needs around it.
     """
     keep_in(private_folder())  # before the components ask where it is
-    turns = turns or Turns(Limits())
-    studio = Studio(sources, texts(), limits=turns.limits)
+    turns, face = turns or Turns(Limits()), face or Face()
+    studio = Studio(sources, face.told(texts()), limits=turns.limits)
     words = studio.words["page"]
-    options = {"title": words["title"], "analytics_enabled": False}
+    options = {"title": html.unescape(words["title"]), "analytics_enabled": False}
     with gr.Blocks(**options) as demo:
-        page = Page(studio, demo, gr.State(Visit()), read_showcase(sources.start))
+        showcase = read_showcase(sources.start)
+        page = Page(studio, demo, gr.State(Visit()), showcase, face.examples)
         gr.HTML(header(studio), elem_id="rs-header")
         with gr.Row(elem_id="rs-page", equal_height=False):
             with gr.Column(elem_id="rs-paint", min_width=0):
@@ -88,6 +93,7 @@ def build(sources: Sources, turns: Turns | None = None) -> gr.Blocks:
                 with gr.Column(elem_classes="rs-card"):
                     heading(studio.words["neighbors"]["title"])
                     choose.nearest(page)
+                    sides.section(page)
                 with gr.Column(elem_classes="rs-card"):
                     heading(studio.words["query"]["title"])
                     memory.section(page)
@@ -101,7 +107,7 @@ def build(sources: Sources, turns: Turns | None = None) -> gr.Blocks:
             compare.section(page)
             explain.section(page)
         gr.HTML(footer(studio.pipe, words), elem_id="rs-footer")
-        for part in (presets, memory, choose, painting, sketches, share, compare, explain):
+        for part in (presets, memory, choose, painting, sides, sketches, share, compare, explain):
             part.wire(page)
         api.wire(studio)
         stay_local(demo, studio.errors)
@@ -119,6 +125,7 @@ def serve(
     databases: Iterable[str | Path] = (),
     names: Iterable[str] = (),
     limits: Limits | None = None,
+    face: Face | None = None,
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
@@ -131,6 +138,7 @@ def serve(
         databases: folders of further databases for visitors to choose from.
         names: names by which visitors may call the server beside its own, see `address.Names`.
         limits: how much visitors may ask for; see `Limits` for what it is if left out.
+        face: what the page says; as shipped if left out.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -143,9 +151,9 @@ def serve(
     host, port = listening(host, port)
     sources = Sources(pipe, databases)
     waits = not options.pop("prevent_thread_lock", False)
-    turns = Turns(limits or Limits())
-    options = {**launch_options(sources, Names(host, names), turns), **options}
-    demo, host = build(sources, turns), f"[{host}]" if ":" in host else host
+    turns, face = Turns(limits or Limits()), face or Face()
+    options = {**launch_options(sources, Names(host, names), turns, face), **options}
+    demo, host = build(sources, turns, face), f"[{host}]" if ":" in host else host
     sources.household.start()
     reader().begin()
     keep_visits(lambda: Sessions(sources.household.visits))
@@ -161,23 +169,31 @@ def serve(
     return served
 
 
-def launch_options(sources: Sources, names: Names, turns: Turns) -> dict[str, Any]:
+def launch_options(sources: Sources, names: Names, turns: Turns, face: Face) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
-    words, household = texts()["errors"], sources.household
+    said, household = face.told(texts()), sources.household
+    words = said["errors"]
     words["large"] = words["large"].format(limit=MAX_UPLOAD_MB)
     # room for the form around the file
     guard = Middleware(Guard, limit=(MAX_UPLOAD_MB + 1) * 2**20, names=names, words=words)
     watched = Middleware(Watched, household=household)
     uploads = upload_route(household.disk, MAX_UPLOAD_MB * 2**20, words)
     showcase = read_showcase(sources.start)
+    front = Front(said["page"], showcase)
     routes = [*thumbnail_routes(sources.opened), *modules().routes(), uploads]
-    routes += [*household.routes(), *showcase_routes(showcase)]
+    routes += [*household.routes(), *showcase_routes(showcase), *front.routes()]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     streams = Middleware(Listening, turns=turns)
-    layers = [Middleware(SafeHeaders, scripts=[]), guard, watched, streams]
+    layers = [
+        Middleware(SafeHeaders, sites=face.frames, faced=front.faced),
+        guard,
+        watched,
+        streams,
+    ]
     return {
         "theme": theme(),
         "head": f"<style>{styles}</style>{modules().head()}{showcase_head(showcase)}",
+        "favicon_path": FAVICON,
         "footer_links": ["api"],
         "app_kwargs": {"middleware": layers, "routes": routes},
         "max_threads": REQUESTS,  # places in the queue; few of them ever compute at once

@@ -5,7 +5,7 @@ import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
 import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
-import { ending } from "./shared/turns.js";
+import { endRun, ending } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
 
 /**
@@ -17,14 +17,11 @@ const NAMES = /** @type {const} */ (["history", "favorites"]);
 const RUNS = /** @type {const} */ (["npz", "json", "csv"]);
 const THUMB = 112;
 
-/** @param {string} frame */
-const shrink = async (frame) => {
-  const image = new Image();
-  image.src = frame;
-  await image.decode();
-  const canvas = make("canvas", "", { width: THUMB, height: THUMB });
-  penOf(canvas).drawImage(image, 0, 0, THUMB, THUMB);
-  return canvas.toDataURL("image/webp", 0.8);
+/** What is on the canvas, small: at once, so that the newest picture is never the one before. */
+const thumbnail = () => {
+  const small = make("canvas", "", { width: THUMB, height: THUMB });
+  penOf(small).drawImage(parts(document).canvas(".rs-pixels"), 0, 0, THUMB, THUMB);
+  return small.toDataURL("image/webp", 0.8);
 };
 
 /** @param {Kept} picture */
@@ -64,6 +61,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   /** @type {Kept | null} */
   let picked = shelf.pictures("history")[0] || shelf.pictures("favorites")[0] || null;
   let job = ""; // the file being made
+  let quitting = false;
   let opening = false;
   let arriving = false; // a link was opened that may name a block and a view
 
@@ -99,6 +97,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     for (const name of ["favorite", "link"]) tool(name).disabled = off || Boolean(picked?.mine);
     tool("file").disabled = live();
     tool("quit").hidden = !job;
+    tool("quit").disabled = quitting;
     const marked = Boolean(shelf.find("favorites", picked?.link));
     tool("favorite").setAttribute("aria-pressed", String(marked));
     tool("favorite").textContent = marked ? texts.unmark : texts.mark;
@@ -120,14 +119,14 @@ export const mount = ({ element, props, trigger, watch }) => {
     render();
   };
 
-  const remember = async (/** @type {import("./types").Message} */ { state: phase, link, seed, frame, mine }) => {
+  const remember = (/** @type {import("./types").Message} */ { state: phase, link, seed, mine }) => {
     if (phase !== "done" || !link) return;
     if (opening) say("");
     opening = false;
     if (arriving) lookAt();
     arriving = false;
     const picture = shelf.find("history", link)
-      ?? { link, thumb: await shrink(frame), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
+      ?? { link, thumb: thumbnail(), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
     shelf.add("history", picture);
     choose(picture);
   };
@@ -194,7 +193,13 @@ export const mount = ({ element, props, trigger, watch }) => {
   for (const [name, act] of Object.entries(acts)) {
     tool(name).addEventListener("click", () => { if (picked) act(picked); });
   }
-  tool("quit").addEventListener("click", () => { trigger("quit", {}); finish(texts.quitDone); });
+  tool("quit").addEventListener("click", async () => {
+    quitting = true;
+    renderTools();
+    await endRun(() => trigger("quit", {}));
+    quitting = false;
+    if (job) finish(texts.quitDone); // else it was made meanwhile
+  });
   tool("file").addEventListener("click", () => document.getElementById("rs-opened")?.click());
 
   for (const name of NAMES) {

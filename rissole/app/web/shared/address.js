@@ -10,7 +10,8 @@ export const addressOf = ({ state, kind, link, mine }) =>
   (state === "done" && kind !== "stored" && link && !mine ? `?${link}` : null);
 
 export const watchAddress = () => hear(E.DRAWN, (message) => {
-  const address = addressOf(message);
+  const found = addressOf(message);
+  const address = found && "embed" in document.documentElement.dataset ? `${found}&embed=1` : found;
   // kept in place of the one before: "back" leads to the page before this one, "undo" to a picture
   if (address) window.history.replaceState(window.history.state, "", address);
 });
