@@ -77,7 +77,7 @@ def test_an_owner_names_the_page_and_what_to_begin_with(browser, faced):
     page = visit.page
     assert page.title() == "Cats & <co>"
     assert page.inner_text("h1") == "Cats & <co>"
-    assert page.inner_text("#rs-header > div p >> nth=0") == 'They "paint".'
+    assert page.inner_text("#rs-header p >> nth=0") == 'They "paint".'
     assert page.locator("#rs-presets button").all_inner_texts() == ["A calm one", "Picture 7"]
     page.click("#rs-preset-example-7")
     page.wait_for_selector(".rs-query-name:has-text('Picture 7 ')")

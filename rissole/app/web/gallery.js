@@ -182,9 +182,11 @@ export const mount = ({ element, props }) => {
   /** @param {string} label of the class that is searched alone */
   const renderCount = (label) => {
     const scroll = list.scrollHeight > list.clientHeight + 1 ? texts.scroll : "";
-    const values = { count: length().toLocaleString("en"), label, scroll };
+    const added = members ? 0 : state().memory?.added ?? 0;
+    const values = { count: (length() - added).toLocaleString("en"), label, scroll, added };
+    const all = added ? texts.moreAdded : texts.more;
     typed.max = String((state().memory?.count ?? props.count) - 1);
-    part(".rs-gallery-count").textContent = fill(members ? texts.moreClass : texts.more, values);
+    part(".rs-gallery-count").textContent = fill(members ? texts.moreClass : all, values);
   };
 
   const renew = () => {
