@@ -22,6 +22,8 @@ from rissole.app.showcase import PICTURE, Showcase
 FAVICON = FOLDER / "favicon.svg"
 CARD = (1200, 630)  # pixels, as sites that show a link want it
 MARGIN = 45
+LARGEST = 1024  # pixels of a side
+COARSE = 64  # below that pixels are shown as squares, as on the canvas
 GROUND = "#f6f3ee"
 _TOLD = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>')
 
@@ -40,12 +42,15 @@ class Front:
 
     @cached_property
     def picture(self) -> Image.Image | None:
-        """The finished picture of the showcase."""
+        """The finished picture of the showcase; None where there is none, or it is broken."""
         if self.showcase is None:
             return None
         data = self.showcase.messages[-1]["frame"].removeprefix(PICTURE)
-        with Image.open(io.BytesIO(base64.b64decode(data)), formats=["WEBP"]) as image:
-            return image.convert("RGB")
+        try:  # a bundle may come from anybody
+            with Image.open(io.BytesIO(base64.b64decode(data)), formats=["WEBP"]) as image:
+                return image.convert("RGB") if max(image.size) <= LARGEST else None
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return None
 
     @cached_property
     def card(self) -> bytes:
@@ -64,7 +69,8 @@ class Front:
         if self.picture is None:
             return b""
         data = base64.b64encode(to_webp(self.picture, 90)).decode()
-        shown = f":root {{ --rs-poster: url({PICTURE}{data}) }}"
+        look = "pixelated" if self.picture.width < COARSE else "auto"
+        shown = f":root {{ --rs-poster: url({PICTURE}{data}); --rs-poster-look: {look} }}"
         return f"<style>{shown}\n{asset('poster.css')}</style>".encode()
 
     def faced(self, page: bytes, request: Request) -> bytes:
