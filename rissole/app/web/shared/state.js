@@ -362,8 +362,8 @@ const ofPage = {
     classes: memory.source === s.memory?.source ? s.classes : null }),
   [E.CLASSES]: (s, classes) => ({ ...s, classes }),
   [E.SETTINGS]: (s, { seed, ...rest }) => {
-    const kept = seed === undefined || ANY_SEED.includes(seed.trim()) ? s.settings.seed : seed;
-    return { ...s, settings: { ...s.settings, ...rest, seed: kept } };
+    const any = ANY_SEED.includes(String(seed ?? "").trim()); // none of its own: the last one is kept
+    return { ...s, settings: { ...s.settings, ...rest, seed: any ? s.settings.seed : seed } };
   },
   [E.LIVE]: (s, follows) => ({ ...s, follows }),
   [E.AWAY]: (s, away) => ({ ...s, away }),
