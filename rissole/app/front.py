@@ -64,14 +64,13 @@ class Front:
         return file.getvalue()
 
     @cached_property
-    def poster(self) -> bytes:
-        """Shows the picture until the page's scripts draw it: it is in the first paint."""
+    def poster(self) -> str:
+        """The picture for the first paint, until the page's scripts draw it."""
         if self.picture is None:
-            return b""
+            return ""
         data = base64.b64encode(to_webp(self.picture, 90)).decode()
         look = "pixelated" if self.picture.width < COARSE else "auto"
-        shown = f":root {{ --rs-poster: url({PICTURE}{data}); --rs-poster-look: {look} }}"
-        return f"<style>{shown}\n{asset('poster.css')}</style>".encode()
+        return f":root {{ --rs-poster: url({PICTURE}{data}); --rs-poster-look: {look} }}\n"
 
     def faced(self, page: bytes, request: Request) -> bytes:
         """The library's page with our name, description and picture in place of its own.
@@ -81,8 +80,9 @@ class Front:
             request: what it answers: addresses in cards have to be whole.
         """
         opens = "p" in request.query_params  # a link paints a picture of its own
-        head = self._tags(str(request.base_url)).encode() + (b"" if opens else self.poster)
-        return _TOLD.sub(b"", page).replace(b"</head>", head + b"</head>", 1)
+        style = f"<style>{'' if opens else self.poster}{asset('opening.css')}</style>"
+        head = f"{self._tags(str(request.base_url))}{style}</head>"
+        return _TOLD.sub(b"", page).replace(b"</head>", head.encode(), 1)
 
     def _tags(self, address: str) -> str:
         title, lead = self.words["title"], self.words["lead"]

@@ -52,8 +52,8 @@ def test_a_link_unfolds_with_title_line_and_picture(faced):
         assert (card.format, card.size) == ("JPEG", CARD)
     icon = httpx.get(f"{faced}favicon.ico")
     assert icon.headers["content-type"].startswith("image/svg")
-    assert "--rs-poster" in answer.text
-    assert "--rs-poster" not in httpx.get(f"{faced}?p=n1~s0").text  # it paints its own
+    assert "--rs-poster: url" in answer.text
+    assert "--rs-poster: url" not in httpx.get(f"{faced}?p=n1~s0").text  # it paints its own
 
 
 def test_a_page_without_a_showcase_has_no_card(address):
