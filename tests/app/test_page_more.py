@@ -255,7 +255,7 @@ def test_a_film_is_cancelled_as_soon_as_it_can_be(visit, request):
     page, held = visit.page, []
     paint(visit)
     under_way = request.getfixturevalue("endless")
-    page.route("**/queue/join*", held.append)
+    page.route("**/queue/join*", lambda route: held.append(route))
     for _ in range(2):  # what was cancelled is over: the next one is heard
         tool(page, "film")
         page.click("[data-do=quit]")  # the server has not yet heard of the film
