@@ -20,6 +20,16 @@ from rissole.pipeline import RissolePipeline
 SAID = ["--title", "Cats & <co>", "--lead", 'They "paint".', "--examples", "5=A calm one, 7"]
 
 
+SHIFTS = """(() => {
+  window.shift = 0; // what moves without having been asked to
+  new PerformanceObserver((list) => {
+    for (const { value, hadRecentInput } of list.getEntries()) {
+      if (!hadRecentInput) window.shift += value;
+    }
+  }).observe({ type: "layout-shift", buffered: true });
+})()"""
+
+
 @pytest.fixture(scope="module")
 def faced(tiny_bundle, tmp_path_factory):
     """Where a page with a face of its own and a showcase listens."""
@@ -69,6 +79,26 @@ def test_the_first_picture_does_not_wait_for_scripts(browser, faced):
     page.goto(faced)
     shown = page.evaluate("getComputedStyle(document.body, '::after').backgroundImage")
     assert shown.startswith('url("data:image/webp')
+    context.close()
+
+
+def test_nothing_moves_while_the_page_loads_and_paints(browser, faced):
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.add_init_script(SHIFTS)
+    visit = Visit(browser, faced, context)
+    visit.page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
+    box = visit.page.locator(".rs-picture").bounding_box()
+    poster = visit.page.evaluate(
+        """() => { const { left, top, width } = getComputedStyle(document.body, "::after");
+          return [left, top, width].map(parseFloat); }"""
+    )
+    # where the picture of the first paint was
+    assert poster == pytest.approx([box["x"], box["y"], box["width"]], abs=30)
+    visit.page.evaluate(SETTLED)
+    assert visit.page.evaluate("window.shift") < 0.1
+    visit.paint(2)
+    assert visit.page.evaluate("window.shift") < 0.1
+    visit.leave()
     context.close()
 
 

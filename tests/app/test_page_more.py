@@ -255,14 +255,14 @@ def test_a_film_is_cancelled_as_soon_as_it_can_be(visit, request):
     page, held = visit.page, []
     paint(visit)
     under_way = request.getfixturevalue("endless")
-    page.route("**/queue/join*", lambda route: held.append(route))
     for _ in range(2):  # what was cancelled is over: the next one is heard
-        tool(page, "film")
+        page.route("**/queue/join*", lambda route: held.append(route), times=1)
+        with page.expect_request("**/queue/join*"):
+            tool(page, "film")
         page.click("[data-do=quit]")  # the server has not yet heard of the film
         held.pop().continue_()
         page.wait_for_selector(".rs-said:has-text('Cancelled')")
         assert page.is_enabled("[data-do=film]")
-    page.unroute_all()
     wait_until_over(under_way)
 
 

@@ -256,7 +256,7 @@ export const mount = ({ element, props, trigger, watch }) => {
       finish(texts.saved);
     } else if (value.job === job) say(`${texts.jobs[job]} ${Math.round(100 * Number(value.done) || 0)} %`);
   });
-  hear(E.UNFILED, () => finish(""));
+  hear(E.UNFILED, () => { if (job && !quitting) finish(""); }); // what was cancelled fails, too
   hear(E.UNOPENED, () => { opening = false; say(texts.unopened); });
   hear(E.FAILED, () => { opening = false; });
   hear(E.DRAWN, remember);
