@@ -70,7 +70,8 @@ class Front:
             return ""
         data = base64.b64encode(to_webp(self.picture, 90)).decode()
         look = "pixelated" if self.picture.width < COARSE else "auto"
-        return f":root {{ --rs-poster: url({PICTURE}{data}); --rs-poster-look: {look} }}\n"
+        shown = f":root {{ --rs-poster: url({PICTURE}{data}); --rs-poster-look: {look} }}\n"
+        return f"{shown}html:not([data-whole]) .wrap.full.translucent {{ visibility: hidden }}\n"
 
     def faced(self, page: bytes, request: Request) -> bytes:
         """The library's page with our name, description and picture in place of its own.
