@@ -83,6 +83,8 @@ def test_a_link_leads_to_a_block_and_a_view(visit):
     visit.finish()
     page.wait_for_selector("[data-view=won][aria-pressed=true]")
     assert page.inner_text(".rs-focus-name") == "Row 2, column 3"
+    page.click("[data-at='9']")
+    assert page.url.endswith("#at=2,1&view=won")  # the address bar follows
     visit.go(link.partition("#")[0] + "#at=9,9&view=nothing")  # what is not there is left out
     visit.finish()
     assert page.get_attribute("[data-view=picture]", "aria-pressed") == "true"

@@ -1,4 +1,5 @@
 // The shelf: pictures of this visit, favorites, and what can be done with one of them.
+import { looked } from "./shared/address.js";
 import { make, parts, penOf, shot, within } from "./shared/dom.js";
 import { E } from "./shared/events.js";
 import { fileInput, giveFile, saveFile } from "./shared/patches.js";
@@ -35,17 +36,10 @@ const tile = ({ link, thumb, name }) => {
 const address = ({ link }) => `${location.origin}${location.pathname}?${link}`;
 
 /**
- * The block and the view that are on show, for the end of a link to the picture on show.
- * @param {import("./types").State} s
+ * Looks at what the end of a link names.
+ * @param {URLSearchParams} named
  */
-const looked = ({ pinned, view }) => {
-  const ends = [pinned ? `at=${pinned.join()}` : "", view === "picture" ? "" : `view=${view}`].filter(Boolean);
-  return ends.length ? `#${ends.join("&")}` : "";
-};
-
-/** Looks at what the end of a link names. */
-const lookAt = () => {
-  const named = new URLSearchParams(location.hash.slice(1));
+const lookAt = (named) => {
   const at = named.get("at")?.match(/^([0-3]),([0-3])$/);
   if (at) tell(E.CHOOSE, [Number(at[1]), Number(at[2])]);
   const view = VIEWS.find((one) => one === named.get("view"));
@@ -63,7 +57,8 @@ export const mount = ({ element, props, trigger, watch }) => {
   let job = ""; // the file being made
   let quitting = false;
   let opening = false;
-  let arriving = false; // a link was opened that may name a block and a view
+  /** @type {URLSearchParams | null} */
+  let arriving = null; // a link was opened that may name a block and a view
 
   const say = (/** @type {string} */ text) => { part(".rs-said").textContent = text; };
 
@@ -123,8 +118,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     if (phase !== "done" || !link) return;
     if (opening) say("");
     opening = false;
-    if (arriving) lookAt();
-    arriving = false;
+    if (arriving) lookAt(arriving);
+    arriving = null;
     const picture = shelf.find("history", link)
       ?? { link, thumb: thumbnail(), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
     shelf.add("history", picture);
@@ -234,7 +229,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   hear(E.RECIPE, (file) => giveFile("rs-opened", file));
 
   let arrived = !new URLSearchParams(location.search).has("p");
-  arriving = !arrived;
+  if (!arrived) arriving = new URLSearchParams(location.hash.slice(1)); // now: the address bar will follow
   follow(({ neighbors }) => [neighbors], () => { // the page has its first query: now the link may replace it
     if (arrived || !chosen(state()).length) return;
     arrived = true;

@@ -64,6 +64,7 @@ const takeTurns = (event) => {
  */
 export const endRun = async (end) => {
   do await pause(POLL); while (beginning());
+  await pause(POLL); // the library, too, has heard of it
   end();
   do await pause(POLL); while (cancelling());
 };
