@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from rissole.app.assets import FOLDER, asset
-from rissole.app.guard import to_webp
+from rissole.app.guard import path_of, to_webp
+from rissole.app.offer import Offer
 from rissole.app.showcase import PICTURE, Showcase
 
 FAVICON = FOLDER / "favicon.svg"
@@ -35,10 +36,12 @@ class Front:
     Attributes:
         words: texts of the page, safe to stand in HTML.
         showcase: what the page opens with.
+        path: of the page below that of the server.
     """
 
     words: Mapping[str, str]
     showcase: Showcase | None
+    path: str = ""
 
     @cached_property
     def picture(self) -> Image.Image | None:
@@ -87,11 +90,13 @@ class Front:
 
     def _tags(self, address: str) -> str:
         title, lead = self.words["title"], self.words["lead"]
-        said = {"og:title": title, "og:description": lead, "og:type": "website", "og:url": address}
+        said = {"og:title": title, "og:description": lead, "og:type": "website"}
+        said["og:url"] = f"{address}{self.path}"
         if self.picture is not None:
             width, height = CARD
             size = {"og:image:width": str(width), "og:image:height": str(height)}
-            said |= {"og:image": f"{address}card.jpg", "og:image:alt": title, **size}
+            card = f"{address}card.jpg" + (f"?of={self.path}" if self.path else "")
+            said |= {"og:image": card, "og:image:alt": title, **size}
         tags = "".join(
             f'<meta property="{name}" content="{html.escape(html.unescape(text))}">'
             for name, text in said.items()
@@ -100,12 +105,31 @@ class Front:
         kind = "summary_large_image" if self.picture is not None else "summary"
         return f'{described}{tags}<meta name="twitter:card" content="{kind}">'
 
+
+class Fronts:
+    """The fronts of all pages of a server.
+
+    Args:
+        words: texts of the pages, safe to stand in HTML.
+        offer: the worlds, with a page each.
+    """
+
+    def __init__(self, words: Mapping[str, str], offer: Offer):
+        self._fronts = {p.path: Front(words, p.showcase, p.path) for p in offer}
+
+    def faced(self, page: bytes, request: Request) -> bytes:
+        """A page of the library as its world shows it; any other answer as it is."""
+        front = self._fronts.get(path_of(request.scope).removeprefix("/"))
+        return page if front is None else front.faced(page, request)
+
     def routes(self) -> list[Route]:
-        """What serves the picture of the card."""
+        """What serves the pictures of the cards."""
 
         def answer(request: Request) -> Response:
-            if self.picture is None:
+            front = self._fronts.get(request.query_params.get("of", ""))
+            if front is None or front.picture is None:
                 return PlainTextResponse("no such picture", status_code=404)
-            return Response(self.card, 200, {"Cache-Control": "public, max-age=3600"}, "image/jpeg")
+            known = {"Cache-Control": "public, max-age=3600"}
+            return Response(front.card, 200, known, "image/jpeg")
 
         return [Route("/card.jpg", answer)]
