@@ -40,8 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--databases",
         default=known("RISSOLE_DATABASES") or None,
-        help="folder of further databases for visitors to choose from [$RISSOLE_DATABASES, "
-        "else none]",
+        help="folder of further databases to choose from [$RISSOLE_DATABASES, else none]",
     )
     add(
         "--clip",

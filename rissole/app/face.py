@@ -66,6 +66,9 @@ class Face:
         return {**words, "page": {**words["page"], **own}}
 
 
+AS_SHIPPED = Face()
+
+
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 

@@ -34,7 +34,7 @@ from rissole.app.assets import asset, texts
 from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
 from rissole.app.decoder import reader
-from rissole.app.face import Face
+from rissole.app.face import AS_SHIPPED, Face
 from rissole.app.frames import Throttle
 from rissole.app.front import FAVICON, Fronts
 from rissole.app.guard import Guard, thumbnail_routes
@@ -80,7 +80,7 @@ def build(
     turns: Turns | None = None,
     others: Iterable[Sources] = (),
     clip: Reader | None = None,
-    face: Face | None = None,
+    face: Face = AS_SHIPPED,
 ) -> gr.Blocks:
     """The pages for some worlds, with endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
@@ -91,9 +91,9 @@ def build(
         turns: whose turn it is, in all of them.
         others: of further worlds.
         clip: the model that reads words, fetched when it is needed; None for none.
-        face: what the pages say; as shipped if left out.
+        face: what the pages say.
     """
-    return _laid_out(Offer([sources, *others]), turns or Turns(Limits()), clip, face or Face())
+    return _laid_out(Offer([sources, *others]), turns or Turns(Limits()), clip, face)
 
 
 def _laid_out(offer: Offer, turns: Turns, clip: Reader | None, face: Face) -> gr.Blocks:
@@ -159,7 +159,7 @@ def serve(
     limits: Limits | None = None,
     others: Iterable[World] = (),
     clip: Reader | None = None,
-    face: Face | None = None,
+    face: Face = AS_SHIPPED,
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
@@ -173,7 +173,7 @@ def serve(
         limits: how much visitors may ask for; see `Limits`.
         others: further worlds, with a page each.
         clip: the model that reads words, fetched when it is needed; None for none.
-        face: what the pages say; as shipped if left out.
+        face: what the pages say.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -186,17 +186,14 @@ def serve(
     folders, household = list(databases), Household()
     offer = Offer([Sources(each, folders, household) for each in (model, *others)])
     waits, turns = not options.pop("prevent_thread_lock", False), Turns(limits or Limits())
-    face, named = face or Face(), Names(host, names)
-    options = {**launch_options(offer, household, named, turns, face), **options}
+    options = {**launch_options(offer, household, Names(host, names), turns, face), **options}
     demo, host = _laid_out(offer, turns, clip, face), f"[{host}]" if ":" in host else host
     household.start()
     reader().begin()
     keep_visits(lambda: Sessions(household.visits))
     try:
         with no_proxies():  # the library asks its own server whether it is there
-            served = demo.launch(
-                server_name=host, server_port=port, prevent_thread_lock=True, **options
-            )
+            served = demo.launch(server_name=host, server_port=port, **options)
     except OSError as error:  # all the ports that it tries are taken
         raise RissoleError(str(error).partition(". ")[0]) from error
     if waits:
@@ -238,4 +235,5 @@ def launch_options(
         "run_history": False,
         "share": False,
         "quiet": True,
+        "prevent_thread_lock": True,
     }
