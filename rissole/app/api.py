@@ -1,7 +1,7 @@
 """The named endpoints, for programs."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from gradio.events import api as expose
 
 from rissole.app.databases import usable
 from rissole.app.errors import answer, clear_errors
-from rissole.app.pace import Tick
+from rissole.app.pace import Steps, Tick, answering
 from rissole.app.patches import describe, let_fewer_arguments_in
 from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
@@ -58,10 +58,7 @@ class Api:
         Returns:
             neighbors: {"item": query item or null, "ids": [...], "scores": cosines, best first}
         """
-        with clear_errors(self.errors, answer):
-            here = self._where(database)
-            hits = self._api_hits(here, image, item, text, seed, k, label, encoder)
-            return {"item": hits.item, "ids": hits.ids, "scores": hits.scores}
+        return self._retrieved(database, image, item, text, seed, k, label, encoder)
 
     def generate(
         self,
@@ -103,15 +100,9 @@ class Api:
             picture: PNG file with the recipe inside
             recipe: everything that determines the picture
         """
-        with clear_errors(self.errors, answer):
-            here = self._where(database)
-            if neighbors is None:
-                hits = self._api_hits(here, image, item, text, None, k, label, encoder)
-                neighbors = hits.ids or [hits.item or 0]  # an only picture is its own neighbor
-            else:
-                self._check_unsearched((item, image, text), (label, encoder))
-            values = order, grid, steps, guidance_scale, seed
-            return self._api_painted(here, here.checked(neighbors, *values))
+        query, search = (image, item, text), (k, label, encoder)
+        values = order, grid, steps, guidance_scale, seed
+        return self._generated(database, neighbors, query, search, values)
 
     def regenerate_block(
         self,
@@ -161,6 +152,38 @@ class Api:
             )
             return self._api_painted(here, new)
 
+    # -- step by step, see `pace`
+
+    @answering
+    def _retrieved(self, database: Any, *query: Any) -> Steps:
+        with clear_errors(self.errors, answer):
+            hits = yield from self._api_hits(self._where(database), *query)
+            return {"item": hits.item, "ids": hits.ids, "scores": hits.scores}
+
+    @answering
+    def _generated(
+        self, database: Any, neighbors: Any, query: tuple, search: tuple, values: tuple
+    ) -> Steps:
+        with clear_errors(self.errors, answer):
+            here = self._where(database)
+            if neighbors is None:
+                hits = yield from self._api_hits(here, *query, None, *search)
+                neighbors = hits.ids or [hits.item or 0]  # an only picture is its own neighbor
+            else:
+                self._check_unsearched(query, search[1:])
+            return (yield from self._api_painted(here, here.checked(neighbors, *values)))
+
+    @answering
+    def _api_painted(self, here: Studio, recipe: Recipe) -> Steps:
+        """Returns (picture, recipe)."""
+        with clear_errors(self.errors, answer):
+            yield here.ahead([recipe])
+            for step in self.steps(here.key, recipe):
+                if isinstance(step, GenerationOutput):
+                    return FileData(path=here.png(step.images[0], step.recipe)), step.recipe
+                yield step
+            raise RuntimeError("the painting has ended before it was finished")
+
     def _where(self, database: Any) -> Studio:
         """With the database of that name."""
         return self.studio.of(Visit(source=None if database is None else self._key(database)))
@@ -183,22 +206,6 @@ class Api:
         known = ", ".join(found or [entry.label for entry in entries[:LISTED]])
         said = self.errors["namesakes" if found else "database"]
         raise RissoleError(said.format(value=quoted(name), known=known))
-
-    def _api_painted(self, here: Studio, recipe: Recipe) -> Any:
-        """Paints step by step, see `pace`; returns (picture, recipe)."""
-        ahead = here.ahead([recipe])
-
-        def painted() -> Generator[Any, None, tuple[FileData, dict]]:
-            with clear_errors(self.errors, answer):
-                yield ahead
-                for step in self.steps(here.key, recipe):
-                    if isinstance(step, GenerationOutput):
-                        file = here.png(step.images[0], step.recipe)
-                        return FileData(path=file), step.recipe
-                    yield step
-                raise RuntimeError("the painting has ended before it was finished")
-
-        return painted()
 
     def _steps(self, key: str, recipe: Recipe) -> Iterator[Tick | GenerationOutput]:
         """Paints in a database; all that goes in and out can be sent to a process."""
@@ -227,7 +234,7 @@ class Api:
 
     def _api_hits(
         self, here: Studio, image: Any, item: Any, text: Any, seed: Any, *search: Any
-    ) -> Hits:
+    ) -> Steps:
         """What a query finds; `search` is (k, label, encoder)."""
         k, label, encoder = search
         if encoder is not None and encoder not in usable(here.pipe):
@@ -237,13 +244,15 @@ class Api:
         narrowed = {"k": k, "label": label, "encoder": encoder}
         if sum(query is not None for query in (image, item, text)) > 1:
             raise RissoleError(self.errors["queries"])
+        words = None if text is None else here.query_words(text)
+        yield from here.prepared(encoder, words)
         if item is not None:
             return here.pipe.retrieve(item=here.item(item), **narrowed)
         if image is not None:
             picture = here.query_picture(self._api_path(image))
             return self.found(here.key, {"image": picture, **narrowed})
-        if text is not None:
-            return self.found(here.key, {"text": here.query_words(text), **narrowed})
+        if words is not None:
+            return self.found(here.key, {"text": words, **narrowed})
         seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 

@@ -118,17 +118,23 @@ class Database:
 
     @classmethod
     def of_pictures(
-        cls, latents: Tensor, images: Sequence[Image.Image], encoder: QueryEncoder, label: str
+        cls,
+        latents: Tensor,
+        images: Sequence[Image.Image],
+        webp: Sequence[bytes],
+        encoder: QueryEncoder,
+        label: str,
     ) -> Database:
         """A database that is never written anywhere, for the pictures of one visitor.
 
         Args:
             latents: (N, C, S, S) of the pictures.
             images: square RGB pictures.
+            webp: their thumbnails.
             encoder: what they are found by.
             label: what they are, for people.
         """
-        contents = Contents.of(latents, images)
+        contents = Contents.of(latents, webp)
         index = VectorIndex.exact(encoder(to_tensor(images), latents).cpu().numpy())
         made_with = EncoderMark(encoder.name, encoder.id)
         facts = DatabaseFacts(len(images), label, images[0].width, made_with)
@@ -254,13 +260,24 @@ class Database:
         Raises:
             RissoleError: when the database holds vectors of another encoder of that name.
         """
+        *_, index = self.indexing(encoder)
+        assert index is not None
+        return index
+
+    def indexing(self, encoder: QueryEncoder) -> Iterator[VectorIndex | None]:
+        """The same in steps, for who does other things in between.
+
+        Yields:
+            None after each batch of pictures that was encoded, and at last the index.
+        """
         if self.facts.encoder_name == encoder.name:
             if self.facts.encoder is not None:
                 _check_encoder(self.facts.encoder, encoder)
-            return searchable(self.index, encoder)
-        if not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
-            return self._vectors_in(self._beside(encoder), encoder)
-        return self._encoded(encoder)
+            yield searchable(self.index, encoder)
+        elif not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
+            yield self._vectors_in(self._beside(encoder), encoder)
+        else:
+            yield from self._encoding(encoder)
 
     def ready(self, encoder: QueryEncoder) -> bool:
         """Whether the vectors of another encoder than the database's own are at hand."""
@@ -286,21 +303,26 @@ class Database:
             raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
         return searchable(index, encoder)
 
-    def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
+    def _encoding(self, encoder: QueryEncoder) -> Iterator[VectorIndex | None]:
         """An index made from latents and thumbnails, kept in the user's cache."""
-        if self.in_memory:
-            return VectorIndex.exact(np.concatenate(list(self._made(encoder))))
+        if not self.in_memory and _whole(self._kept(encoder)):
+            yield self._vectors_in(self._kept(encoder), encoder)
+            return
+        parts = []
+        for part in self._made(encoder):
+            parts.append(part)
+            yield None
+        made = np.concatenate(parts)
+        yield VectorIndex.exact(made) if self.in_memory else self._keeping(encoder, made)
+
+    def _keeping(self, encoder: QueryEncoder, made: np.ndarray) -> VectorIndex:
         kept = self._kept(encoder)
         try:
-            verify(kept, remember=True)
-        except RissoleError:  # none, or damaged ones
-            made = np.concatenate(list(self._made(encoder)))
-            try:
-                with staged(kept) as stage:
-                    write_encoder(stage, encoder, made)
-                    write_manifest(stage, "vectors")
-            except (OSError, RissoleError):  # a cache that cannot be written: made again next time
-                return VectorIndex.exact(made)
+            with staged(kept) as stage:
+                write_encoder(stage, encoder, made)
+                write_manifest(stage, "vectors")
+        except (OSError, RissoleError):  # a cache that cannot be written: made again next time
+            return VectorIndex.exact(made)
         return self._vectors_in(kept, encoder)
 
     def _kept(self, encoder: QueryEncoder) -> Path:
@@ -317,6 +339,15 @@ class Database:
                 with torch.inference_mode():
                     yield encoder(pixels, self.latents(ids)).cpu().numpy()
                 bar.update(len(ids))
+
+
+def _whole(folder: Path) -> bool:
+    """Whether vectors lie in a folder, and none of them is damaged."""
+    try:
+        verify(folder, remember=True)
+    except RissoleError:
+        return False
+    return True
 
 
 def open_database(folder: Path, encoder: str) -> Database:
