@@ -148,9 +148,10 @@ class Remembering:
                 yield Tick()
         return made
 
+    @answering
     def add(
         self, visit: Visit, neighbors: dict | None, path: str | None, request: gr.Request
-    ) -> tuple:
+    ) -> Steps:
         """One uploaded picture behind those of the database, and among the neighbors.
 
         Returns:
@@ -165,7 +166,7 @@ class Remembering:
             if getattr(here.pipe.database, "depth", 0) >= MAX_ADDED:
                 raise RissoleError(self.errors["room"])
             picture = here.query_picture(file)
-            *_, more = self.encoded([picture], self.studio.words["query"]["image"])
+            more = yield from self._in_steps([picture], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
             both = Extended(here.pipe.database, more, encoder, here.key)
