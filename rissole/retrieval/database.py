@@ -38,7 +38,7 @@ from rissole.storage.database_facts import (
     VectorFacts,
 )
 from rissole.storage.files import cache_folder
-from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
+from rissole.storage.manifest import MANIFEST, fingerprint, verify, whole, write_manifest
 from rissole.storage.schema import reason
 from rissole.storage.staging import aside, staged
 
@@ -136,10 +136,10 @@ class Database:
         """
         contents = Contents.of(latents, webp)
         index = VectorIndex.exact(encoder(to_tensor(images), latents).cpu().numpy())
-        made_with = EncoderMark(encoder.name, encoder.id)
-        facts = DatabaseFacts(len(images), label, images[0].width, made_with)
-        digest = hashlib.sha256(contents.latents.numpy().tobytes())
-        return cls(Path(), digest.hexdigest()[:12], facts, index, contents, in_memory=True)
+        mark = EncoderMark(encoder.name, encoder.id)
+        facts = DatabaseFacts(len(images), label, images[0].width, mark)
+        digest = hashlib.sha256(contents.latents.numpy().tobytes()).hexdigest()[:12]
+        return cls(Path(), digest, facts, index, contents, in_memory=True)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -254,9 +254,6 @@ class Database:
     def index_for(self, encoder: QueryEncoder) -> VectorIndex:
         """The index of an encoder: the database's own, or one that is made once and kept.
 
-        Args:
-            encoder: what a query is encoded with.
-
         Raises:
             RissoleError: when the database holds vectors of another encoder of that name.
         """
@@ -305,7 +302,7 @@ class Database:
 
     def _encoding(self, encoder: QueryEncoder) -> Iterator[VectorIndex | None]:
         """An index made from latents and thumbnails, kept in the user's cache."""
-        if not self.in_memory and _whole(self._kept(encoder)):
+        if not self.in_memory and whole(self._kept(encoder)):
             yield self._vectors_in(self._kept(encoder), encoder)
             return
         parts = []
@@ -339,15 +336,6 @@ class Database:
                 with torch.inference_mode():
                     yield encoder(pixels, self.latents(ids)).cpu().numpy()
                 bar.update(len(ids))
-
-
-def _whole(folder: Path) -> bool:
-    """Whether vectors lie in a folder, and none of them is damaged."""
-    try:
-        verify(folder, remember=True)
-    except RissoleError:
-        return False
-    return True
 
 
 def open_database(folder: Path, encoder: str) -> Database:
