@@ -150,7 +150,7 @@ class Visitor:
 
     def with_one_added(self, seed: int) -> tuple[dict, Any]:
         """Back in the gallery, with a photo behind its pictures."""
-        shown(self.page.do("rs-memory", "move", {"key": self.key}, _1=4))
+        shown(self.page.do("rs-memory", "move", {"key": self.key}, _1=2))
         file, said = self.sent(seed)
         hits = shown(self.page.do("rs-add", "upload", _1={"hits": []}, _2=said))[2]["hits"]
         assert [hit["id"] for hit in hits] == [24]
