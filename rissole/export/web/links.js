@@ -46,8 +46,9 @@ export const encode = (recipe, item = null) => {
   const origin = Object.entries({ b: recipe.bundle, d: recipe.database, q: item })
     .filter(([, value]) => value !== null);
   const start = origin.map(([name, value]) => `${name}=${value}&`).join("");
-  const layers = layersOf(recipe).map(layer).join("&p=");
-  return `${start}p=${CHECK}${checksum(`${start}p=${layers}`)}~${layers}`;
+  const layers = layersOf(recipe).map(layer);
+  const field = `p=${CHECK}${checksum(`${start}p=${layers.join("&p=")}`)}~`;
+  return start + layers.map((text) => field + text).join("&");
 };
 
 /** @param {unknown} link @returns {[string, string][]} */
@@ -57,16 +58,16 @@ const pairsOf = (link) => {
   return [...new URLSearchParams(query)].filter(([, value]) => value !== "");
 };
 
-/** Without the checksum, which must be right where there is one. @param {[string, string][]} pairs */
+/** Without the checksums, which must be right where there are any. @param {[string, string][]} pairs */
 const intact = (pairs) => {
-  const own = pairs.filter(([name]) => OWN.includes(name));
-  const first = own.find(([name]) => name === "p");
-  if (!first?.[1].startsWith(CHECK)) return own;
-  const [found, ...rest] = first[1].split("~");
-  first[1] = rest.join("~");
-  if (found !== CHECK + checksum(own.map(([name, value]) => `${name}=${value}`).join("&"))) {
-    throw new Refusal(`${DAMAGED}: its checksum is wrong`);
+  const own = pairs.filter(([name]) => OWN.includes(name)), found = new Set();
+  for (const pair of own.filter(([name, value]) => name === "p" && value.startsWith(CHECK))) {
+    const [field, ...rest] = pair[1].split("~");
+    found.add(field);
+    pair[1] = rest.join("~");
   }
+  const right = CHECK + checksum(own.map(([name, value]) => `${name}=${value}`).join("&"));
+  if ([...found].some((field) => field !== right)) throw new Refusal(`${DAMAGED}: its checksum is wrong`);
   return own;
 };
 
