@@ -52,6 +52,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="names by which visitors may call this server beside its own, as a proxy before it "
         "has them, separated by commas; * for any [$RISSOLE_NAMES, else none]",
     )
+    add(
+        "--proxies",
+        default=known("RISSOLE_PROXIES"),
+        help="addresses or networks of proxies before this server, separated by commas, whose "
+        "X-Forwarded-For header tells visitors apart; only proxies that set it themselves "
+        "[$RISSOLE_PROXIES, else $FORWARDED_ALLOW_IPS, else none]",
+    )
     add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
     add("--port", type=int, help="port to listen on [the first free one from 7860]")
     Limits.add_options(parser)
@@ -84,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pipe.retriever.prepare("clip")
         more = [options.databases] if options.databases else []
         names = options.names.split(",")
-        serve(pipe, options.host, options.port, more, names, limits, quiet=False)
+        where = options.host, options.port
+        serve(pipe, *where, more, names, limits, options.proxies, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from rissole.app.extended import Extended
 from rissole.app.household import Household
+from rissole.app.limits import Limits
+from rissole.app.patches import asking
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
@@ -46,16 +48,22 @@ class Sources:
     Args:
         pipe: the model with the database that visitors meet first.
         folders: folders that are databases or hold some.
+        limits: how much visitors may keep; see `Limits` for what it is if left out.
 
     Attributes:
         household: where all that visitors leave is kept.
     """
 
-    def __init__(self, pipe: RissolePipeline, folders: Iterable[str | Path] = ()):
+    def __init__(
+        self,
+        pipe: RissolePipeline,
+        folders: Iterable[str | Path] = (),
+        limits: Limits | None = None,
+    ):
         self.start, self.key = pipe, pipe.database.fingerprint
         self._folders = tuple(map(Path, folders))
         self._shared = {self.key: pipe}
-        self.household = Household()
+        self.household = Household(limits or Limits())
         self._lock = threading.Lock()
 
     def entries(self) -> list[Entry]:
@@ -97,7 +105,7 @@ class Sources:
             RissoleError: when there is no room for it.
         """
         key = secrets.token_urlsafe(18)
-        self.household.photos.add(visit or "", key, pipe, own_bytes(pipe))
+        self.household.photos.add(visit or "", key, pipe, own_bytes(pipe), asking()[0])
         return key
 
     def drop(self, key: str | None) -> None:

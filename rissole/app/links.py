@@ -28,6 +28,7 @@ _OWN = ("b", "d", "q", "p")  # what the checksum covers; mail programs and the p
 
 _LETTERS = {"n": "neighbors", "o": "order", "g": "grid", "t": "num_inference_steps"}
 _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "blocks"}
+_SEVERAL = ("block_neighbors", "blocks")  # fields that a picture may have more than once
 _TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _NUMBERS = re.compile(r"\d{1,20}(\.\d{1,20})*", re.ASCII)
 
@@ -127,9 +128,9 @@ def _settings(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in text.split("~"):
         name, value = _LETTERS.get(field[:1]), field[1:]
-        if name is None:
-            raise RissoleError(DAMAGED)
-        if name in ("block_neighbors", "blocks"):
+        if name is None or (name in found and name not in _SEVERAL):
+            raise RissoleError(DAMAGED)  # a damaged checksum can look like a field
+        if name in _SEVERAL:
             found.setdefault(name, []).append(_numbers(value))
         else:
             found[name] = _value(name, value)

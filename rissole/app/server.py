@@ -27,7 +27,7 @@ from rissole.app import (
     share,
     sketches,
 )
-from rissole.app.address import Names, listening, no_proxies
+from rissole.app.address import Names, believing, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.databases import Sources
 from rissole.app.decoder import reader
@@ -119,6 +119,7 @@ def serve(
     databases: Iterable[str | Path] = (),
     names: Iterable[str] = (),
     limits: Limits | None = None,
+    proxies: str | None = None,
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
@@ -126,11 +127,11 @@ def serve(
     Args:
         pipe: the pipeline to serve.
         host: address to listen on; `$GRADIO_SERVER_NAME`, else this computer only if left out.
-        port: port to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860 if
-            left out.
+        port: to listen on; the first free one from `$GRADIO_SERVER_PORT`, else 7860 if left out.
         databases: folders of further databases for visitors to choose from.
         names: names by which visitors may call the server beside its own, see `address.Names`.
         limits: how much visitors may ask for; see `Limits` for what it is if left out.
+        proxies: whose word for the address of a visitor is taken, see `address.believing`.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -141,16 +142,17 @@ def serve(
         RissoleError: if host or port cannot be listened on.
     """
     host, port = listening(host, port)
-    sources = Sources(pipe, databases)
+    limits = limits or Limits()
+    sources, turns = Sources(pipe, databases, limits), Turns(limits)
     waits = not options.pop("prevent_thread_lock", False)
-    turns = Turns(limits or Limits())
     options = {**launch_options(sources, Names(host, names), turns), **options}
     demo, host = build(sources, turns), f"[{host}]" if ":" in host else host
     sources.household.start()
     reader().begin()
     keep_visits(lambda: Sessions(sources.household.visits))
     try:
-        with no_proxies():  # the library asks its own server whether it is there
+        # the library asks its own server whether it is there
+        with believing(proxies), no_proxies():
             served = demo.launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, **options
             )

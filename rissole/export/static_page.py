@@ -26,6 +26,7 @@ from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
 from rissole.models.scheduler import FLOW, Scheduler, prediction_of
 from rissole.pipeline import RissolePipeline
+from rissole.storage.files import write_atomic
 from rissole.storage.manifest import PAGE_SUFFIXES, write_manifest
 from rissole.storage.staging import staged
 
@@ -77,8 +78,8 @@ def export_page(
         write_scripts(stage)
         facts = facts_of(pipe)
         facts["version"], facts["files"] = listed(stage)
-        (stage / FACTS).write_text(json.dumps(facts))
-        (stage / "README.md").write_text(card_of(facts))
+        write_atomic(stage / FACTS, json.dumps(facts).encode())
+        write_atomic(stage / "README.md", card_of(facts).encode())
         write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)
     return facts
 
@@ -112,19 +113,19 @@ def usual(scheduler: Scheduler) -> bool:
     return all(scheduler.config.get(name) == value for name, value in wanted.items())
 
 
-def write_graphs(pipe: RissolePipeline, folder: Path, say: Report) -> None:
+def write_graphs(pipe: RissolePipeline, stage: Path, say: Report) -> None:
     """Writes the graphs beside copies of the weights that they take."""
     assert pipe.folder is not None and isinstance(pipe.denoiser, Denoiser)
-    folder.mkdir()
+    stage.mkdir()
     files = {}
     for name, source in WEIGHTS.items():
         if (pipe.folder / source).is_file():
-            files[name] = Path(shutil.copyfile(pipe.folder / source, folder / name))
+            files[name] = Path(shutil.copyfile(pipe.folder / source, stage / name))
     weights, encoder = Weights(files), pipe.retriever.find_encoder(pipe.retriever.encoder.name)
     for name, graph in graphs_of(pipe.codec, pipe.denoiser, encoder).items():
         say(f"the graph {name}")
-        record(graph, folder / f"{name}.onnx")
-        link(folder / f"{name}.onnx", weights)
+        record(graph, stage / f"{name}.onnx")
+        link(stage / f"{name}.onnx", weights)
 
 
 def write_database(pipe: RissolePipeline, stage: Path) -> None:
@@ -133,11 +134,11 @@ def write_database(pipe: RissolePipeline, stage: Path) -> None:
     (stage / "database").mkdir()
     for name in ("index.faiss", "latents.safetensors", "thumbnails.safetensors"):
         shutil.copyfile(database.folder / name, stage / "database" / name)
-    thumbs = stage / "thumbs" / database.fingerprint
-    thumbs.mkdir(parents=True)
+    thumbs = f"thumbs/{database.fingerprint}"
+    (stage / thumbs).mkdir(parents=True)
     for item in range(len(database)):
-        (thumbs / f"{item}.webp").write_bytes(database.webp(item))
-    (thumbs / "classes.bin").write_bytes(classes_of(database))
+        (stage / thumbs / f"{item}.webp").write_bytes(database.webp(item))
+    (stage / thumbs / "classes.bin").write_bytes(classes_of(database))
 
 
 def write_scripts(stage: Path) -> None:

@@ -1,5 +1,6 @@
 """What strangers try on a public page: paths, addresses, floods, markup, names of other hosts."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -17,7 +18,11 @@ import pytest
 from calling import call, trigger
 from visiting import canvas
 
-from rissole.app.server import serve
+from rissole.app import disk
+from rissole.app.address import TRUSTED, believing, neighborhood
+from rissole.app.limits import Limits
+from rissole.app.routes import NAMES, VALUES
+from rissole.app.server import MAX_UPLOAD_MB, serve
 from rissole.config import RissoleError
 from rissole.data.images import save_png
 
@@ -269,6 +274,123 @@ def test_a_flood_does_not_keep_a_visitor_from_painting(visit, address):
         assert {code.result() for code in codes} == {200, 404}
         visit.finish()
     assert canvas(visit.page).any()
+
+
+# ---- bodies --------------------------------------------------------------------------------------
+
+PART = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+BODIES = [
+    ("gradio_api/upload", (MAX_UPLOAD_MB + 1) * 2**20, "The request is larger than 20 MB."),
+    ("gradio_api/call/retrieve", VALUES, "That is more than this page ever sends."),
+    ("gradio_api/call/v2/generate", VALUES, "That is more than this page ever sends."),
+    ("gradio_api/queue/join", VALUES, "That is more than this page ever sends."),
+    ("gradio_api/cancel", NAMES, "That is more than this page ever sends."),
+]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(("path", "most", "said"), BODIES)
+def test_a_body_is_refused_once_it_is_too_large(address, path, most, said, declared):
+    """What is declared before any of it came, the rest at the byte that is too much."""
+    url = httpx.URL(address + path)
+    with socket.create_connection((url.host, url.port), timeout=30) as line:
+        head = f"POST {url.path} HTTP/1.1\r\nHost: localhost\r\n"
+        head += "Content-Type: multipart/form-data; boundary=b\r\n"
+        kind = f"Content-Length: {10**9}" if declared else "Transfer-Encoding: chunked"
+        line.sendall(f"{head}{kind}\r\n\r\n".encode())
+        if not declared:  # one byte more than may be, and no end
+            line.sendall(b"%x\r\n" % (most + 1) + PART + bytes(most + 1 - len(PART)))
+        answer = line.recv(4096).decode()
+        while said[-9:] not in answer and (more := line.recv(4096)):
+            answer += more.decode()
+    assert answer.startswith("HTTP/1.1 413")
+    assert answer.endswith(said)
+    assert httpx.get(f"{address}here").status_code == 204
+
+
+def test_a_photo_that_is_too_large_is_told_where_it_was_chosen(visit, tmp_path):
+    (tmp_path / "huge.png").write_bytes(bytes((MAX_UPLOAD_MB + 2) * 2**20))
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.click("#rs-upload")
+    chooser.value.set_files(tmp_path / "huge.png")
+    visit.page.wait_for_selector(".toast-message-text:text-is('The request is larger than 20 MB.')")
+    visit.troubles.clear()  # the browser reports the answer
+
+
+# ---- addresses of visitors -----------------------------------------------------------------------
+
+ROOM = "There is no room for more right now. Please try again in a few minutes."
+
+
+@contextlib.contextmanager
+def served(pipe, **options) -> Iterator[str]:
+    app, address, _ = serve(pipe, prevent_thread_lock=True, **options)
+    try:
+        yield address
+    finally:
+        app.get_blocks().close()
+
+
+def at(host: str) -> dict[str, str]:
+    return {"X-Forwarded-For": host}
+
+
+@pytest.mark.parametrize("proxies", ["127.0.0.1", None], ids=["believed", "not believed"])
+def test_one_address_leaves_room_for_others(pipe, monkeypatch, proxies):
+    """Visits and files of one, up to its limits; whoever claims another is believed by order."""
+    monkeypatch.setattr(disk, "SENT_BYTES", 1000)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    limits = Limits(visits=2, share=50)
+    with served(pipe, limits=limits, proxies=proxies) as address, contextlib.ExitStack() as stack:
+
+        def beat(visit: str, host: str) -> httpx.Response:
+            line = f"{address}gradio_api/heartbeat/{visit}"
+            return stack.enter_context(httpx.stream("GET", line, headers=at(host), timeout=30))
+
+        def sent(size: int, host: str) -> tuple[int, str]:
+            place, files = f"{address}gradio_api/upload", {"files": ("a.png", bytes(size))}
+            answer = httpx.post(place, files=files, headers=at(host))
+            return answer.status_code, answer.text
+
+        assert [beat(visit, "203.0.113.7").status_code for visit in "ab"] == [200, 200]
+        refused = beat("c", "203.0.113.7")
+        assert (refused.status_code, refused.read().decode()) == (429, ROOM)
+        assert beat("a", "203.0.113.7").status_code == 200  # the same visit, on another line
+        assert [sent(size, "203.0.113.7")[0] for size in (300, 100)] == [200, 200]
+        assert sent(101, "203.0.113.7") == (507, ROOM)
+        others = (beat("d", "203.0.113.8").status_code, sent(101, "203.0.113.8")[0])
+        assert others == ((200, 200) if proxies else (429, 507))
+        made_up = "203.0.113.9, 203.0.113.7"  # the left one is what the visitor wrote
+        assert sent(101, made_up)[0] == 507
+
+
+def test_whose_word_is_taken_for_an_address(monkeypatch):
+    for name in (TRUSTED, "SPACE_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+    def found(proxies: str | None = None) -> str:
+        with believing(proxies):
+            return os.environ[TRUSTED]
+
+    assert (found(), found("10.0.0.1"), TRUSTED in os.environ) == ("", "10.0.0.1", False)
+    monkeypatch.setenv("SPACE_ID", "somebody/cats")
+    assert "10.0.0.0/8" in found()
+    monkeypatch.setenv(TRUSTED, "10.2.3.4")
+    assert (found(), found("10.0.0.1"), os.environ[TRUSTED]) == ("10.2.3.4", "10.0.0.1", "10.2.3.4")
+
+
+@pytest.mark.parametrize(
+    ("host", "whose"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("no address", "no address"),
+    ],
+)
+def test_an_address_of_ipv6_counts_as_its_network(host, whose):
+    assert neighborhood(host) == whose
 
 
 # ---- markup --------------------------------------------------------------------------------------

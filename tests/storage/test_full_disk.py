@@ -1,6 +1,7 @@
 """A disk without room: one line, what was there before stays, and nothing half-written is left."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,11 +13,18 @@ from rissole.storage.manifest import verify
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits files as Unix does")
 LIMIT = """
-import resource, signal, sys
+import contextlib, resource, signal, sys
 from pathlib import Path
 import numpy as np, torch
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from rissole.app.belongings import Presence
+from rissole.app.disk import Disk
+from rissole.app.intake import upload_route
+from rissole.cli import main
 from rissole.config import RissoleError
 from rissole.data.images import save_png
+from rissole.models.autoencoder import Codec, PixelSpace
 from rissole.retrieval.index import build
 from rissole.storage.files import save_tensors, write_atomic
 from rissole.storage.staging import copy_files, staged
@@ -28,6 +36,15 @@ def stage():
     with staged(target / "tiny") as new:
         (new / "sub").mkdir()
         copy_files(target / "tiny", new)
+def upload():
+    route = upload_route(Disk(Presence(), ""), 10**6, {"room": "no room"})
+    sent = TestClient(Starlette(routes=[route])).post(route.path, files={"files": bytes(5000)})
+    assert sent.status_code == 507
+    raise RissoleError(sent.text)
+def command():
+    with contextlib.redirect_stderr(sys.stdout):
+        where = ["--bundle", str(target / "tiny"), "--out", str(target / "a.png")]
+        assert main(["sample", "--seed", "1", "--steps", "1", *where]) == 2
 vectors = np.eye(64, dtype=np.float32)
 noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 {
@@ -36,22 +53,31 @@ noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     "picture": lambda: save_png(Image.fromarray(noise), target / "a.png"),
     "index": lambda: build(target / "a.faiss", lambda: iter([vectors]), 64, 64),
     "folder": stage,
+    "codec": lambda: Codec(PixelSpace()).save(target / "codec"),
+    "a file to fetch": lambda: Disk(Presence(), "no room").write(bytes(5000), "a", None),
+    "upload": upload,
+    "command": command,
 }
 """
 
 
-@pytest.mark.parametrize("what", ["bytes", "tensors", "picture", "index", "folder"])
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, what):
+CASES = re.findall(r'^    "(.+?)":', LIMIT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, tmp_path_factory, what):
+    cache = tmp_path_factory.mktemp("cache")
     make_bundle(tmp_path / "tiny")
     before = sorted(tmp_path.rglob("*"))
     head, _, cases = LIMIT.rpartition("{\n")
     code = f"{head}try: ({{{cases.rstrip()})['{what}']()\n"
     code += "except RissoleError as error: print(error)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
+    # what visitors send and fetch lies there, too
+    here = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path), "RISSOLE_CACHE": str(cache)}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
     (line,) = done.stdout.splitlines()
-    assert "cannot write" in line or "could not be written whole" in line
+    assert re.search("cannot write|could not be written whole|no room", line)
     assert sorted(tmp_path.rglob("*")) == before
     assert verify(tmp_path / "tiny")["name"] == "tiny"

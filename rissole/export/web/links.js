@@ -6,6 +6,7 @@ import { checked, layersOf, LIMITS, ORDERS, Refusal } from "./recipe.js";
 const DAMAGED = "the link is damaged, or not one of this app";
 const LONGEST = 6000; // characters
 const CHECK = "c", OWN = ["b", "d", "q", "p"];
+const SEVERAL = ["block_neighbors", "blocks"]; // fields that a picture may have more than once
 const NUMBERS = /^\d{1,20}(\.\d{1,20})*$/;
 /** @type {Record<string, string>} */
 const LETTERS = { n: "neighbors", o: "order", g: "grid", t: "num_inference_steps", w: "guidance_scale",
@@ -91,7 +92,8 @@ const settings = (text) => {
   const found = { block_neighbors: [], blocks: [] };
   for (const field of text.split("~")) {
     const name = LETTERS[field[0]], value = field.slice(1);
-    if (!name) throw new Refusal(DAMAGED);
+    // a damaged checksum can look like a field
+    if (!name || (name in found && !SEVERAL.includes(name))) throw new Refusal(DAMAGED);
     if (name === "blocks") found.blocks.push(numbers(value));
     else if (name === "block_neighbors") {
       const [row, col, ...ids] = numbers(value);
