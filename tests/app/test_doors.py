@@ -14,17 +14,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from calling import call, trigger
-from visiting import canvas
+from conftest import picture
+from visiting import Visit, canvas, save
 
 from rissole.app import disk
 from rissole.app.address import TRUSTED, believing, neighborhood
 from rissole.app.limits import Limits
+from rissole.app.links import decode
 from rissole.app.routes import NAMES, VALUES
 from rissole.app.server import MAX_UPLOAD_MB, serve
-from rissole.config import RissoleError
+from rissole.config import Recipe, RissoleError
 from rissole.data.images import save_png
+from rissole.retrieval.contents import build_database
+from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]
 LINE = "There is nothing at this address."
@@ -425,6 +430,70 @@ def test_markup_in_a_picture_is_shown_letter_by_letter(visit, pipe, tmp_path):
     assert len(said) < 120
 
 
+@pytest.fixture(scope="module")
+def marked(pipe, tmp_path_factory):
+    """Two databases whose names, and those of their classes, are markup."""
+    folder = tmp_path_factory.mktemp("marked")
+    for name, kinds in (("one", [MARKUP, "<script>ran = 1</script>"]), ("two", [MARKUP, None])):
+        pictures, classes = [picture(300 + len(name) * n) for n in range(6)], kinds * 3
+        label = f"{name} {MARKUP}"
+        build_database(folder / name, pictures, pipe.codec, pipe.embedding, label, classes=classes)
+        made_for = latent_fingerprint(read_manifest(pipe.folder))
+        write_manifest(folder / name, name, encoder=made_for)
+    return folder
+
+
+def test_markup_in_names_of_databases_and_classes_is_shown_letter_by_letter(browser, pipe, marked):
+    start = pipe.with_database(marked / "one")
+    with served(start, databases=[marked]) as address:
+        visit = Visit(browser, address)
+        page = visit.page
+        visit.paint(steps=1)
+        assert MARKUP in page.locator("[data-of=label] select").inner_text()
+        page.select_option("[data-of=label] select", MARKUP)
+        page.wait_for_function("document.querySelectorAll('.rs-thumb').length === 3")
+        page.wait_for_selector("[data-of=label] select:enabled")
+        assert set(page.locator(".rs-class").all_inner_texts()) == {MARKUP}
+        page.click(".rs-hit-pick >> nth=0")
+        assert f"one {MARKUP}" in page.inner_text(".rs-facts")
+        page.select_option("[data-of=database] select", label=f"two {MARKUP} (6)")
+        page.wait_for_selector(".rs-memory .rs-said:has-text('Looking')", state="detached")
+        page.wait_for_function(
+            "(text) => document.querySelector('.rs-facts').innerText.includes(text)",
+            arg=f"two {MARKUP}",
+        )
+        visit.paint(steps=1)
+        assert page.locator("img[src*='a.b']").count() == 0
+        assert page.evaluate("window.ran") is None
+        visit.leave()
+        assert visit.troubles == []  # no request to anybody else among them
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**64 - 1])
+def test_a_seed_of_many_digits_is_the_same_everywhere(visit, address, browser, pipe, seed):
+    """Typed, painted, in the file, in the link, opened elsewhere, and asked for by programs."""
+    page = visit.page
+    page.fill("#rs-seed input", str(seed))
+    page.press("#rs-seed input", "Tab")
+    visit.paint(steps=1)
+    recipe = save(page)
+    assert recipe["seed"] == seed
+    right = np.asarray(pipe(**recipe).images[0])
+    assert (canvas(page) == right).all()
+    link = page.locator(".rs-kept").first.get_attribute("data-link")
+    assert decode(link) == Recipe.from_dict(recipe)
+    other = Visit(browser, address)
+    other.go(f"{address}?{link}")
+    other.finish()
+    assert (canvas(other.page) == right).all()
+    assert other.page.input_value("#rs-seed input") == str(seed)
+    other.leave()
+    for said in (seed, str(seed)):  # programs in JavaScript have no such number
+        again = call(address, "generate", [recipe["neighbors"], *[None] * 5, 1, None, said])
+        assert f'"seed": {seed}' in again
+    page.get_by_label("New seed every time").check()
+
+
 def test_messages_quote_forty_characters_and_programs_get_them_as_they_are(address):
     said = call(address, "retrieve", [None, None, None, None, "<b>" * 1000])
     assert "<b><b>" in said
@@ -456,6 +525,17 @@ def test_every_answer_has_safe_headers(address, pipe):
             assert host in rules["frame-ancestors"].split()
         assert "unsafe-inline" not in rules.get("script-src", "")
         assert "http" not in rules.get("script-src", "") + rules.get("connect-src", "")
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.svg", "a.xhtml", "a.js", "a.pdf"])
+def test_a_file_that_was_sent_runs_nothing_when_it_is_opened(address, name):
+    script = b"<html xmlns='http://www.w3.org/1999/xhtml'><script>alert(1)</script></html>"
+    sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, script)})
+    answer = httpx.get(f"{address}gradio_api/file={sent.json()[0]}")
+    assert answer.content == script
+    rules = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in rules
+    assert "script-src" not in rules
 
 
 def test_markup_that_gets_in_runs_nothing_and_asks_nobody(visit):
