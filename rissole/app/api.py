@@ -14,7 +14,7 @@ from rissole.app.pace import Tick
 from rissole.app.patches import describe, let_fewer_arguments_in
 from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
-from rissole.app.studio import Studio, plain
+from rissole.app.studio import Studio, plain, typed
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import read_recipe
@@ -244,7 +244,7 @@ class Api:
             return self.found(here.key, {"image": picture, **narrowed})
         if text is not None:
             return self.found(here.key, {"text": here.query_words(text), **narrowed})
-        seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
+        seed = None if seed is None else Recipe.validated(neighbors=[0], seed=typed(seed)).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 
     def _found(self, key: str, query: dict) -> Hits:
