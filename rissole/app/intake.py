@@ -33,8 +33,12 @@ def upload_route(disk: Disk, limit: int, words: dict[str, str]) -> Route:
 
     def keep(file: UploadFile, address: str) -> str:
         path = disk.new_upload(file.filename or "", file.size or 0, address)
-        with writing(path) as target:
-            shutil.copyfileobj(file.file, target)
+        try:
+            with writing(path) as target:
+                shutil.copyfileobj(file.file, target)
+        except RissoleError:
+            disk.read_once(path)
+            raise
         return str(path)
 
     async def upload(request: Request) -> Response:
