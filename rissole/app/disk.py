@@ -21,7 +21,7 @@ from pathlib import Path
 from rissole.app.belongings import Presence
 from rissole.app.uploads import private_folder
 from rissole.config import RissoleError
-from rissole.storage.files import write_atomic
+from rissole.storage.files import writing
 
 SENT, MADE = "sent", "made"
 SENT_BYTES, MADE_BYTES = 2**29, 2**30  # of all visits together
@@ -87,7 +87,8 @@ class Disk:
         self._make_room(folder, len(data))
         path = _fresh(private_folder() / MADE / folder, name)
         try:
-            write_atomic(path, data)
+            with writing(path, lasting=False) as file:
+                file.write(data)
         except RissoleError as error:  # it says where, which is nobody's business
             shutil.rmtree(path.parent, ignore_errors=True)
             raise RissoleError(self.full) from error

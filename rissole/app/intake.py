@@ -34,7 +34,7 @@ def upload_route(disk: Disk, limit: int, words: dict[str, str]) -> Route:
     def keep(file: UploadFile, address: str) -> str:
         path = disk.new_upload(file.filename or "", file.size or 0, address)
         try:
-            with writing(path) as target:
+            with writing(path, lasting=False) as target:
                 shutil.copyfileobj(file.file, target)
         except RissoleError:
             disk.read_once(path)

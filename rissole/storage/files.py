@@ -19,10 +19,14 @@ from rissole.config import RissoleError
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
     """Yields a file that is there, whole, when the block ends well: beside it, fsync, rename.
 
     Whatever else is written by this package goes into a stage (`storage.staging`).
+
+    Args:
+        path: of the file.
+        lasting: whether it is to be there after a power cut, too.
 
     Raises:
         RissoleError: if the file cannot be written; nothing is left behind.
@@ -33,7 +37,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise RissoleError(f"cannot write {path}: {error.strerror or error}") from error
