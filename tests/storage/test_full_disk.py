@@ -13,7 +13,7 @@ from rissole.storage.manifest import verify
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits files as Unix does")
 LIMIT = """
-import contextlib, io, resource, signal, sys
+import resource, signal, sys
 from pathlib import Path
 import numpy as np, torch
 from starlette.applications import Starlette
@@ -21,7 +21,6 @@ from starlette.testclient import TestClient
 from rissole.app.belongings import Presence
 from rissole.app.disk import Disk
 from rissole.app.intake import upload_route
-from rissole.cli import main
 from rissole.config import RissoleError
 from rissole.data.images import save_png
 from rissole.retrieval.index import build
@@ -40,12 +39,6 @@ def upload():
     sent = TestClient(Starlette(routes=[route])).post(route.path, files={"files": bytes(5000)})
     assert sent.status_code == 507
     raise RissoleError(sent.text)
-def command():
-    where = ["--bundle", str(target / "tiny"), "--out", str(target / "a.png")]
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-        assert main(["sample", "--seed", "1", "--steps", "1", *where]) == 2
-    (line,) = said.getvalue().splitlines()
-    raise RissoleError(line)
 vectors = np.eye(64, dtype=np.float32)
 noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 CASES = {
@@ -56,7 +49,6 @@ CASES = {
     "folder": stage,
     "a file to fetch": lambda: Disk(Presence(), "no room").write(bytes(5000), "a", None),
     "upload": upload,
-    "command": command,
 }
 before = sorted(target.rglob("*"))
 for name, case in CASES.items():
