@@ -116,7 +116,7 @@ def caller(connection: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def believing(proxies: str | None) -> Iterator[None]:
+def believing(proxies: str | None = None) -> Iterator[None]:
     """Lets the web server that is started meanwhile believe whom proxies say that they speak for.
 
     Anybody can send the header in which they do, so nobody else's is believed; the library's own
@@ -129,7 +129,8 @@ def believing(proxies: str | None) -> Iterator[None]:
     """
     before = os.environ.get(TRUSTED)
     usual = PRIVATE if os.environ.get("SPACE_ID") else ""
-    os.environ[TRUSTED] = (before or usual) if proxies is None else proxies
+    told = usual if before is None else before
+    os.environ[TRUSTED] = told if proxies is None else proxies
     try:
         yield
     finally:

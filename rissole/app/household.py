@@ -32,7 +32,7 @@ class Household:
     """What all visits keep here.
 
     Args:
-        limits: what one address may have of it.
+        limits: what one address may have of it; as usual if left out.
 
     Attributes:
         presence: who is here.
@@ -41,8 +41,9 @@ class Household:
         disk: their files.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         full = texts()["errors"]["room"]
+        limits = limits or Limits()
         self.presence = Presence(most=limits.visits, share=limits.share / 100)
         self.visits = Belongings(self.presence, **VISITS, full=full)
         self.photos = Belongings(self.presence, **PHOTOS, full=full)

@@ -346,7 +346,9 @@ def test_one_address_leaves_room_for_others(pipe, monkeypatch, proxies):
     monkeypatch.setattr(disk, "SENT_BYTES", 1000)
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
     limits = Limits(visits=2, share=50)
-    with served(pipe, limits=limits, proxies=proxies) as address, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(believing(proxies))
+        address = stack.enter_context(served(pipe, limits=limits))
 
         def beat(visit: str, host: str) -> httpx.Response:
             line = f"{address}gradio_api/heartbeat/{visit}"
