@@ -20,7 +20,7 @@ from rissole.app.patches import asking
 from rissole.app.state import Visit
 from rissole.config import RissoleError
 
-EMPTY_BYTES = 16_384  # of a visit that has neither query nor picture: an estimate
+EMPTY_BYTES = 32_768  # of a visit that has neither query nor picture: half of it was measured
 
 
 class Session(SessionState):
@@ -60,7 +60,7 @@ class Session(SessionState):
 
     @property
     def size(self) -> int:
-        """Bytes, roughly."""
+        """Bytes, no less than it takes."""
         visits = (value for value in self.state_data.values() if isinstance(value, Visit))
         return EMPTY_BYTES + sum(visit.size for visit in visits)
 

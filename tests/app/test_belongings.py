@@ -4,11 +4,16 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from rissole.app import disk as disks
 from rissole.app.belongings import Belongings, Presence
 from rissole.app.disk import MADE, SENT, Disk
+from rissole.app.sizes import held
+from rissole.app.state import Query, Visit
 from rissole.config import RissoleError
 
 
@@ -106,6 +111,15 @@ def test_one_address_has_so_many_visits_and_a_share_of_the_room(clock):
     presence.left("a")
     assert not presence.seen("a", -1)  # its line ends after it has said goodbye
     assert not presence.here("a")
+
+
+def test_sizes_are_those_of_what_lies_in_memory():
+    image, row, rows = Image.new("RGB", (100, 50)), torch.zeros(1000)[:10], np.zeros((50, 20))
+    for thing, size in [(image, 20_000), (row, 4000), (rows[:1], 8000), ("a" * 5000, 5000)]:
+        assert size < held(thing) < size + 2000
+        assert held([thing, {"a": thing}]) < held(thing) + 1000  # each once
+    picture = Query(image=image)
+    assert held(Visit(query=picture)) > held(picture) > held(image)
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -341,8 +341,9 @@ def at(host: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", None], ids=["believed", "not believed"])
-def test_one_address_leaves_room_for_others(pipe, monkeypatch, proxies):
+def test_one_address_leaves_room_for_others(pipe, monkeypatch, tmp_path, proxies):
     """Visits and files of one, up to its limits; whoever claims another is believed by order."""
+    monkeypatch.setattr(disk, "private_folder", lambda: tmp_path)  # without what others have sent
     monkeypatch.setattr(disk, "SENT_BYTES", 1000)
     monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
     limits = Limits(visits=2, share=50)
