@@ -163,7 +163,7 @@ def _fresh(folder: Path, name: str) -> Path:
     return path
 
 
-def _removed(files: list[_File], size: int) -> set[_File]:
+def _removed(files: list[_File], size: float) -> set[_File]:
     """Removes files in order until so many bytes are free; which those are."""
     gone: set[_File] = set()
     for file in files:
