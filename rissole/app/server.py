@@ -29,7 +29,7 @@ from rissole.app import (
     sides,
     sketches,
 )
-from rissole.app.address import Names, listening, no_proxies
+from rissole.app.address import Names, believing, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
@@ -183,16 +183,16 @@ def serve(
         RissoleError: if they cannot be listened on.
     """
     host, port = listening(host, port)
-    folders, household = list(databases), Household()
-    offer = Offer([Sources(each, folders, household) for each in (model, *others)])
     waits, turns = not options.pop("prevent_thread_lock", False), Turns(limits or Limits())
+    folders, household = list(databases), Household(turns.limits)
+    offer = Offer([Sources(each, folders, household) for each in (model, *others)])
     options = {**launch_options(offer, household, Names(host, names), turns, face), **options}
     demo, host = _laid_out(offer, turns, clip, face), f"[{host}]" if ":" in host else host
     household.start()
     reader().begin()
     keep_visits(lambda: Sessions(household.visits))
     try:
-        with no_proxies():  # the library asks its own server whether it is there
+        with believing(), no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(server_name=host, server_port=port, **options)
     except OSError as error:  # all the ports that it tries are taken
         raise RissoleError(str(error).partition(". ")[0]) from error
