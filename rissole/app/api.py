@@ -14,7 +14,7 @@ from rissole.app.pace import Steps, Tick, answering
 from rissole.app.patches import describe, let_fewer_arguments_in
 from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
-from rissole.app.studio import Studio, plain
+from rissole.app.studio import Studio, plain, typed
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import read_recipe
@@ -282,7 +282,7 @@ class Api:
             return self.found(_asked(here), {"image": picture, **narrowed})
         if words is not None:
             return self.found(_asked(here), {"text": words, **narrowed})
-        seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
+        seed = None if seed is None else Recipe.validated(neighbors=[0], seed=typed(seed)).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 
     def _found(self, asked: tuple, query: dict) -> Hits:

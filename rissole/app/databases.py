@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rissole.app.extended import Extended
 from rissole.app.household import Household
+from rissole.app.patches import asking
 from rissole.app.worlds import World
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
@@ -114,7 +115,8 @@ class Sources:
         """
         key = secrets.token_urlsafe(18)
         # with the model that it shares: there is never a second one of it in memory
-        self.household.photos.add(visit or "", key, (pipe, self.start), own_bytes(pipe))
+        kept = pipe, self.start
+        self.household.photos.add(visit or "", key, kept, own_bytes(pipe), asking()[0])
         return key
 
     def drop(self, key: str | None) -> None:

@@ -16,6 +16,7 @@ import gradio as gr
 from gradio.state_holder import SessionState, StateHolder
 
 from rissole.app.belongings import Belongings
+from rissole.app.patches import asking
 from rissole.app.state import Visit
 from rissole.config import RissoleError
 
@@ -95,6 +96,6 @@ class Sessions(StateHolder):
     def _keep(self, session_id: str, session: Session) -> None:
         try:
             size = session.size + 2 * len(session_id)
-            self.kept.add(session_id, ("visit", session_id), session, size)
+            self.kept.add(session_id, ("visit", session_id), session, size, asking()[0])
         except RissoleError as error:
             raise gr.Error(str(error), print_exception=False) from None

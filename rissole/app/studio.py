@@ -16,7 +16,7 @@ from rissole.app.databases import QUICK, Sources, seen_by, usable
 from rissole.app.decoder import reader
 from rissole.app.limits import Limits
 from rissole.app.pace import Ahead, Steps, Tick
-from rissole.app.patches import calling_visit
+from rissole.app.patches import asking, calling_visit
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
@@ -227,7 +227,8 @@ class Studio:
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        return str(self.sources.household.disk.write(data, name, calling_visit()))
+        disk = self.sources.household.disk
+        return str(disk.write(data, name, calling_visit(), asking()[0]))
 
 
 def typed(value: Any) -> Any:

@@ -124,7 +124,7 @@ def test_programs_do_not_push_visits_out(server, page, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "odd", [{"blocks": {str(n): [n] for n in range(200_000)}}, {"hits": ["x" * 400_000]}]
+    "odd", [{"blocks": {str(n): [n] for n in range(50_000)}}, {"hits": ["x" * 400_000]}]
 )
 def test_a_value_larger_than_any_page_sends_is_refused_and_not_kept(server, page, odd):
     page.do("rs-surprise", "click")
