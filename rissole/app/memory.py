@@ -159,14 +159,13 @@ class Remembering:
             (visit, value of the memory, value of the neighbors)
         """
         with clear_errors(self.errors):
-            file = self.studio.uploaded(path)
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(filled(full, most=MAX_NEIGHBORS))
             if getattr(here.pipe.database, "depth", 0) >= MAX_ADDED:
                 raise RissoleError(self.errors["room"])
-            picture = here.query_picture(file)
+            picture = here.sent_picture(path)
             more = yield from self._in_steps([picture], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
