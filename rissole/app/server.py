@@ -101,7 +101,10 @@ def _laid_out(offer: Offer, turns: Turns, clip: Reader | None, face: Face) -> gr
     words = face.told(texts())
     how: dict[str, Any] = {"limits": turns.limits, "reader": clip}
     studios = [Studio(place.sources, words, **how) for place in offer]
-    options = {"title": html.unescape(words["page"]["title"]), "analytics_enabled": False}
+    options: dict[str, Any] = {
+        "title": html.unescape(words["page"]["title"]),
+        "analytics_enabled": False,
+    }
     with gr.Blocks(**options) as demo:
         pages = [_page(studios[0], demo, offer, face.examples)]
         api.wire(studios)
