@@ -66,7 +66,7 @@ class Trainer:
         schedule: the part of the learning-rate schedule that the budget covers; a run in two
             sessions is (0, 0.5), then (0.5, 1).
         seed: of the kinds of steps, and of dropout.
-        follow: told, before each step, how much of the schedule is done.
+        follow: told, before each step and after the last, how much of the schedule is done.
     """
 
     session: Session
@@ -83,6 +83,7 @@ class Trainer:
     ):
         torch.set_float32_matmul_precision("high")  # products may use the tensor cores
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = 4  # trying all kernels takes longer than it saves
         self.generator, self.schedule, self.follow = generator, schedule, follow
         self.learners = {name: Learner(how) for name, how in trained.items()}
         self.seed = seed + int(1000 * schedule[0])
@@ -156,6 +157,8 @@ class Trainer:
                     bar.report(self._step(steps[kind], next(batches), watch))
                     if session.due(budget.saved) and (why := self._save(batches, watch)):
                         tell(f"note: not saved, the checkpoint before stays: {why}")
+            if self.follow:
+                self.follow(self.session.overall)
             self._finish(batches, watch, keep, interrupts)
         return self.history
 
@@ -273,8 +276,7 @@ class Trainer:
         whole = self.steps > 0 and not interrupts.urgent
         if whole:
             for learner in self.learners.values():
-                if learner.average:
-                    learner.average.copy_to(learner.parameters)
+                learner.end()
             known = self.found.finished and self.steps == self.found.steps
             if rank() == 0 and not known:
                 keep(self.history)
