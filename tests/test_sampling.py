@@ -22,15 +22,41 @@ def flow_map():
     return seeded(Denoiser(replace(TINY, flow_map=True, strength=True)), 3)
 
 
-def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None, **changes):
+def painted(
+    model, guidance_scale, order="parallel", steps=4, neighbors=None, visible=None, **changes
+):
     draw = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 4, 32, 32, generator=draw)
     near = torch.randn(1, 3, 4, 32, 32, generator=draw) if neighbors is None else neighbors
     with torch.inference_mode():
         features = model.encode_neighbors(near)
-    visible = torch.ones(1, 4, 4, 3, dtype=torch.bool)
+    if visible is None:
+        visible = torch.ones(1, 4, 4, 3, dtype=torch.bool)
     plan = Plan(noise, features, visible, guidance_scale, steps, order, **changes)
     return list(paint(model, default_scheduler(), plan))[-1]
+
+
+@pytest.mark.parametrize("order", ["parallel", "sequential"])
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_blocks_follow_neighbors_of_their_own_as_much_as_is_asked_for(model, order, scale):
+    usual = torch.ones(1, 4, 4, 3, dtype=torch.bool)
+    usual[..., 2] = False
+    given = usual.clone()
+    given[0, 1, 2] = torch.tensor([False, False, True])
+
+    def result(visible, **how):
+        return painted(model, scale, order, visible=visible, **how)
+
+    plain = result(given)
+    assert torch.equal(result(given, usual=usual, follow=1.0).estimate, plain.estimate)
+    without = result(usual)
+    ignored = result(given, usual=usual, follow=0.0)
+    assert torch.allclose(ignored.estimate, without.estimate, atol=1e-4)
+    assert ignored.network_calls == plain.network_calls + 4  # for the one block
+    here = (slice(None), slice(None), slice(8, 16), slice(16, 24))
+    moved = [(x.estimate - without.estimate)[here].norm() for x in (
+        ignored, plain, result(given, usual=usual, follow=2.0))]  # fmt: skip
+    assert moved[0] < moved[1] < moved[2]
 
 
 def test_levels_fall_from_noise_to_clean_in_small_steps_at_both_ends():

@@ -78,6 +78,8 @@ class Api:
         label: str | None = None,
         encoder: str | None = None,
         text: str | None = None,
+        block_neighbors: dict | None = None,
+        strength: float | None = None,
     ) -> tuple[FileData, dict]:
         """Paints one picture, block by block, guided by neighbors from a database.
 
@@ -98,6 +100,8 @@ class Api:
             label: only pictures of this class of the database.
             encoder: what pictures are compared by, "latent", "latent-corner", "learned" or "clip".
             text: or words as the query.
+            block_neighbors: neighbors of single blocks by row and column, such as {"0,1": [9]}.
+            strength: 0 to 4, how much those blocks follow theirs; 1 as usual.
 
         Returns:
             picture: PNG file with the recipe inside
@@ -111,7 +115,8 @@ class Api:
             else:
                 self._check_unsearched((item, image, text), (label, encoder))
             values = order, grid, steps, guidance_scale, seed
-            return self._api_painted(here, here.checked(neighbors, *values))
+            wanted = here.checked(neighbors, *values, block_neighbors, strength=strength)
+            return self._api_painted(here, wanted)
 
     def regenerate_block(
         self,

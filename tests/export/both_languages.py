@@ -39,11 +39,12 @@ RECIPES = (
         ),
         None,
     ),
+    (Recipe.validated(neighbors=[4], block_neighbors={(1, 2): [9]}, strength=2.5), None),
 )  # fmt: skip
 REFUSED = (
     "", "b=1&d=2", "p=", "p=n", "p=n1..2", "p=n1~wx", "p=n1~z3", "p=n1~g3", "p=n1~oq", "p=n1~t0",
     "p=op", "p=n1&p=n1", "p=n1~x0", "p=n1~x9.9.1", "p=n1~s18446744073709551616",
-    "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0",
+    "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0", "p=n1~f5", "p=n1~fx",
 )  # fmt: skip
 PLAIN = ("p=n3.5~s1", "p=n3~g2~w2~t7~oi&other=1", "?p=n1~r1.1&p=n2")
 
