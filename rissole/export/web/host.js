@@ -11,6 +11,7 @@ import { watchKeys } from "../../app/web/shared/keys.js";
 import { hear, state, tell } from "../../app/web/shared/store.js";
 import { go, watchTurns } from "../../app/web/shared/turns.js";
 import { mount as mountShare } from "../../app/web/share.js";
+import { lacking } from "./ability.js";
 import { button, controlsOf, sizeOf, uploadButton } from "./controls.js";
 import { get } from "./files.js";
 import { remote } from "./remote.js";
@@ -100,10 +101,10 @@ const keepAdapter = (adapter) => {
   try { localStorage.setItem(ADAPTER, JSON.stringify(adapter)); } catch { /* for this page, then */ }
 };
 
-/** Why this browser cannot paint, or an empty text. @param {Record<string, string>} said */
-const lacking = (said) => {
-  const can = typeof WebAssembly === "object" && typeof OffscreenCanvas === "function" && typeof Worker === "function";
-  return can ? "" : said.cannot;
+/** Why this browser cannot paint, or an empty text. @param {{cannot: string, lacks: Record<string, string>}} said */
+const refusal = (said) => {
+  const what = lacking().map((name) => said.lacks[name]).join(", ");
+  return what && said.cannot.replace("{what}", what);
 };
 
 /** The page itself. @param {import("./engine.js").Facts} facts @param {Record<string, any>} texts */
@@ -132,7 +133,7 @@ const start = async () => {
   const [facts, texts, own] = await Promise.all([get(`${BASE}facts.json`), get(`${PAGE}texts.json`),
     get(new URL("texts.json", import.meta.url).href)].map(async (answer) => (await answer).json()));
   Object.assign(texts, own);
-  const cannot = lacking(texts.browser), loading = /** @type {HTMLElement} */ (document.getElementById("rs-loading"));
+  const cannot = refusal(texts.browser), loading = /** @type {HTMLElement} */ (document.getElementById("rs-loading"));
   if (cannot) { loading.textContent = cannot; return; }
   const templates = Object.fromEntries(await Promise.all(Object.keys(MOUNTS).map(async (name) =>
     [name, await textOf(`${name}.html`)])));
