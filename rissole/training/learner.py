@@ -156,11 +156,11 @@ class Learner:
         return found | self._average_tensors()
 
     def _average_tensors(self) -> dict[str, Tensor]:
-        found = {}
-        for place, average in enumerate(self.averages):
+        found: dict[str, Tensor] = {}
+        for which, average in enumerate(self.averages):
             shadows = enumerate(average.shadow_params)
-            found |= {f"average.{place}.{number}": value for number, value in shadows}
-            found[f"average.{place}.steps"] = torch.tensor(average.optimization_step)
+            found |= {f"average.{which}.{number}": value for number, value in shadows}
+            found[f"average.{which}.steps"] = torch.tensor(average.optimization_step)
         return found
 
     def fits(self, found: Mapping[str, Tensor]) -> bool:
@@ -190,7 +190,7 @@ class Learner:
         self.optimizer.load_state_dict(
             {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
-        for place, average in enumerate(self.averages):
+        for which, average in enumerate(self.averages):
             for number, shadow in enumerate(average.shadow_params):
-                shadow.data.copy_(found[f"average.{place}.{number}"])
-            average.optimization_step = int(found[f"average.{place}.steps"])
+                shadow.data.copy_(found[f"average.{which}.{number}"])
+            average.optimization_step = int(found[f"average.{which}.steps"])
