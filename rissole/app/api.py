@@ -90,7 +90,7 @@ class Api:
         Give neighbors, or a query (item, image, text) to retrieve some for, or nothing.
 
         Args:
-            neighbors: numbers of database pictures, 1 to 16 of them.
+            neighbors: numbers of database pictures, 1 to 16; or give a query, or nothing.
             item: number of the database picture to use as the query.
             image: picture file to use as the query.
             k: how many neighbors to retrieve for the query, 1 to 16.
@@ -112,14 +112,10 @@ class Api:
             recipe: everything that determines the picture
         """
         with clear_errors(self.errors, answer):
-            here = self._where(bundle, database)
-            if neighbors is None:
-                neighbors = self._near(here, image, item, text, k, label, encoder)
-            else:
-                self._check_unsearched((item, image, text), (label, encoder))
-            values = order, grid, steps, guidance_scale, seed
-            wanted = here.checked(neighbors, *values, block_neighbors, strength=strength)
-            return self._api_painted(here, wanted)
+            here, search = self._where(bundle, database), (k, label, encoder)
+            ids = self._near(here, image, item, text, *search, given=neighbors)
+            values = order, grid, steps, guidance_scale, seed, block_neighbors
+            return self._api_painted(here, here.checked(ids, *values, strength=strength))
 
     def regenerate_block(
         self,
@@ -192,8 +188,13 @@ class Api:
         there = next(made, self.studio) if bundle is None else self._world(bundle)
         return there.of(Visit(source=there.sources.named(recipe.database)))
 
-    def _near(self, here: Studio, image: Any, item: Any, text: Any, *search: Any) -> list[int]:
-        """The neighbors of a query; an only picture is its own."""
+    def _near(
+        self, here: Studio, image: Any, item: Any, text: Any, *search: Any, given: Any
+    ) -> list[int]:
+        """The neighbors that are given, or those of a query; an only picture is its own."""
+        if given is not None:
+            self._check_unsearched((item, image, text), search[1:])
+            return given
         hits = self._api_hits(here, image, item, text, None, *search)
         return hits.ids or [hits.item or 0]
 

@@ -102,8 +102,7 @@ def sample(
 ) -> None:
     """Paint pictures and save them as PNG, each with the recipe that paints it again.
 
-    Without --query, --text, --item or --neighbors every picture starts from a random item of the
-    database.
+    Without a query or --neighbors every picture starts from a random item of the database.
     """
     chosen = one_query(query, text, item, neighbors, only)
     paths = output_paths(out, num_images)
@@ -115,9 +114,9 @@ def sample(
 
     pipe = options.load(bundle, database, device, encoder=encoder, clip=clip, revision=revision)
     k = pipe.defaults["k"] if k is None else k
-    named = "neighbors" in chosen
     for own, path in enumerate(paths, seed):
         start = time.perf_counter()
+        named = "neighbors" in chosen
         given = chosen if named else {"hits": pipe.retrieve(**chosen, k=k, seed=own)}
         stream = pipe.stream(**given, **settings, seed=own)
         watched = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")

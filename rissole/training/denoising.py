@@ -42,11 +42,9 @@ def train_denoiser(
 ) -> dict[str, float]:
     """Trains on the latents of `make_latents` and writes the averaged weights to `out`.
 
-    Run again on the same folder, it goes on where it stopped.
-
     Args:
         data: of `make_latents`.
-        out: folder of the network.
+        out: folder of the network; a training that began there goes on.
         budget: of this session.
         method: what to train; the block denoiser by default.
         model: changes to the network's settings.
@@ -63,15 +61,10 @@ def train_denoiser(
     network: Any = seeded(build, seed).to(device)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
-    snapshots = Snapshots(out, settings.averages, settings.snapshots)
-    how = Trained(
-        network, settings.peak_rate, weight_decay=settings.weight_decay,
-        average=Average(tuple(decay**4 for decay in settings.averages), every=4),
-    )  # fmt: skip
-    trainer = Trainer(
-        {"model": how}, generator, state_folder(out), schedule=schedule, seed=seed,
-        follow=lambda progress: snapshots.follow(progress, trainer),
-    )  # fmt: skip
+    average = Average(tuple(decay**4 for decay in settings.averages), every=4)
+    how = Trained(network, settings.peak_rate, weight_decay=settings.weight_decay, average=average)
+    trainer = Trainer({"model": how}, generator, state_folder(out), schedule=schedule, seed=seed)
+    Snapshots(trainer, out, settings.averages, settings.snapshots)
 
     def keep(history: History) -> None:
         network.save(out)

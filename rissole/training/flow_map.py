@@ -210,6 +210,25 @@ class Distiller:
         return canvas_velocity(self.student, state._replace(aims=aims), features, scene)
 
 
+def distiller(
+    teacher: Denoiser,
+    start: Denoiser | None,
+    sampler: Sampler,
+    settings: FewStepsTraining,
+    device: str,
+    seed: int,
+) -> Distiller:
+    """A student that starts as the teacher, or as another network, and who teaches it."""
+    half = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    first = start or teacher
+    student: Any = seeded(lambda: recordable(grown(first, flow_map=True)), seed).to(device)
+    student.requires_grad_(True).neighbors.requires_grad_(False)
+    taught = recordable(deepcopy(teacher)).requires_grad_(False).to(device, half)
+    maps = Maps(taught, sampler.latents)
+    own = None if start is None else Maps(student, sampler.latents)
+    return Distiller(Teacher(taught, settings.negative), student, sampler, maps, settings, own)
+
+
 def train_flow_map(
     teacher: Denoiser,
     data: dict[str, Tensor],
@@ -239,26 +258,16 @@ def train_flow_map(
         seed: of weights, batches and noise.
     """
     settings = settings or FewStepsTraining()
-    half = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    first = start or teacher
-    student: Any = seeded(lambda: recordable(grown(first, flow_map=True)), seed).to(device)
-    student.requires_grad_(True).neighbors.requires_grad_(False)
-    taught = recordable(deepcopy(teacher)).requires_grad_(False).to(device, half)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", drawing(settings), generator, device)
-    maps = Maps(taught, sampler.latents)
-    own = None if start is None else Maps(student, sampler.latents)
-    work = Distiller(Teacher(taught, settings.negative), student, sampler, maps, settings, own)
+    work = distiller(teacher, start, sampler, settings, device, seed)
+    student: Any = work.student
     how = Trained(student, settings.peak_rate, average=Average((settings.decay**4,), every=4))
-    snapshots = Snapshots(out, (settings.decay,), settings.snapshots)
-
-    def follow(progress: float) -> None:
-        work.follow(progress)
-        snapshots.follow(progress, trainer)
-
     trainer = Trainer(
-        {"model": how}, generator, state_folder(out), schedule=schedule, seed=seed, follow=follow
-    )
+        {"model": how}, generator, state_folder(out), schedule=schedule, seed=seed,
+        follow=work.follow,
+    )  # fmt: skip
+    Snapshots(trainer, out, (settings.decay,), settings.snapshots)
 
     def keep(history: History) -> None:
         student.save(out)

@@ -157,15 +157,12 @@ def make_latents(
     own_blocks: bool = False,
     ways: int = 1,
 ) -> dict[str, Tensor]:
-    """Encodes photos, finds neighbors and writes both to `out`.
-
-    Reads them when they are there and were made of the same photos by the same networks.
+    """Encodes photos, finds neighbors and writes both to `out`; reads what is there of the same.
 
     Args:
         labels: (N,) classes of the photos, -1 for none; numbers into `classes`, which are noted.
         encoder: what neighbors are found by; the pooled latents by default.
-        same_class: share of pictures whose neighbors are of their own class. Not all are: who
-            retrieves without a class gets neighbors of several.
+        same_class: share of pictures whose neighbors are of their own class.
         own_blocks: whether to find neighbors of every single block, too: `block_tables`.
         ways: in how many ways training photos are encoded, the first of them as they are.
 
@@ -193,16 +190,36 @@ def make_latents(
     data, embedding = _computed(codec, photos, known, encoder, same_class, device)
     if own_blocks:
         data["block_neighbors"] = block_tables(data["latents"], device=device)
-    if ways > 1:
-        drawn, train = draw_ways(ways), split(photos)[0]
-        others = (encode_photos(codec, train, device, drawn, i).half() for i in range(1, ways))
-        data |= {"changed": torch.stack(list(others)), "ways": drawn.told}
+    data |= in_other_ways(codec, photos, ways, device)
+    return write_latents(out, data, embedding, made_of, [] if known is None else list(classes))
+
+
+def in_other_ways(codec: Codec, photos: Tensor, count: int, device: str) -> dict[str, Tensor]:
+    """Latents of the training photos in all of some ways but the first, and what is told of them.
+
+    Nothing where there is no other way.
+    """
+    if count == 1:
+        return {}
+    ways, train = draw_ways(count), split(photos)[0]
+    others = [encode_photos(codec, train, device, ways, i).half() for i in range(1, count)]
+    return {"changed": torch.stack(others), "ways": ways.told}
+
+
+def write_latents(
+    out: Path,
+    data: dict[str, Tensor],
+    embedding: LatentEmbedding,
+    made_of: dict[str, str],
+    classes: list[str],
+) -> dict[str, Tensor]:
+    """Writes what `make_latents` returns, with what it follows from; returns it."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "classes.json").unlink(missing_ok=True)
-    if known is not None:
-        write_json(out / "classes.json", list(classes))
+    if classes:
+        write_json(out / "classes.json", classes)
     embedding.save(out)
-    save_tensors(data, path, metadata=made_of)
+    save_tensors(data, out / "latents.safetensors", metadata=made_of)
     return data
 
 
