@@ -112,8 +112,9 @@ class Api:
             recipe: everything that determines the picture
         """
         with clear_errors(self.errors, answer):
-            here, search = self._where(bundle, database), (k, label, encoder)
-            ids = self._near(here, image, item, text, *search, given=neighbors)
+            here, ids = self._near(
+                bundle, database, neighbors, image, item, text, k, label, encoder
+            )
             values = order, grid, steps, guidance_scale, seed, block_neighbors
             return self._api_painted(here, here.checked(ids, *values, strength=strength))
 
@@ -189,14 +190,15 @@ class Api:
         return there.of(Visit(source=there.sources.named(recipe.database)))
 
     def _near(
-        self, here: Studio, image: Any, item: Any, text: Any, *search: Any, given: Any
-    ) -> list[int]:
-        """The neighbors that are given, or those of a query; an only picture is its own."""
+        self, bundle: Any, database: Any, given: Any, image: Any, item: Any, text: Any, *search: Any
+    ) -> tuple[Studio, list[int]]:
+        """Where to paint, and the neighbors: those given, or of a query; an only one is its own."""
+        here = self._where(bundle, database)
         if given is not None:
             self._check_unsearched((item, image, text), search[1:])
-            return given
+            return here, given
         hits = self._api_hits(here, image, item, text, None, *search)
-        return hits.ids or [hits.item or 0]
+        return here, hits.ids or [hits.item or 0]
 
     def _check_unsearched(self, queries: tuple, search: tuple) -> None:
         """Neighbors that are given leave nothing to search."""
