@@ -112,9 +112,7 @@ class Api:
             recipe: everything that determines the picture
         """
         with clear_errors(self.errors, answer):
-            here, ids = self._near(
-                bundle, database, neighbors, image, item, text, k, label, encoder
-            )
+            here, ids = self._ids(bundle, database, neighbors, image, item, text, k, label, encoder)
             values = order, grid, steps, guidance_scale, seed, block_neighbors
             return self._api_painted(here, here.checked(ids, *values, strength=strength))
 
@@ -189,7 +187,7 @@ class Api:
         there = next(made, self.studio) if bundle is None else self._world(bundle)
         return there.of(Visit(source=there.sources.named(recipe.database)))
 
-    def _near(
+    def _ids(
         self, bundle: Any, database: Any, given: Any, image: Any, item: Any, text: Any, *search: Any
     ) -> tuple[Studio, list[int]]:
         """Where to paint, and the neighbors: those given, or of a query; an only one is its own."""
