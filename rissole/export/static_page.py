@@ -11,17 +11,21 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from rissole.app.about import card_facts
 from rissole.app.assets import FOLDER as APP
 from rissole.app.guard import classes_of
+from rissole.app.presets import PRESETS
 from rissole.config import MAX_NEIGHBORS, RissoleError
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import graphs_of, record
+from rissole.export.opening import write_opening
 from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
 from rissole.models.scheduler import FLOW, Scheduler, prediction_of
@@ -75,7 +79,7 @@ def export_page(
         say("the database and the page")
         write_database(pipe, stage)
         write_scripts(stage)
-        facts = facts_of(pipe)
+        facts = facts_of(pipe) | {"opening": write_opening(pipe, stage)}
         facts["version"], facts["files"] = listed(stage)
         (stage / FACTS).write_text(json.dumps(facts))
         (stage / "README.md").write_text(card_of(facts))
@@ -168,6 +172,8 @@ def facts_of(pipe: RissolePipeline) -> dict[str, Any]:
             "flow_map": pipe.denoiser.flow_map,
             "strength": bool(config.strength),
         },
+        "card": card_facts(pipe),
+        "presets": [asdict(preset) for preset in PRESETS],
         "most": min(MAX_NEIGHBORS, len(database) - 1),
         "encoder": {"name": encoder.name, "label": encoder.label},
         "database": {
