@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rissole.config import GRIDS, MAX_NEIGHBORS, RissoleError
+from rissole.config import GRIDS, MAX_NEIGHBORS
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import Aims, State
@@ -63,12 +63,7 @@ def graphs_of(codec: Codec, denoiser: Denoiser, encoder: QueryEncoder) -> dict[s
         codec: makes `encoder` and `decoder`.
         denoiser: makes `neighbors`, a `step` for each grid, and `blind` (see `sampling`).
         encoder: what pictures are compared by, makes `embed`.
-
-    Raises:
-        RissoleError: for a denoiser of another class, whose parts are not known here.
     """
-    if type(denoiser) is not Denoiser:
-        raise RissoleError(f"a denoiser of class {type(denoiser).__name__} cannot be exported")
     c, size, _ = denoiser.latent_shape
     pixels = torch.zeros(1, 3, size * codec.vae_scale_factor, size * codec.vae_scale_factor)
     latents = torch.zeros(1, c, size, size)

@@ -15,33 +15,35 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
 from rissole.app.about import card_facts
 from rissole.app.assets import FOLDER as APP
+from rissole.app.choose import most_neighbors
 from rissole.app.guard import classes_of
 from rissole.app.presets import PRESETS
-from rissole.config import MAX_NEIGHBORS, RissoleError
+from rissole.export.exportable import check_exportable, check_tools
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import graphs_of, record
 from rissole.export.opening import write_opening
 from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
-from rissole.models.scheduler import FLOW, Scheduler, prediction_of
 from rissole.pipeline import RissolePipeline
+from rissole.retrieval.index import build
 from rissole.storage.manifest import PAGE_SUFFIXES, write_manifest
 from rissole.storage.staging import staged
 
 PAGE = Path(__file__).parent / "web"
 FACTS = "facts.json"
+UNKNOWN = "000000000000"  # what `sw.js` has in place of the version
 # half-precision weights, by the names that graphs know them by
 WEIGHTS = {
     "denoiser.safetensors": "denoiser/model.safetensors",
     "autoencoder.safetensors": "autoencoder/diffusion_pytorch_model.safetensors",
     "encoder.safetensors": "encoder/encoder.safetensors",
 }
-SOLVERS = ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 # a browser lends threads only to pages that no other page can look into
 HEADERS = {
     "cross-origin-embedder-policy": "require-corp",
@@ -80,40 +82,8 @@ def export_page(
         write_database(pipe, stage)
         write_scripts(stage)
         facts = facts_of(pipe) | {"opening": write_opening(pipe, stage)}
-        facts["version"], facts["files"] = listed(stage)
-        (stage / FACTS).write_text(json.dumps(facts))
-        (stage / "README.md").write_text(card_of(facts))
-        write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)
+        seal(stage, facts)
     return facts
-
-
-def check_tools() -> None:
-    """Raises RissoleError where what writes graphs is not installed."""
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise RissoleError(
-            f"the package {error.name} is missing: pip install 'rissole[web]', or onnx onnxscript"
-        ) from error
-
-
-def check_exportable(pipe: RissolePipeline) -> None:
-    """Raises RissoleError where the page's scripts could not paint the same pictures."""
-    kind = type(pipe.scheduler).__name__
-    flow = pipe.scheduler.config.get("use_flow_sigmas", kind == SOLVERS[1])
-    if not pipe.denoiser.flow_map and not (kind == SOLVERS[0] and flow and usual(pipe.scheduler)):
-        raise RissoleError(f"the scheduler {kind} with these settings has no script to run it")
-    if prediction_of(pipe.scheduler) is not FLOW:
-        raise RissoleError("only denoisers that predict flow can be exported")
-    if pipe.database.facts.index.probes is not None:
-        raise RissoleError("the database is too large for a page: its index is not exact")
-
-
-def usual(scheduler: Scheduler) -> bool:
-    """Whether a solver has the settings that `levels.js` was written for."""
-    wanted = {"solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
-    return all(scheduler.config.get(name) == value for name, value in wanted.items())
 
 
 def write_graphs(pipe: RissolePipeline, folder: Path, say: Report) -> None:
@@ -124,19 +94,22 @@ def write_graphs(pipe: RissolePipeline, folder: Path, say: Report) -> None:
     for name, source in WEIGHTS.items():
         if (pipe.folder / source).is_file():
             files[name] = Path(shutil.copyfile(pipe.folder / source, folder / name))
-    weights, encoder = Weights(files), pipe.retriever.find_encoder(pipe.retriever.encoder.name)
-    for name, graph in graphs_of(pipe.codec, pipe.denoiser, encoder).items():
+    weights = Weights(files)
+    for name, graph in graphs_of(pipe.codec, pipe.denoiser, pipe.retriever.encoder).items():
         say(f"the graph {name}")
         record(graph, folder / f"{name}.onnx")
         link(folder / f"{name}.onnx", weights)
 
 
 def write_database(pipe: RissolePipeline, stage: Path) -> None:
-    """Writes index and latents as they are, and each thumbnail under the page's address for it."""
-    database = pipe.database
+    """Writes what the page searches, and each thumbnail under the page's address for it."""
+    database, index = pipe.database, pipe.retriever.index(pipe.retriever.encoder)
     (stage / "database").mkdir()
-    for name in ("index.faiss", "latents.safetensors", "thumbnails.safetensors"):
+    for name in ("latents.safetensors", "thumbnails.safetensors"):
         shutil.copyfile(database.folder / name, stage / "database" / name)
+    # the encoder's own vectors: the file of the database may hold those of another
+    vectors = np.stack([index.vector(item) for item in range(len(index))])
+    build(stage / "database" / "index.faiss", lambda: iter([vectors]), *vectors.shape)
     thumbs = stage / "thumbs" / database.fingerprint
     thumbs.mkdir(parents=True)
     for item in range(len(database)):
@@ -174,7 +147,7 @@ def facts_of(pipe: RissolePipeline) -> dict[str, Any]:
         },
         "card": card_facts(pipe),
         "presets": [asdict(preset) for preset in PRESETS],
-        "most": min(MAX_NEIGHBORS, len(database) - 1),
+        "most": most_neighbors(pipe),
         "encoder": {"name": encoder.name, "label": encoder.label},
         "database": {
             "key": database.fingerprint,
@@ -193,7 +166,20 @@ def listed(stage: Path) -> tuple[str, dict[str, int]]:
         contents.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
         if path.suffix != ".webp":
             sizes[name] = path.stat().st_size
-    return contents.hexdigest()[:12], sizes
+    return contents.hexdigest()[: len(UNKNOWN)], sizes
+
+
+def seal(stage: Path, facts: dict[str, Any]) -> None:
+    """Gives a page its version, and says what is in it.
+
+    The version goes into the service worker, too: browsers compare it byte by byte with theirs.
+    """
+    facts["version"], facts["files"] = listed(stage)
+    worker = stage / "sw.js"
+    worker.write_text(worker.read_text().replace(UNKNOWN, facts["version"]))
+    (stage / FACTS).write_text(json.dumps(facts))
+    (stage / "README.md").write_text(card_of(facts))
+    write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)
 
 
 def card_of(facts: dict[str, Any]) -> str:

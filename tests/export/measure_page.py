@@ -1,89 +1,244 @@
-"""Seconds per picture of an exported page in Chromium, beside Python's in the same run.
+"""What an exported page takes in Chromium: seconds, memory, bytes of the first visit.
 
-    PYTHONPATH=.:tests python tests/export/measure_page.py PAGE --bundle cats-128 --calls 1 2 4 29
+    export PYTHONPATH=.:tests
+    python tests/export/measure_page.py PAGE speed --bundle cats-128 --calls 1 2 4 29
+    python tests/export/measure_page.py PAGE memory
+    python tests/export/measure_page.py PAGE traffic
 
-PAGE is a folder of `rissole export --web`. Each line says how near the browser's picture is to that
-of float32 Python, and how far apart their attention is at most.
+PAGE is a folder of `rissole export --web`. `speed` paints the same recipes in float32 Python in the
+same run, and says how near the browser's picture is to Python's and how far apart their attention
+is at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import torch
-from playwright.sync_api import sync_playwright
-from test_static_page import decibels, serving
+from alike import beside_python
+from playwright.sync_api import Browser, Page, sync_playwright
+from test_static_page import serving
 
-from rissole.app.links import encode
+from rissole.export.static_page import HEADERS
 from rissole.pipeline import RissolePipeline
 
-PAINT = """async ({base, link, threads}) => {
-  const { Engine } = await import(`${base}export/web/engine.js`);
-  const { decode } = await import(`${base}export/web/links.js`);
-  const adapter = { kind: "wasm", threads };
-  window.engine ??= await Engine.open(base, { adapter });
-  if (engine.networks.adapter.threads !== threads) await engine.networks.use(adapter);
-  const paint = async () => {
-    const began = performance.now();
-    let last;
-    for await (const step of engine.paint(decode(link).recipe)) last = step;
-    const rgba = await engine.decode(last.estimate);
-    return { last, rgba, seconds: (performance.now() - began) / 1e3 };
-  };
-  const first = await paint(), second = await paint();
-  return { rgba: [...second.rgba], attention: [...second.last.attention],
-    calls: second.last.calls, first: first.seconds, seconds: second.seconds };
-}"""
+READY, DONE = ".rs-hit", "html[data-rissole=done]"
+KEPT = "() => navigator.serviceWorker.ready.then(({active}) => active.state)"
+MEGA = 2**20
+FEW = "4"  # steps, guided ones among them
+PATIENCE = 300_000  # milliseconds
 
 
-def shares_of(maps: list[float], grid: int, k: int) -> np.ndarray:
-    """Shares (grid, grid, k) of the blocks from maps of k neighbors."""
-    cells = round((len(maps) / k) ** 0.5)
-    parts = np.array(maps).reshape(k, grid, cells // grid, grid, cells // grid)
-    shares = parts.mean((2, 4)).transpose(1, 2, 0)
-    return shares / np.maximum(shares.sum(-1, keepdims=True), 1e-12)
+@contextmanager
+def browsing(*arguments: str) -> Iterator[Browser]:
+    """A Chromium of its own."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", *arguments]
+        )
+        yield browser
+        browser.close()
 
 
-def line(page, address: str, pipe: RissolePipeline, calls: int, threads: int) -> str:
-    """Paints one recipe on both sides and compares."""
+def paint_once(page: Page) -> None:
+    """Presses the button and waits for the picture."""
+    page.click("#rs-generate")
+    page.wait_for_selector("html:not([data-rissole=done])", state="attached")
+    page.wait_for_selector(DONE, state="attached", timeout=PATIENCE)
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+def line(page: Page, address: str, pipe: RissolePipeline, calls: int, threads: int) -> str:
+    """Paints one recipe on both sides, twice, and compares the second time."""
     settings = {} if calls == 29 else {"num_inference_steps": calls, "guidance_scale": 1.0}
+    hits = pipe.retrieve(item=17, k=8)
+    first = beside_python(page, address, pipe(hits, seed=5, **settings), threads)
     began = time.perf_counter()
-    out = pipe(pipe.retrieve(item=17, k=8), seed=5, **settings)
+    out = pipe(hits, seed=5, **settings)
     python = time.perf_counter() - began
-    asked = {"base": address, "link": encode(out.checked[0]), "threads": threads}
-    found = page.evaluate(PAINT, asked)
-    side = pipe.image_size
-    rgb = np.array(found["rgba"], np.uint8).reshape(side, side, 4)[..., :3]
-    shares = shares_of(found["attention"], len(out.attention), len(out.neighbors))
+    found = beside_python(page, address, out, threads)
     return (
         f"{found['calls']} calls, {threads} threads: {found['seconds']:.2f} s in the browser "
-        f"(the first {found['first']:.2f}), {python:.2f} s in Python; "
-        f"{decibels(rgb, np.asarray(out.images[0])):.1f} dB, "
-        f"attention within {np.abs(shares - out.attention).max():.0e}"
+        f"(the first {first['seconds']:.2f}; {found['decoding']:.2f} to decode), "
+        f"{python:.2f} s in Python; {found['decibels']:.1f} dB, "
+        f"attention within {found['attention']:.0e}"
     )
+
+
+def speed(folder: Path, bundle: str, calls: list[int], threads: list[int]) -> None:
+    """Seconds per picture, the second one of each kind."""
+    pipe = RissolePipeline.from_pretrained(bundle, device="cpu", torch_dtype=torch.float32)
+    with serving(folder, headers=True) as address, browsing() as browser:
+        for number in threads:
+            page = browser.new_page()
+            page.goto(f"{address}facts.json")  # nothing but the engine runs
+            for count in calls:
+                print(line(page, address, pipe, count, number), flush=True)
+            page.close()
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+class Watched(threading.Thread):
+    """What a process has in memory, in MB, looked at ten times a second."""
+
+    def __init__(self, process: int):
+        super().__init__(daemon=True)
+        self.process, self.now, self.peak = process, {}, Counter()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                lines = Path(f"/proc/{self.process}/smaps_rollup").read_text().splitlines()
+            except OSError:  # it has ended
+                return
+            sizes = {words[0][:-1]: int(words[1]) / 1024 for words in map(str.split, lines[1:])}
+            self.now = {name: sizes[name] for name in ("Rss", "Pss")}
+            self.peak |= self.now
+            time.sleep(0.1)
+
+
+def memory(folder: Path, threads: list[int]) -> None:
+    """Memory of the tab while it loads and paints."""
+    for number in threads:
+        with (
+            serving(folder, headers=number > 1) as address,
+            browsing("--enable-blink-features=ForceEagerMeasureMemory") as browser,
+        ):
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(f"{address}facts.json")
+            listed = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")
+            tabs = [Watched(p["id"]) for p in listed["processInfo"] if p["type"] == "renderer"]
+            page.goto(address)
+            page.wait_for_selector(READY, timeout=PATIENCE)
+            print(where(page, tabs, "loaded"), flush=True)
+            page.fill("#rs-steps-input", FEW)  # further ones take no more memory
+            page.keyboard.press("Tab")
+            for _ in range(2):
+                paint_once(page)
+                print(where(page, tabs, "painted"), flush=True)
+
+
+def where(page: Page, tabs: list[Watched], what: str) -> str:
+    """One line about the tab that has most."""
+    tab = max(tabs, key=lambda one: one.peak["Pss"])
+    own = "not told"
+    if page.evaluate("crossOriginIsolated"):
+        found = page.evaluate("performance.measureUserAgentSpecificMemory()")
+        own = f"{found['bytes'] / MEGA:.0f}"
+    adapter = page.evaluate("document.documentElement.dataset.adapter")
+    now, peak = (" ".join(f"{k} {v:.0f}" for k, v in d.items()) for d in (tab.now, tab.peak))
+    return f"{adapter}, {what}: {now} MB, at most {peak}; as the browser counts: {own}"
+
+
+# ---- traffic -------------------------------------------------------------------------------------
+
+
+class Counting(SimpleHTTPRequestHandler):
+    """Serves files, by ranges where it is told to, and counts the bytes of each."""
+
+    sent: Counter
+    ranges = False
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def send_head(self):
+        asked = self.headers.get("Range")
+        if not (self.ranges and asked):
+            return super().send_head()
+        first, last = (int(end) for end in asked.removeprefix("bytes=").split("-"))
+        whole = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(whole)}")
+        self.end_headers()
+        self.wfile.write(whole[first : last + 1])
+        self.count(last + 1 - first)
+        return None
+
+    def copyfile(self, source, outputfile) -> None:
+        content = source.read()
+        outputfile.write(content)
+        self.count(len(content))
+
+    def count(self, size: int) -> None:
+        self.sent[self.path.split("?")[0].lstrip("/")] += size
+
+    def log_message(self, *_) -> None:
+        """Says nothing."""
+
+
+KINDS = {
+    "runtime/": "runtime", "model/": "model", "database/latents": "latents",
+    "database/index": "index", "thumbs/": "thumbnails", "database/thumb": "thumbnails",
+}  # fmt: skip
+
+
+def by_kind(sent: Counter) -> str:
+    """Megabytes of each kind of file."""
+    kinds: Counter = Counter()
+    for name, size in sent.items():
+        kind = next((kind for start, kind in KINDS.items() if name.startswith(start)), "page")
+        kinds[kind] += size
+    parts = ", ".join(f"{kind} {size / 1e6:.2f}" for kind, size in kinds.most_common())
+    return f"{kinds.total() / 1e6:.1f} MB ({parts})"
+
+
+def traffic(folder: Path) -> None:
+    """Bytes that a server sends: bodies alone, before compression."""
+    for ranges in (False, True):
+        kind = type("Handler", (Counting,), {"sent": Counter(), "ranges": ranges})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=folder))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        with browsing() as browser:
+            page = browser.new_page()
+            page.goto(address)
+            page.wait_for_selector(READY, timeout=PATIENCE)
+            paint_once(page)
+            print(f"ranges {ranges}: the first picture took {by_kind(kind.sent)}", flush=True)
+            page.evaluate(KEPT)
+            print(f"ranges {ranges}: with all that is kept {by_kind(kind.sent)}", flush=True)
+            kind.sent.clear()
+            page.reload()
+            page.wait_for_selector(READY, timeout=PATIENCE)
+            paint_once(page)
+            print(f"ranges {ranges}: the second visit {by_kind(kind.sent)}", flush=True)
+        server.shutdown()
+        server.server_close()
 
 
 def main() -> None:
     """Measures what the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
+    parser.add_argument("what", choices=["speed", "memory", "traffic"])
     parser.add_argument("--bundle", default="cats-128")
     parser.add_argument("--calls", type=int, nargs="+", default=[1, 2, 4, 29])
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     options = parser.parse_args()
-    pipe = RissolePipeline.from_pretrained(options.bundle, device="cpu", torch_dtype=torch.float32)
-    with serving(options.page, headers=True) as address, sync_playwright() as playwright:
-        program = shutil.which("chromium") or shutil.which("google-chrome")
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = chromium.new_page()
-        page.goto(f"{address}facts.json")  # nothing but the engine runs
-        for calls in options.calls:
-            for threads in (2, 1):
-                print(line(page, address, pipe, calls, threads), flush=True)
-        chromium.close()
+    if options.what == "speed":
+        speed(options.page, options.bundle, options.calls, options.threads)
+    elif options.what == "memory":
+        memory(options.page, options.threads)
+    else:
+        traffic(options.page)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import TINY, seeded
+from diffusers import AutoencoderKL, VQModel
 from safetensors.torch import save_file
 from torch import nn
 
-from rissole.config import RissoleError
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import Call, Graph, graphs_of, record
 from rissole.export.static_page import WEIGHTS
+from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
 from rissole.noise import normal
 
@@ -71,14 +72,6 @@ def test_weights_lie_in_the_safetensors_file_once(tmp_path):
         evaluated(tmp_path / "g.onnx", inputs)
 
 
-def test_another_class_of_denoiser_is_refused_in_one_line(pipe):
-    class Other(Denoiser):
-        pass
-
-    with pytest.raises(RissoleError, match="class Other cannot be exported"):
-        graphs_of(pipe.codec, Other(TINY), pipe.retriever.encoder)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [{}, {"flow_map": True, "strength": True}], ids=["usual", "few"])
 def test_every_graph_computes_what_torch_does_at_any_length(pipe, tmp_path, kind):
@@ -102,6 +95,28 @@ def test_every_graph_computes_what_torch_does_at_any_length(pipe, tmp_path, kind
         ):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=name)
         assert remaining < 300_000, name
+
+
+TWO_STAGES = {"block_out_channels": (16, 16), "norm_num_groups": 8, "latent_channels": 4}
+TWO_STAGES |= {"down_block_types": ("DownEncoderBlock2D",) * 2}
+TWO_STAGES |= {"up_block_types": ("UpDecoderBlock2D",) * 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [lambda: AutoencoderKL(**TWO_STAGES), lambda: VQModel(**TWO_STAGES, num_vq_embeddings=8)],
+    ids=["kl", "vq"],
+)
+def test_other_autoencoders_compute_what_torch_does(make, pipe, tmp_path):
+    codec = Codec(seeded(make(), 0))
+    graphs = graphs_of(codec, seeded(Denoiser(TINY), 1), pipe.retriever.encoder)
+    for name in ("encoder", "decoder"):
+        record(graphs[name], tmp_path / f"{name}.onnx")
+        inputs = of_other_lengths(graphs[name])
+        (found,) = evaluated(tmp_path / f"{name}.onnx", inputs)
+        known = graphs[name].network(*inputs.values())
+        torch.testing.assert_close(found, known, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_facts_are_json(pipe):

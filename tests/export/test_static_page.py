@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from alike import check_alike, decibels
 from conftest import picture
+from pages import exported
 from PIL import Image
 
 from rissole.app.links import decode, encode
-from rissole.config import RissoleError
 from rissole.data.images import read_recipe
-from rissole.export.static_page import HEADERS, export_page
+from rissole.export.static_page import HEADERS
 from rissole.pipeline import RissolePipeline
 
 pytestmark = pytest.mark.slow
@@ -40,15 +41,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 handler = functools.partial(Handler, directory=sys.argv[2])
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
 """
-PAINTED = """async ({base, link}) => {
-  const { Engine } = await import(`${base}export/web/engine.js`);
-  const { decode } = await import(`${base}export/web/links.js`);
-  window.engine ??= await Engine.open(base);
-  let last;
-  for await (const step of window.engine.paint(decode(link).recipe)) last = step;
-  const rgba = await window.engine.decode(last.estimate);
-  return { rgba: [...rgba], attention: [...last.attention], calls: last.calls };
-}"""
 KEPT = """() => new Promise((done) => {
   if (navigator.serviceWorker.controller) done();
   else navigator.serviceWorker.addEventListener("controllerchange", () => done());
@@ -90,15 +82,8 @@ def serving(folder: Path, headers: bool) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tiny_bundle, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("site") / "page"
-    try:
-        export_page(tiny_bundle, out)
-    except RissoleError as error:
-        if "could not be fetched" not in str(error):
-            raise
-        pytest.skip(str(error))
-    return out
+def site(tiny_bundle) -> Path:
+    return exported(tiny_bundle)
 
 
 @pytest.fixture(scope="module")
@@ -159,23 +144,9 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
-def decibels(found: np.ndarray, known: np.ndarray) -> float:
-    error = np.square(found.astype(np.float64) - known.astype(np.float64)).mean()
-    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
-
-
 def test_a_golden_recipe_is_the_same_picture(tab, address, exact):
     for settings in RECIPES:
-        out = exact(**settings)
-        found = tab.evaluate(PAINTED, {"base": address, "link": encode(out.checked[0])})
-        rgba = np.array(found["rgba"], np.uint8).reshape(128, 128, 4)[..., :3]
-        assert decibels(rgba, np.asarray(out.images[0])) >= 60, settings
-        grid, k = out.attention.shape[0], len(out.neighbors)
-        maps = np.array(found["attention"]).reshape(k, 16, 16)
-        shares = maps.reshape(k, grid, 16 // grid, grid, 16 // grid).mean((2, 4)).transpose(1, 2, 0)
-        shares = shares / np.maximum(shares.sum(-1, keepdims=True), 1e-12)
-        np.testing.assert_allclose(shares, out.attention, atol=1e-3)
-        assert found["calls"] == out.network_calls
+        check_alike(tab, address, exact, settings)
 
 
 def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path):

@@ -46,7 +46,8 @@ test("a run as a table has a line for each block and neighbor", async () => {
 });
 
 test("a run as JSON has the arrays of Python's", async () => {
-  const { scores, latents, attention, positions } = JSON.parse(await fileOfRun("json", recipe, [step], [0.25, null]).text());
+  const text = await fileOfRun("json", recipe, [step], [0.25, null]).text();
+  const { scores, latents, attention, positions } = JSON.parse(text);
   assert.deepEqual(scores, [0.25, -2]);
   assert.deepEqual(positions, [[-1, -1]]);
   assert.deepEqual([latents.length, latents[0].length, latents[0][0].length, latents[0][0][0].length], [1, 4, 4, 4]);

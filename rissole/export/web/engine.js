@@ -2,7 +2,8 @@
 // for them (`remote.js`), so that nothing it draws waits for a network.
 import { extended, own as ownDatabase, shipped } from "./databases.js";
 import { Rows, get, readIndex } from "./files.js";
-import { adapters, Networks } from "./networks.js";
+import { attempts, best, candidates } from "./adapters.js";
+import { Networks } from "./networks.js";
 import { normal } from "./noise.js";
 import { paint } from "./painting.js";
 import { forgetPhotos, keepPhotos, readPhotos } from "./photos.js";
@@ -13,7 +14,7 @@ import { namedClasses } from "./words.js";
 /**
  * @typedef {import("./painting.js").PaintStep} PaintStep
  * @typedef {import("./painting.js").Plan} Plan
- * @typedef {import("./networks.js").Adapter} Adapter
+ * @typedef {import("./adapters.js").Adapter} Adapter
  * @typedef {import("./recipe.js").Recipe} Recipe
  * @typedef {{
  *   name: string, bundle: string, image_size: number, defaults: Record<string, any>, most: number,
@@ -44,46 +45,20 @@ export class Engine {
   /**
    * @param {string} base address of the exported folder
    * @param {{adapter?: Adapter | null, progress?: import("./networks.js").Progress}} [how]
-   *   the adapter that was best the last time; the first time all are tried
+   *   the adapter that was best the last time
    */
   static async open(base, { adapter = null, progress = () => {} } = {}) {
     const facts = /** @type {Facts} */ (await (await get(`${base}facts.json`)).json());
     const networks = new Networks(base, facts.files), { key } = facts.database;
+    const there = await candidates(adapter, facts.version);
     const [index, rows, classes] = await Promise.all([
       get(`${base}database/index.faiss`).then((answer) => answer.arrayBuffer()).then(readIndex),
       Rows.open(`${base}database/latents.safetensors`),
       get(`${base}thumbs/${key}/classes.bin`).then((answer) => answer.arrayBuffer()),
-      networks.load(progress),
+      networks.load(there, progress),
     ]);
-    const first = shipped(facts.database, index, rows, new Int16Array(classes));
-    const engine = new Engine(facts, networks, first);
-    await engine.choose(adapter);
-    return engine;
-  }
-
-  /** Takes the adapter that is known to be best, or the one that decodes a picture fastest.
-   * @param {Adapter | null} known */
-  async choose(known) {
-    const there = await adapters();
-    const best = there.find((one) => one.kind === known?.kind);
-    const tried = [];
-    for (const adapter of best ? [best] : there) {
-      const milliseconds = await this.timed(adapter).catch((error) => {
-        if (adapter.kind === "wasm") throw error;
-        return Infinity; // a driver that fails is as good as none
-      });
-      tried.push({ adapter, milliseconds });
-      if (best) return;
-    }
-    tried.sort((a, b) => a.milliseconds - b.milliseconds);
-    if (this.networks.adapter !== tried[0].adapter) await this.networks.use(tried[0].adapter);
-  }
-
-  /** @param {Adapter} adapter */
-  async timed(adapter) {
-    await this.networks.use(adapter);
-    const { channels, size } = this.facts.shape;
-    return Networks.timed(() => this.decode(new Float32Array(channels * size * size)));
+    await networks.use(there.length > 1 ? await best(there, attempts(networks, facts)) : there[0]);
+    return new Engine(facts, networks, shipped(facts.database, index, rows, new Int16Array(classes)));
   }
 
   // ---- retrieve, embed -------------------------------------------------------------------------

@@ -11,10 +11,13 @@ const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
 export const fromHalf = (bytes) =>
   Float32Array.from(new Uint16Array(bytes.slice().buffer), (bits) => HALF[bits]);
 
+/** A file that does not come. */
+export class Missing extends Error {}
+
 /** Answers of the server, or a line that names what is missing. @param {string} address @param {RequestInit} [how] */
 export const get = async (address, how) => {
   const answer = await fetch(address, how).catch(() => null);
-  if (!answer?.ok) throw new Error(`${address.split("/").pop()} could not be loaded: is there a network?`);
+  if (!answer?.ok) throw new Missing(`${address.split("/").pop()} could not be loaded: is there a network?`);
   return answer;
 };
 

@@ -14,6 +14,7 @@ import { hear, state, tell } from "../../app/web/shared/store.js";
 import { go, watchTurns } from "../../app/web/shared/turns.js";
 import { fill } from "../../app/web/shared/values.js";
 import { mount as mountShare } from "../../app/web/share.js";
+import { lacking } from "./ability.js";
 import { sizeOf } from "./controls.js";
 import { get } from "./files.js";
 import { layOut, PARTS } from "./layout.js";
@@ -79,10 +80,10 @@ const keepAdapter = (adapter) => {
   try { localStorage.setItem(ADAPTER, JSON.stringify(adapter)); } catch { /* for this page, then */ }
 };
 
-/** Why this browser cannot paint, or an empty text. @param {Record<string, string>} said */
-const lacking = (said) => {
-  const can = typeof WebAssembly === "object" && typeof OffscreenCanvas === "function" && typeof Worker === "function";
-  return can ? "" : said.cannot;
+/** Why this browser cannot paint, or an empty text. @param {{cannot: string, lacks: Record<string, string>}} said */
+const refusal = (said) => {
+  const what = lacking().map((name) => said.lacks[name]).join(", ");
+  return what && said.cannot.replace("{what}", what);
 };
 
 /** What each component knows from the beginning.
@@ -110,7 +111,7 @@ const start = async () => {
   const [facts, texts, own] = await Promise.all([get(`${BASE}facts.json`), get(`${PAGE}texts.json`),
     get(new URL("texts.json", import.meta.url).href)].map(async (answer) => (await answer).json()));
   for (const [name, some] of Object.entries(own)) texts[name] = { ...texts[name], ...some };
-  const cannot = lacking(texts.browser), loading = /** @type {HTMLElement} */ (document.getElementById("rs-loading"));
+  const cannot = refusal(texts.browser), loading = /** @type {HTMLElement} */ (document.getElementById("rs-loading"));
   if (cannot) { loading.textContent = cannot; return; }
   const templates = Object.fromEntries(await Promise.all(PARTS.map(async (name) =>
     [name, await textOf(`${name}.html`)])));

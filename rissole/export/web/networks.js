@@ -1,91 +1,104 @@
-// The graphs of a bundle in ONNX Runtime: on the graphics processor where that is faster, else in
-// WebAssembly with as many threads as the page is lent.
-import { get } from "./files.js";
+// The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
+import { get, Missing } from "./files.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
- * @typedef {{kind: "webgpu" | "wasm", threads: number}} Adapter
+ * @typedef {import("./adapters.js").Adapter} Adapter
  * @typedef {(loaded: number, all: number) => void} Progress
  */
 
-const MOST_THREADS = 4; // more are no faster for networks as small as these
 const WEIGHTS = {
   encoder: ["autoencoder.safetensors"], decoder: ["autoencoder.safetensors"], embed: ["encoder.safetensors"],
 };
-const SCRIPTS = { webgpu: "ort.webgpu.min.mjs", wasm: "ort.wasm.min.mjs" };
-
-export const canThread = () => globalThis.crossOriginIsolated && typeof SharedArrayBuffer === "function";
-
-/** What this browser could run, the most promising first. @returns {Promise<Adapter[]>} */
-export const adapters = async () => {
-  const gpu = await /** @type {any} */ (navigator).gpu?.requestAdapter().catch(() => null);
-  const threads = canThread() ? Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency ?? 1)) : 1;
-  /** @type {Adapter} */
-  const wasm = { kind: "wasm", threads };
-  // a graphics processor that is only imitated is slower than the processor that imitates it
-  return gpu && !gpu.info?.isFallbackAdapter ? [{ kind: "webgpu", threads }, wasm] : [wasm];
+const RUNTIMES = {
+  webgpu: { script: "ort.webgpu.min.mjs", program: "ort-wasm-simd-threaded.asyncify" },
+  wasm: { script: "ort.wasm.min.mjs", program: "ort-wasm-simd-threaded" },
 };
 
-/** Reads a file and says how far it is. @param {string} address @param {(bytes: number) => void} progress */
+/** What a runtime says when it has no memory left. */
+const FULL = /bad_alloc|out of memory|could not allocate|Aborted/i;
+
+/** An error in plain words. @param {unknown} error */
+const plain = (error) => {
+  if (error instanceof Missing) return error;
+  const said = error instanceof Error ? error.message : String(error);
+  return new Error(FULL.test(said) ? "this device has too little memory for the model" : said);
+};
+
+/** What is known by a name, else what is made now; what fails is not kept.
+ * @template T @param {Map<string, Promise<T>>} known @param {string} name @param {() => Promise<T>} make */
+const once = (known, name, make) => {
+  const made = known.get(name) ?? make();
+  known.set(name, made);
+  made.catch(() => { if (known.get(name) === made) known.delete(name); });
+  return made;
+};
+
+/** Reads a file and says how far it is. What it gives may lie outside the tab's memory.
+ * @param {string} address @param {(bytes: number) => void} progress @returns {Promise<Blob>} */
 const download = async (address, progress) => {
   const answer = await get(address);
-  const reader = answer.body?.getReader();
-  if (!reader) return new Uint8Array(await answer.arrayBuffer());
-  const parts = [];
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+  const reader = answer.body?.getReader(), parts = [];
+  for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
     parts.push(part.value);
     progress(part.value.length);
   }
-  return new Uint8Array(await new Blob(parts).arrayBuffer());
+  // a runtime is compiled while it is read, where it says what it is
+  return new Blob(parts, { type: address.endsWith(".wasm") ? "application/wasm" : "" });
 };
 
 export class Networks {
-  /** @param {string} base address of the exported folder @param {Record<string, number>} files sizes */
-  constructor(base, files) {
+  /** @param {string} base address of the exported folder @param {Record<string, number>} files sizes
+   * @param {Map<string, Blob>} [loaded] files that are here already */
+  constructor(base, files, loaded = new Map()) {
     this.base = base;
     this.files = files;
     /** @type {any} */
     this.ort = null;
+    /** The evaluation that is under way. @type {Promise<unknown>} */
+    this.busy = Promise.resolve();
     /** @type {Adapter | null} */
     this.adapter = null;
     /** @type {Map<string, Promise<any>>} */
     this.sessions = new Map();
-    /** @type {Map<string, Promise<Uint8Array>>} */
-    this.weights = new Map();
+    /** @type {Map<string, Promise<Blob>>} */
+    this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
 
   /** Starts the runtime; sessions of another one are given up. @param {Adapter} adapter */
   async use(adapter) {
     await this.release([...this.sessions.keys()]);
-    this.ort = await import(`${this.base}runtime/${SCRIPTS[adapter.kind]}`);
-    this.ort.env.wasm.wasmPaths = `${this.base}runtime/`;
+    const { script, program } = RUNTIMES[adapter.kind], folder = `${this.base}runtime/`;
+    const wasm = URL.createObjectURL(await this.file(`runtime/${program}.wasm`));
+    // a runtime never changes its number of threads: each has an instance of its own
+    this.ort = await import(`${folder}${script}?${adapter.threads}`);
+    this.ort.env.wasm.wasmPaths = { mjs: `${folder}${program}.mjs`, wasm };
     this.ort.env.wasm.numThreads = adapter.threads;
     this.adapter = adapter;
   }
 
-  /** Loads all weights there are, with one report of how far. @param {Progress} progress */
-  async load(progress) {
-    const names = Object.keys(this.files).filter((name) => /^model\/.*\.safetensors$/.test(name));
+  /** Loads what is heavy, with one report of how far: all weights, and what some adapters need.
+   * @param {Adapter[]} adapters @param {Progress} progress */
+  async load(adapters, progress) {
+    const programs = adapters.map(({ kind }) => `runtime/${RUNTIMES[kind].program}.wasm`);
+    const weights = Object.keys(this.files).filter((name) => /^model\/.*\.safetensors$/.test(name));
+    const names = [...new Set([...programs, ...weights])];
     const all = names.reduce((sum, name) => sum + this.files[name], 0);
     let loaded = 0;
-    await Promise.all(names.map((name) => this.weight(name.slice(6), (bytes) => {
+    await Promise.all(names.map((name) => this.file(name, (bytes) => {
       loaded += bytes;
       progress(loaded, all);
     })));
   }
 
   /** @param {string} name @param {(bytes: number) => void} [progress] */
-  weight(name, progress = () => {}) {
-    const known = this.weights.get(name) ?? download(`${this.base}model/${name}`, progress);
-    this.weights.set(name, known);
-    return known;
+  file(name, progress = () => {}) {
+    return once(this.loaded, name, () => download(`${this.base}${name}`, progress));
   }
 
   /** @param {string} name of a graph */
   session(name) {
-    const known = this.sessions.get(name) ?? this.create(name);
-    this.sessions.set(name, known);
-    return known;
+    return once(this.sessions, name, () => this.create(name));
   }
 
   /** @param {string} name */
@@ -94,14 +107,15 @@ export class Networks {
     const isStep = (/** @type {string} */ one) => one.startsWith("step");
     if (isStep(name)) await this.release([...this.sessions.keys()].filter(isStep));
     const wanted = WEIGHTS[/** @type {keyof typeof WEIGHTS} */ (name)] ?? ["denoiser.safetensors"];
-    const there = wanted.filter((file) => `model/${file}` in this.files);
+    const there = wanted.filter((path) => `model/${path}` in this.files);
     const [graph, ...data] = await Promise.all([
       get(`${this.base}model/${name}.onnx`).then((answer) => answer.arrayBuffer()),
-      ...there.map((file) => this.weight(file)),
+      ...there.map(async (path) => new Uint8Array(await (await this.file(`model/${path}`)).arrayBuffer())),
     ]);
     return this.ort.InferenceSession.create(new Uint8Array(graph), {
       executionProviders: [this.adapter?.kind ?? "wasm"],
       graphOptimizationLevel: "all",
+      logSeverityLevel: 3, // errors alone
       externalData: there.map((path, n) => ({ path, data: data[n] })),
     });
   }
@@ -111,13 +125,35 @@ export class Networks {
     const old = names.map((name) => this.sessions.get(name));
     for (const name of names) this.sessions.delete(name);
     for (const session of await Promise.allSettled(old)) {
-      if (session.status === "fulfilled") await session.value?.release();
+      if (session.status === "fulfilled") await session.value.release().catch(() => {}); // a lost device's
     }
   }
 
   /** Evaluates a graph. @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, Float32Array>>} */
   async run(name, inputs) {
+    // one after another: a sketch may be painted while a query is encoded, and not every adapter can
+    const mine = this.busy.then(() => this.tensors(name, inputs));
+    this.busy = mine.catch(() => {});
+    return Object.fromEntries(Object.entries(await mine).map(([output, { data }]) => [output, data]));
+  }
+
+  /** Evaluates a graph, on the simplest adapter where another one gives out.
+   * @param {string} name @param {Tensors} inputs
+   * @returns {Promise<Record<string, {data: Float32Array, dims: number[]}>>} */
+  async tensors(name, inputs) {
+    try {
+      return await this.evaluate(name, inputs);
+    } catch (error) {
+      const simplest = this.adapter?.kind === "wasm" && this.adapter.threads === 1;
+      if (simplest || error instanceof Missing) throw plain(error);
+      await this.use({ kind: "wasm", threads: 1 });
+      return this.evaluate(name, inputs).catch((again) => { throw plain(again); });
+    }
+  }
+
+  /** @param {string} name @param {Tensors} inputs */
+  async evaluate(name, inputs) {
     const session = await this.session(name);
     const { Tensor } = this.ort;
     const kindOf = (/** @type {Tensors[string]["data"]} */ data) =>
@@ -126,15 +162,7 @@ export class Networks {
     const outputs = await session.run(Object.fromEntries(given.map(([input, { data, dims }]) =>
       [input, new Tensor(kindOf(data), data, dims)])));
     const read = Object.entries(outputs).map(async ([output, tensor]) =>
-      [output, Float32Array.from(await tensor.getData())]);
+      [output, { data: Float32Array.from(await tensor.getData()), dims: [...tensor.dims] }]);
     return Object.fromEntries(await Promise.all(read));
-  }
-
-  /** Milliseconds of the second evaluation, since the first also prepares. @param {() => Promise<unknown>} work */
-  static async timed(work) {
-    await work();
-    const began = performance.now();
-    await work();
-    return performance.now() - began;
   }
 }

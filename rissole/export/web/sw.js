@@ -1,20 +1,22 @@
 // Keeps the exported page in the browser, so that a second visit needs no network. All of it belongs
-// to one version: another one gets a cache of its own, and the old one goes.
+// to one version: another one gets a cache of its own, filled before it is used, and the old one goes.
+const VERSION = "000000000000"; // of the page: the export writes it, so that a new one has a new script
 const BASE = self.registration.scope;
-const OFF = "rissole-";
+const OURS = `rissole ${BASE} `, KEPT = OURS + VERSION; // another page of this server has its own
+const THUMBNAILS = "database/thumbnails.safetensors";
+const TAKE_OVER = "take over";
 
-const factsOf = async () => (await fetch(`${BASE}facts.json`, { cache: "no-cache" })).json();
+const fresh = (name) => fetch(new Request(BASE + name, { cache: "no-cache" }));
 
 /** Files that a visit without network needs: those of a runtime that is never asked for come when
  * they are asked for. */
-const wanted = ({ files }) =>
-  Object.keys(files).filter((name) => !/runtime\/.*(webgpu|asyncify)|manifest\.json/.test(name));
+const wanted = ({ files }) => Object.keys(files).filter((name) => !/runtime\/.*(webgpu|asyncify)|^sw\.js/.test(name));
 
 const int64 = (bytes) => Number(new DataView(bytes.buffer, bytes.byteOffset, 8).getBigInt64(0, true));
 
 /** One answer for each thumbnail, out of the one file that holds all of them. */
 const unpackThumbnails = async (cache, key) => {
-  const answer = await cache.match(`${BASE}database/thumbnails.safetensors`);
+  const answer = await cache.match(BASE + THUMBNAILS);
   const bytes = new Uint8Array(await answer.arrayBuffer()), start = 8 + int64(bytes.subarray(0, 8));
   const { offsets, data } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
   const offset = (n) => int64(bytes.subarray(start + offsets.data_offsets[0] + 8 * n));
@@ -24,39 +26,57 @@ const unpackThumbnails = async (cache, key) => {
     const headers = { "Content-Type": "image/webp", "Content-Length": String(webp.length) };
     await cache.put(`${BASE}thumbs/${key}/${item}.webp`, new Response(webp, { headers }));
   }
+  await cache.delete(BASE + THUMBNAILS);
 };
 
+/** Loads all files, or fails: the browser then tries again at another visit, and goes on from there. */
 const keep = async () => {
-  const facts = await factsOf(), cache = await caches.open(OFF + facts.version);
+  const cache = await caches.open(KEPT), answer = await fresh("facts.json");
+  const facts = await answer.clone().json();
+  if (facts.version !== VERSION) throw new Error("the page is being replaced");
   for (const name of wanted(facts)) {
-    const address = name === "index.html" ? BASE : BASE + name;
-    if (!(await cache.match(address))) await cache.add(new Request(address, { cache: "no-cache" }));
+    const address = BASE + (name === "index.html" ? "" : name);
+    if (await cache.match(address)) continue;
+    const file = await fresh(name), { size } = await file.clone().blob();
+    if (!file.ok || size !== facts.files[name]) throw new Error(`${name} is not of this version`);
+    await cache.put(address, file);
   }
-  await cache.add(new Request(`${BASE}facts.json`, { cache: "no-cache" }));
   await unpackThumbnails(cache, facts.database.key);
-  for (const name of await caches.keys()) {
-    if (name.startsWith(OFF) && name !== OFF + facts.version) await caches.delete(name);
-  }
+  await cache.put(`${BASE}facts.json`, answer);
+};
+
+const forgetOthers = async () => {
+  const others = (await caches.keys()).filter((name) => name.startsWith(OURS) && name !== KEPT);
+  await Promise.all(others.map((name) => caches.delete(name)));
 };
 
 /** A part of a kept file, as a server would send it. */
 const partOf = async (answer, range) => {
   const [, start, end] = /bytes=(\d+)-(\d+)/.exec(range) ?? [];
-  const whole = await answer.arrayBuffer(), last = Math.min(Number(end), whole.byteLength - 1);
-  const headers = { "Content-Range": `bytes ${start}-${last}/${whole.byteLength}` };
+  const whole = await answer.blob(), last = Math.min(Number(end), whole.size - 1);
+  const headers = { "Content-Range": `bytes ${start}-${last}/${whole.size}` };
   return new Response(whole.slice(Number(start), last + 1), { status: 206, headers });
 };
 
+/** A new version that is whole waits until no page is left of the old one, or this one is loaded anew. */
+const isReplaced = async ({ mode }) =>
+  mode === "navigate" && self.registration.waiting && (await self.clients.matchAll()).length < 2;
+
 const answerTo = async (request) => {
+  if (await isReplaced(request)) {
+    self.registration.waiting.postMessage(TAKE_OVER);
+    return new Response("", { headers: { Refresh: "0" } });
+  }
   const address = request.url.split(/[?#]/)[0].replace(/index\.html$/, "");
-  const kept = await caches.match(address);
+  const kept = await (await caches.open(KEPT)).match(address);
   if (!kept) return fetch(request);
   const range = request.headers.get("Range");
   return range ? partOf(kept, range) : kept;
 };
 
-self.addEventListener("install", (event) => event.waitUntil(keep().then(() => self.skipWaiting())));
-self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("install", (event) => event.waitUntil(keep()));
+self.addEventListener("activate", (event) => event.waitUntil(forgetOthers().then(() => self.clients.claim())));
+self.addEventListener("message", ({ data }) => { if (data === TAKE_OVER) self.skipWaiting(); });
 self.addEventListener("fetch", (event) => {
   if (event.request.method === "GET" && event.request.url.startsWith(BASE)) event.respondWith(answerTo(event.request));
 });
