@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ import torch
 
 from rissole.app.links import decode, encode
 from rissole.app.state import Picture, beneath, merged
-from rissole.blocks import blend, inner
+from rissole.blocks import blend, crop_windows, inner
 from rissole.config import Recipe, RissoleError
+from rissole.models.interface import BlockDenoiser
 from rissole.models.scheduler import default_scheduler, levels_of, started
 from rissole.noise import normal
-from rissole.sampling import network_calls, on_canvas
+from rissole.sampling import Plan, network_calls, on_canvas, paint
 
 FILE = Path(__file__).parents[1] / "golden" / "both_languages.json"
 BASE = Recipe.validated(bundle="1f3a", database="77c0", neighbors=[3, 17, 5], seed=2**64 - 1)
@@ -45,6 +47,15 @@ REFUSED = (
     "p=op", "p=n1&p=n1", "p=n1~x0", "p=n1~x9.9.1", "p=n1~s18446744073709551616",
     "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0",
 )  # fmt: skip
+PAINTED: tuple[dict[str, Any], ...] = (
+    {"order": "parallel", "grid": 4, "steps": 3, "scale": 1.6},
+    {"order": "sequential", "grid": 2, "steps": 2, "scale": 1.6},
+    {"order": "independent", "grid": 4, "steps": 3, "scale": 0.0},
+    {"order": "parallel", "grid": 1, "steps": 5, "scale": 3.0, "flow_map": True},
+    {"order": "sequential", "grid": 4, "steps": 2, "scale": 0.5, "flow_map": True,
+     "blocks": [[1, 2], [0, 3]]},
+    {"order": "parallel", "grid": 4, "steps": 3, "scale": 1.6, "blocks": [[1, 2], [1, 3]]},
+)  # fmt: skip
 PLAIN = ("p=n3.5~s1", "p=n3~g2~w2~t7~oi&other=1", "?p=n1~r1.1&p=n2")
 
 
@@ -60,6 +71,7 @@ def made() -> dict[str, Any]:
         "levels": [levels(steps, flow_map) for steps in (1, 2, 4, 7, 20) for flow_map in (0, 1)],
         "solver": [solver(steps, flow_map) for steps in (1, 2, 5) for flow_map in (0, 1)],
         "blocks": [laid(grid, group) for grid, group in ((1, [0]), (2, [0, 3]), (4, [5, 6, 15]))],
+        "painted": [painting(**case) for case in PAINTED],
         "merged": joined(),
         "beneath": below(),
     }
@@ -112,6 +124,46 @@ def laid(grid: int, group: list[int], size: int = 16, halo: int = 4) -> dict[str
     together = blend(windows, torch.tensor(group), grid, halo)
     shape = {"grid": grid, "size": size, "halo": halo, "channels": 2}
     return {"shape": shape, "group": group, "blend": numbers(together), "alone": numbers(alone)}
+
+
+class Echo(BlockDenoiser):
+    """Answers with all that it is given, so that two loops can be compared by what they ask."""
+
+    def __init__(self, flow_map: bool):
+        super().__init__()
+        self.config = SimpleNamespace(halo=2, flow_map=flow_map)
+        self.one = torch.nn.Parameter(torch.ones(()))
+
+    def encode_neighbors(self, latents):
+        return latents
+
+    def forward(self, state, features, visible, index, weights=False):
+        grid, k = state.levels.shape[-1], visible.shape[-1]
+        seen = (visible * torch.arange(1.0, k + 1)).sum(-1)
+        told = state.levels + 0.1 * state.present + 0.2 * state.context + 0.03 * seen
+        if self.flow_map:
+            told = told - 0.5 * state.aims.ends + 0.01 * state.aims.guidance
+        windows = crop_windows(0.3 * state.canvas, grid, self.config.halo)[:, index[0]]
+        windows = windows + told.flatten(1)[:, index[0], None, None, None]
+        share = visible.flatten(1, 2)[:, index[0], :, None, None] / k
+        half = windows.shape[-1] // 2
+        return windows, share.expand(-1, -1, -1, half, half)
+
+
+def painting(
+    order: str, grid: int, steps: int, scale: float, flow_map: bool = False, blocks: Any = ()
+) -> dict[str, Any]:
+    """How a loop on an `Echo` ends; two neighbors, of which each block sees one or both."""
+    visible = torch.ones(1, grid, grid, 2, dtype=torch.bool)
+    visible[0, 0, :, 1] = False
+    noise, init = normal(1, (1, 2, 16, 16)), normal(2, (1, 2, 16, 16))
+    plan = Plan(noise, None, visible, scale, steps, order, init if blocks else None, blocks)
+    *_, last = paint(Echo(flow_map), default_scheduler(), plan)
+    settings = {"order": order, "grid": grid, "steps": steps, "scale": scale, "blocks": blocks}
+    return settings | {
+        "flowMap": flow_map, "calls": last.network_calls,
+        "estimate": numbers(last.estimate)[::5], "attention": numbers(last.attention)[::5],
+    }  # fmt: skip
 
 
 def joined() -> dict[str, Any]:

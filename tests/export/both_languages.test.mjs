@@ -9,6 +9,7 @@ import { beneath, merged } from "../../rissole/export/web/frames.js";
 import { callsOf, dpmSolver, euler, levelsOf } from "../../rissole/export/web/levels.js";
 import { decode, encode } from "../../rissole/export/web/links.js";
 import { normal } from "../../rissole/export/web/noise.js";
+import { paint } from "../../rissole/export/web/painting.js";
 import { fromJson, toJson } from "../../rissole/export/web/recipe.js";
 
 const golden = JSON.parse(readFileSync(new URL("../golden/both_languages.json", import.meta.url), "utf-8"));
@@ -64,6 +65,50 @@ test("windows are laid as Python lays them", () => {
     const windows = normal(BigInt(grid), group.length * channels * side * side);
     near([...layOut(windows, group, shape)], blend);
     near([...layOut(windows, group, { ...shape, alone: true })], alone);
+  }
+});
+
+const SHAPE = { channels: 2, size: 16, halo: 2, listeners: 1, strength: false };
+
+/** The network that answers with all that it is given, `Echo` in both_languages.py. */
+const echo = (flowMap, grid) => async (name, { sample, level, levels = level, present, context, visible, ends,
+  guidance, index }) => {
+  const { channels, size, halo } = SHAPE, blind = name === "blind";
+  const side = blind ? 1 : grid, rim = side === 1 ? 0 : halo, w = size / side + 2 * rim, half = w / 2;
+  const group = blind ? [0] : [...index.data].map(Number), k = blind ? 1 : visible.dims[3];
+  const told = (at) => {
+    if (blind) return levels.data[0] + 0.1;
+    const seen = visible.data.subarray(at * k, (at + 1) * k).reduce((sum, sees, n) => sum + sees * (n + 1), 0);
+    const asked = flowMap ? 0.01 * guidance.data[0] - 0.5 * ends.data[at] : 0;
+    return levels.data[at] + 0.1 * present.data[at] + 0.2 * context.data[0] + 0.03 * seen + asked;
+  };
+  const windows = new Float32Array(group.length * channels * w * w).map((_, at) => {
+    const x = at % w, y = Math.floor(at / w) % w, c = Math.floor(at / (w * w)) % channels;
+    const block = group[Math.floor(at / (w * w * channels))];
+    const [row, col] = [Math.floor(block / side) * (size / side) + y - rim, (block % side) * (size / side) + x - rim];
+    const inside = row >= 0 && row < size && col >= 0 && col < size;
+    return 0.3 * (inside ? sample.data[(c * size + row) * size + col] : 0) + told(block);
+  });
+  if (blind) return { answer: windows };
+  const share = new Float32Array(group.length * k * half * half).map((_, at) => {
+    const block = group[Math.floor(at / (half * half * k))];
+    return visible.data[block * k + (Math.floor(at / (half * half)) % k)] / k;
+  });
+  return { windows, share };
+};
+
+test("the loop asks the network as Python does, and ends with the same", async () => {
+  const some = (values) => [...values].filter((_, at) => at % 5 === 0);
+  for (const { flowMap, grid, calls, estimate, attention, ...settings } of golden.painted) {
+    const visible = Uint8Array.from({ length: grid * grid * 2 }, (_, at) => Number(at % 2 === 0 || at >= grid * 2));
+    const plan = { ...settings, grid, visible, shape: { ...SHAPE, flow_map: flowMap }, features: {}, count: 2,
+      noise: normal(1n, 512), init: settings.blocks.length ? normal(2n, 512) : null };
+    let last;
+    for await (const step of paint(echo(flowMap, grid), plan)) last = step;
+    assert.equal(last.calls, calls);
+    near(some(last.estimate), estimate);
+    near(some(last.attention), attention);
+    assert.ok(last.done.every(Boolean));
   }
 });
 

@@ -22,7 +22,13 @@ from test_static_page import KEPT, painted, serving
 from rissole.export.static_page import FACTS, HEADERS, PAGE, seal
 
 pytestmark = pytest.mark.slow
-WAITING = "navigator.serviceWorker.getRegistration().then((found) => found?.waiting !== null)"
+WAITING = """() => new Promise((done) => {
+  const look = async () => {
+    if ((await navigator.serviceWorker.getRegistration())?.waiting) done();
+    else setTimeout(look, 50);
+  };
+  look();
+})"""  # a newer service worker holds all files of its version
 SOFTWARE = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 IMITATED = "navigator.gpu?.requestAdapter().then((one) => Boolean(one))"
 TRIED = """async ({base, adapter, limit}) => {
@@ -74,9 +80,9 @@ def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_p
         page.reload()
         page.wait_for_selector(".rs-hit", timeout=240_000)
         assert not page.title().startswith("Another version")  # at once, as it was
-        page.wait_for_function(WAITING, timeout=240_000)
+        page.evaluate(WAITING)
         page.reload()
-        page.wait_for_function("document.title.startsWith('Another version')", timeout=240_000)
+        page.locator("h1", has_text="Another version").wait_for(timeout=240_000)
         page.wait_for_selector(".rs-hit", timeout=240_000)
         after = page.evaluate("caches.keys()")
         assert len(after) == 2 and len(set(after) - set(before)) == 1
@@ -158,7 +164,7 @@ def test_a_browser_that_cannot_paint_is_told_why(browser, site, gone, said):
     page.add_init_script(gone)
     with serving(site, headers=False) as address:
         page.goto(address)
-        page.wait_for_function("document.body.innerText.includes('cannot paint here')")
+        page.locator("#rs-loading", has_text="cannot paint here").wait_for()
         assert said in page.inner_text("#rs-loading")
     page.close()
 
@@ -167,4 +173,4 @@ def test_too_little_memory_is_told(browser, site):
     little = "--js-flags=--wasm-max-mem-pages=300"
     with serving(site, headers=False) as address, another(browser, little) as page:
         page.goto(address)
-        page.wait_for_function("document.body.innerText.includes('too little memory')")
+        page.locator("#rs-loading", has_text="too little memory").wait_for(timeout=120_000)
