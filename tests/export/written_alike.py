@@ -25,8 +25,9 @@ CLASSES = (
 )  # fmt: skip
 ASKED = (
     "rose", "Roses", "a rose", "the ROSES", "red rose", "lily", "lilies", "tiger lilies", "daisies",
-    "dresses", "dress", "sheaths", "susan", "t shirt", "t-shirts", "birds foot", "bird foot", "öland",
-    "foxes", "bushes", "peaches", "pansy", "2", "moss", "", "  ", "a", "the an", "rose daisy", "🌹",
+    "dresses", "dress", "sheaths", "susan", "t shirt", "t-shirts", "birds foot", "bird foot",
+    "öland", "foxes", "bushes", "peaches", "pansy", "2", "moss", "", "  ", "a", "the an",
+    "rose daisy", "🌹",
 )  # fmt: skip
 BASE = Recipe.validated(bundle="1f3a", database="77c0", neighbors=[3, 17, 5], seed=2**64 - 1)
 RECIPES = (
