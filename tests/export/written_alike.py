@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from rissole.app.links import encode
-from rissole.config import Recipe
+from rissole.app.variants import Axis, spelled
+from rissole.config import Recipe, RissoleError
 from rissole.noise import normal
 from rissole.retrieval.duplicates import correlation
 from rissole.retrieval.words import named_classes
@@ -28,6 +29,11 @@ ASKED = (
     "dresses", "dress", "sheaths", "susan", "t shirt", "t-shirts", "birds foot", "bird foot",
     "öland", "foxes", "bushes", "peaches", "pansy", "2", "moss", "", "  ", "a", "the an",
     "rose daisy", "🌹",
+)  # fmt: skip
+AXES = (
+    ("k", "1, 4,8"), ("guidance", "0, 1, 1.5"), ("order", "par, seq"), ("seed", str(2**64 - 1)),
+    ("k", ""), ("k", "1,1"), ("k", "1,2,3,4,5,6,7"), ("k", "1.5"), ("guidance", "warm"),
+    ("grid", "x"), ("order", "any"), ("color", "1"), ("steps", "-3"),
 )  # fmt: skip
 BASE = Recipe.validated(bundle="1f3a", database="77c0", neighbors=[3, 17, 5], seed=2**64 - 1)
 RECIPES = (
@@ -48,8 +54,18 @@ def made() -> dict[str, Any]:
         "programs": [
             {"link": encode(one), "python": as_python(one.to_dict(), "cats-128")} for one in RECIPES
         ],
+        "axes": [read(setting, text) for setting, text in AXES],
         "correlations": [correlated(seed) for seed in range(4)],
     }
+
+
+def read(setting: str, text: str) -> dict[str, Any]:
+    """What the values of an axis are read as, or why they are refused."""
+    given = {"setting": setting, "values": text}
+    try:
+        return {"given": given, "values": list(map(spelled, Axis.parse(setting, text).values))}
+    except RissoleError as error:
+        return {"given": given, "refused": str(error)}
 
 
 def correlated(seed: int) -> float:

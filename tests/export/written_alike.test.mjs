@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { axisOf } from "../../rissole/export/web/comparing.js";
 import { decode } from "../../rissole/export/web/links.js";
 import { normal } from "../../rissole/export/web/noise.js";
 import { asPython, fileOfRun, perBlock } from "../../rissole/export/web/runs.js";
@@ -52,4 +53,11 @@ test("a run as JSON has the arrays of Python's", async () => {
   assert.deepEqual(positions, [[-1, -1]]);
   assert.deepEqual([latents.length, latents[0].length, latents[0][0].length, latents[0][0][0].length], [1, 4, 4, 4]);
   assert.deepEqual(attention, [[[[1, 1], [0, 0]], [[0, 0], [0, 3]]]]);
+});
+
+test("axes of a comparison are read as in Python", () => {
+  for (const { given, values, refused } of golden.axes) {
+    if (refused) assert.throws(() => axisOf(given), { message: refused });
+    else assert.deepEqual(axisOf(given).values.map(String), values);
+  }
 });

@@ -1,6 +1,7 @@
 // The page without a server: puts the components where Gradio would, gives them what Gradio gives
 // (`element, props, trigger, watch`), and lets a visit in this tab answer them.
 import { mount as mountCanvas } from "../../app/web/canvas.js";
+import { mount as mountCompare } from "../../app/web/compare.js";
 import { mount as mountExplain } from "../../app/web/explain.js";
 import { mount as mountGallery } from "../../app/web/gallery.js";
 import { mount as mountMemory } from "../../app/web/memory.js";
@@ -28,7 +29,7 @@ const ADAPTER = "rissole-adapter"; // where the browser keeps what was fastest
 const MOST_PHOTOS = 256; // of a visitor's own
 const MOUNTS = {
   memory: mountMemory, gallery: mountGallery, neighbors: mountNeighbors, canvas: mountCanvas, share: mountShare,
-  explain: mountExplain,
+  compare: mountCompare, explain: mountExplain,
 };
 
 /**
@@ -102,6 +103,7 @@ const propsOf = (facts, texts, controls) => {
       showcase: opening?.address ?? null, settings: controls.read(),
       live: facts.shape.flow_map }, // few-step networks are fast enough to follow what is changed
     share: { texts: texts.share, store: facts.bundle },
+    compare: { texts: texts.compare },
     explain: { texts: texts.explain, ...common, facts: { ...card, size: sizeOf(facts, texts.page) } },
   };
 };

@@ -5,7 +5,7 @@ import { fill } from "../../app/web/shared/values.js";
 import { button, controlsOf, sizeOf, textOf, uploadButton } from "./controls.js";
 import { randomSeed } from "./session.js";
 
-export const PARTS = /** @type {const} */ (["memory", "gallery", "neighbors", "canvas", "share", "explain"]);
+export const PARTS = /** @type {const} */ (["memory", "gallery", "neighbors", "canvas", "share", "compare", "explain"]);
 
 /** @param {string} [id] @param {string} [className] @param {...Node} children */
 const box = (id = "", className = "", ...children) => {
@@ -79,7 +79,8 @@ export const layOut = (facts, texts, take) => {
   root.replaceChildren(headerOf(texts, facts), problem,
     box("rs-page", "", box("rs-paint", "", box("", "rs-card", top, parts.canvas)),
       box("rs-choose", "", near, query, controls.card)),
-    box("rs-more", "", box("", "rs-card", parts.share, unseen), box("", "rs-card", parts.explain)),
+    box("rs-more", "", box("", "rs-card", parts.share, unseen), box("", "rs-card", parts.compare),
+      box("", "rs-card", parts.explain)),
     footerOf(texts.page, facts));
   return { parts, controls, presets: presets.buttons, download, generate, stop, surprise, problem };
 };

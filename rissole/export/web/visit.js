@@ -3,6 +3,7 @@
 import { E } from "../../app/web/shared/events.js";
 import { state } from "../../app/web/shared/store.js";
 import { choosingOf } from "./choosing.js";
+import { comparingOf } from "./comparing.js";
 import { beneath, merged, messageOf, meterOf } from "./frames.js";
 import { decode, encode } from "./links.js";
 import { addressOf, pngWith, recipeIn } from "./pictures.js";
@@ -233,7 +234,7 @@ export const visitOf = (page) => {
   };
 
   const { preset, surprise, again, upload, add, describe, known, remember } = choosing;
-  const saving = savingOf(page, visit, homeOf);
+  const saving = savingOf(page, visit, homeOf), comparing = comparingOf(page, visit, { wanted, linkOf });
   return {
     stop, file, preset, surprise, again, upload, add, describe,
     /**
@@ -252,6 +253,7 @@ export const visitOf = (page) => {
     events: {
       ...choosing.events,
       ...saving.events,
+      ...comparing.events,
       repaint: (detail) => safely(() => repaint(detail)),
       back: (detail) => safely(() => back(detail)),
       recall: (detail) => safely(() => recall(detail)),
