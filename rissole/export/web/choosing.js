@@ -105,7 +105,7 @@ export const choosingOf = ({ engine, facts, texts, controls, give }, visit) => {
     lend(photos.key, addressed(pictures));
   };
 
-  /** @param {{files: number[], skipped: string[]}} chosen photos that were read, and names of others */
+  /** @param {{files: string[], skipped: string[]}} chosen photos that were read, and names of others */
   const photos = async ({ files, skipped }) => {
     if (!files.length) throw new Refusal(texts.errors.noPhotos);
     own(await engine.call("photos", files, skipped));

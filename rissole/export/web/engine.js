@@ -38,8 +38,8 @@ export class Engine {
     this.networks = networks;
     /** @type {Map<string, Database>} */
     this.databases = new Map([[first.key, first]]);
-    /** @type {Map<number, Photo>} */
-    this.encoded = new Map(); // photos on their way into a database
+    /** Photos on their way into a database, by words that stand for them. @type {Map<string, Photo>} */
+    this.encoded = new Map();
   }
 
   /**
@@ -141,19 +141,20 @@ export class Engine {
 
   // ---- pictures of a visitor's own ---------------------------------------------------------------
 
-  /** Reads a photo for a database that is made afterwards. @param {Blob} file @returns {Promise<number>} its number */
+  /** Reads a photo for a database that is made afterwards.
+   * @param {Blob} file @returns {Promise<string>} a word that stands for it */
   async photo(file) {
     const { pixels, picture } = await squareOf(file, this.facts.image_size);
-    const number = this.encoded.size, { vector, latents } = await this.embed(pixels);
-    this.encoded.set(number, { vector, latents, picture });
-    return number;
+    const { vector, latents } = await this.embed(pixels), word = `photo-${this.encoded.size}`;
+    this.encoded.set(word, { vector, latents, picture });
+    return word;
   }
 
   /** Makes a database of photos that were read, and keeps it in this browser.
-   * @param {number[]} numbers @param {string[]} skipped files that are not in it, and why
+   * @param {string[]} words @param {string[]} skipped files that are not in it, and why
    * @returns {Promise<OwnPhotos>} */
-  async photos(numbers, skipped) {
-    const photos = numbers.flatMap((number) => this.encoded.get(number) ?? []);
+  async photos(words, skipped) {
+    const photos = words.flatMap((word) => this.encoded.get(word) ?? []);
     this.encoded.clear();
     const kept = await keepPhotos({ bundle: this.facts.bundle, photos, skipped });
     return { ...this.lookAt(photos), skipped, kept };

@@ -174,7 +174,7 @@ const start = async () => {
     if (file) save(file.blob, file.name);
   });
   hear(E.PHASE, (phase) => { download.toggleAttribute("disabled", phase !== "done"); });
-  visit.begin(facts.opening?.item ?? null);
+  visit.begin();
 
   const megabytes = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(0);
   try {

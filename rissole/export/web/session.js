@@ -29,7 +29,7 @@ export const randomSeed = () => BigInt(crypto.getRandomValues(new Uint32Array(1)
 
 export class Session {
   /** @param {import("./engine.js").Facts} facts */
-  constructor({ database: { key, label, count, classes } }) {
+  constructor({ database: { key, label, count, classes }, opening }) {
     this.first = key;
     /** Key of the database in use. */
     this.source = key;
@@ -40,7 +40,7 @@ export class Session {
     /** The class that is searched alone. @type {string | null} */
     this.label = null;
     /** @type {Query} */
-    this.query = {};
+    this.query = opening ? { item: opening.item } : {};
     /** Pictures to go back to, the oldest first. @type {Painted[]} */
     this.kept = [];
   }

@@ -237,14 +237,10 @@ export const visitOf = (page) => {
   const saving = savingOf(page, visit, homeOf), comparing = comparingOf(page, visit, { wanted, linkOf });
   return {
     stop, file, preset, surprise, again, upload, add, describe,
-    /**
-     * Begins: with the query that the page already shows, or a random one.
-     * @param {number | null} item
-     */
-    begin: async (item) => {
-      if (item !== null) visit.query = { item };
+    /** Begins: with the query that the page already shows, or a random one. */
+    begin: async () => {
       remember();
-      if (item === null) await surprise();
+      if (!facts.opening) await surprise();
       await known();
     },
     paint: () => safely(() => chain(wanted())),
