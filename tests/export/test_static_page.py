@@ -388,13 +388,9 @@ def test_the_picture_follows_the_hand(threads):
     switches = threads.locator(".rs-switch")
     for n in range(3):
         switches.nth(n).click()
-    threads.wait_for_function(
-        "document.querySelectorAll('.rs-switch[aria-checked=true]').length === 1"
-        " && document.documentElement.dataset.kind === 'sketch'"
-        " && document.querySelector('.rs-canvas').dataset.state === 'done'"
-        " && !document.querySelector('.rs-picture.rs-following')"
-    )
     left = threads.locator(".rs-hit:not(.rs-off)").get_attribute("data-id")
+    threads.wait_for_function(f"location.search.includes('~n{left}~')", timeout=60_000)
+    assert threads.locator("html[data-rissole=done][data-kind=sketch]").count() == 1
     assert decode(threads.url).neighbors == (int(left),)
 
 
