@@ -145,7 +145,7 @@ export const choosingOf = ({ engine, facts, texts, controls, give }, visit) => {
     if (!words) throw new Refusal(texts.errors.text);
     if (!namedClasses(words, classes).length) {
       const values = { value: quoted(words), names: classes.slice(0, NAMES).join(", ") };
-      throw new Refusal(classes.length ? fill(texts.errors.words, values) : texts.errors.words);
+      throw new Refusal(classes.length ? fill(texts.errors.words, values) : texts.browser.noNames);
     }
     await search({ text: words });
   };
