@@ -81,9 +81,10 @@ export const mount = ({ element, props, trigger, upload, watch }) => {
   };
 
   const render = () => {
-    const { own, source, count, about, databases } = current();
+    const { own, source, count, added = 0, about, databases } = current();
     Object.keys(menus).forEach(renderMenu);
-    part(".rs-about").textContent = about ? fill(texts.about, { count: count.toLocaleString("en"), label: about }) : "";
+    const values = { count: (count - added).toLocaleString("en"), label: about, added };
+    part(".rs-about").textContent = about ? fill(added ? texts.aboutAdded : texts.about, values) : "";
     part(".rs-about").hidden = !part("[data-of=database]").hidden;
     part(".rs-use").textContent = own ? texts.useOthers : texts.use;
     button(".rs-use").disabled = Boolean(busy) || live();
