@@ -9,7 +9,7 @@ import { E } from "./shared/events.js";
 import { fileInput, hintPictures } from "./shared/patches.js";
 import { labelOf } from "./shared/state.js";
 import { follow, hear, state, tell } from "./shared/store.js";
-import { arrow, fill, thumb, whole } from "./shared/values.js";
+import { arrow, fileOf, fill, thumb, whole } from "./shared/values.js";
 
 const GAP = 6;
 const LEAST = 62; // pixels: as many columns as fit with at least this much each
@@ -20,7 +20,7 @@ const AROUND = 4; // rows kept ready above and below
  * @param {string} source
  */
 const fetchClasses = async (source) => {
-  const answer = await fetch(`thumbs/${encodeURIComponent(source)}/classes.bin`).catch(() => null);
+  const answer = await fetch(fileOf(source, "classes.bin")).catch(() => null);
   return answer?.ok ? new Int16Array(await answer.arrayBuffer()) : null;
 };
 

@@ -88,9 +88,10 @@ export const hintPictures = (id) => fileInput(id)?.setAttribute("accept", "image
 /**
  * Saves a file that the server wrote for this page under its own name; Gradio offers that only for
  * its own components.
- * @param {unknown} path
+ * @param {unknown} path or, where the page makes the file itself, what saves it
  */
 export const saveFile = (path) => {
+  if (typeof path === "function") path();
   if (typeof path !== "string") return;
   const link = document.createElement("a");
   link.href = `gradio_api/file=${encodeURI(path)}`;
