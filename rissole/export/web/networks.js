@@ -134,17 +134,29 @@ export class Networks {
       [output, data]));
   }
 
-  /** Evaluates a graph, on the simplest adapter where another one gives out.
+  /** Makes ready what a picture needs, so that a device that cannot do it says so at once.
+   * @param {string[]} names of graphs */
+  async prepare(names) {
+    await this.steadily(async () => { for (const name of names) await this.session(name); });
+  }
+
+  /** Evaluates a graph.
    * @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, {data: Float32Array, dims: number[]}>>} */
-  async tensors(name, inputs) {
+  tensors(name, inputs) {
+    return this.steadily(() => this.evaluate(name, inputs));
+  }
+
+  /** Does something, on the simplest adapter where another one gives out.
+   * @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  async steadily(work) {
     try {
-      return await this.evaluate(name, inputs);
+      return await work();
     } catch (error) {
       const simplest = this.adapter?.kind === "wasm" && this.adapter.threads === 1;
       if (simplest || error instanceof Missing) throw plain(error);
       await this.use({ kind: "wasm", threads: 1 });
-      return this.evaluate(name, inputs).catch((again) => { throw plain(again); });
+      return work().catch((again) => { throw plain(again); });
     }
   }
 
