@@ -59,6 +59,8 @@ export class Networks {
     this.adapter = null;
     /** @type {Map<string, Promise<any>>} */
     this.sessions = new Map();
+    /** @type {Map<string, WeakRef<Uint8Array>>} */
+    this.read = new Map(); // as long as nobody needs the memory
     /** @type {Map<string, Promise<Blob>>} */
     this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
@@ -108,11 +110,14 @@ export class Networks {
     const there = wanted.filter((path) => `model/${path}` in this.files);
     const [graph, ...data] = await Promise.all([
       get(`${this.base}model/${name}.onnx`).then((answer) => answer.arrayBuffer()),
-      ...there.map(async (path) => new Uint8Array(await (await this.file(`model/${path}`)).arrayBuffer())),
+      ...there.map((path) => this.bytes(`model/${path}`)),
     ]);
     return this.ort.InferenceSession.create(new Uint8Array(graph), {
       executionProviders: [this.adapter?.kind ?? "wasm"],
       graphOptimizationLevel: "all",
+      // memory that is taken in ever larger pieces, and kept, is not for a tab
+      enableCpuMemArena: false,
+      enableMemPattern: false,
       logSeverityLevel: 3, // errors alone
       externalData: there.map((path, n) => ({ path, data: data[n] })),
     });
@@ -138,6 +143,16 @@ export class Networks {
    * @param {string[]} names of graphs */
   async prepare(names) {
     await this.steadily(async () => { for (const name of names) await this.session(name); });
+  }
+
+  /** A file in memory: one copy for all sessions that are made at a time. @param {string} name
+   * @returns {Promise<Uint8Array>} */
+  async bytes(name) {
+    const known = this.read.get(name)?.deref();
+    if (known) return known;
+    const made = new Uint8Array(await (await this.file(name)).arrayBuffer());
+    this.read.set(name, new WeakRef(made));
+    return made;
   }
 
   /** Evaluates a graph.
