@@ -11,6 +11,12 @@ const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
 export const fromHalf = (bytes) =>
   Float32Array.from(new Uint16Array(bytes.slice().buffer), (bits) => HALF[bits]);
 
+/** All numbers of a safetensors file in half precision. @param {Uint8Array} file @returns {Float32Array} */
+export const numbersOf = (file) => {
+  const length = Number(new DataView(file.buffer, file.byteOffset, 8).getBigUint64(0, true));
+  return fromHalf(file.subarray(8 + length));
+};
+
 /** A file that does not come. */
 export class Missing extends Error {}
 

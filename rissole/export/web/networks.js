@@ -1,5 +1,5 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
-import { get, Missing } from "./files.js";
+import { get, Missing, numbersOf } from "./files.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
@@ -110,7 +110,7 @@ export class Networks {
     const there = wanted.filter((path) => `model/${path}` in this.files);
     const [graph, ...data] = await Promise.all([
       get(`${this.base}model/${name}.onnx`).then((answer) => answer.arrayBuffer()),
-      ...there.map((path) => this.bytes(`model/${path}`)),
+      ...there.map((path) => this.numbers(`model/${path}`)),
     ]);
     return this.ort.InferenceSession.create(new Uint8Array(graph), {
       executionProviders: [this.adapter?.kind ?? "wasm"],
@@ -145,12 +145,13 @@ export class Networks {
     await this.steadily(async () => { for (const name of names) await this.session(name); });
   }
 
-  /** A file in memory: one copy for all sessions that are made at a time. @param {string} name
-   * @returns {Promise<Uint8Array>} */
-  async bytes(name) {
+  /** Weights as float32, in memory: one copy for all sessions that are made at a time.
+   * @param {string} name @returns {Promise<Uint8Array>} */
+  async numbers(name) {
     const known = this.read.get(name)?.deref();
     if (known) return known;
-    const made = new Uint8Array(await (await this.file(name)).arrayBuffer());
+    const file = new Uint8Array(await (await this.file(name)).arrayBuffer());
+    const made = new Uint8Array(numbersOf(file).buffer);
     this.read.set(name, new WeakRef(made));
     return made;
   }
