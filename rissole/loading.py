@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -35,7 +36,7 @@ from rissole.storage.resolve import resolve
 from rissole.storage.schema import STRICT, Name, read_json, reason
 from rissole.storage.staging import copy_files, staged
 
-CONFIG = "config.json"
+CONFIG, CARD, SHOWCASE = "config.json", "README.md", "showcase.json"
 WEIGHTS = ("autoencoder/", "denoiser/", "embedding/", "scheduler/")
 
 
@@ -150,12 +151,22 @@ def write_bundle(
     denoiser.save(folder / "denoiser")
     scheduler.save_pretrained(folder / "scheduler")
     embedding.save(folder / "embedding")
+    write_config(folder, config)
+    write_atomic(folder / CARD, (card or f"# {config['name']}\n").encode())
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Writes what `read_config` reads."""
     write_atomic(folder / CONFIG, f"{json.dumps(config, indent=2)}\n".encode())
-    write_atomic(folder / "README.md", (card or f"# {config['name']}\n").encode())
 
 
 def save_bundle(
-    folder: str | Path, source: Path | Parts, database: Path, config: dict[str, Any]
+    folder: str | Path,
+    source: Path | Parts,
+    database: Path,
+    config: dict[str, Any],
+    card: str | None = None,
+    more: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Writes a complete bundle with its manifest, whole or not at all.
 
@@ -164,13 +175,21 @@ def save_bundle(
         source: a bundle whose files are copied, or what is written anew.
         database: folder of the database that goes with it.
         config: what `read_config` reads.
+        card: text of another model card than that of a bundle which is copied.
+        more: adds to the folder of the database.
     """
     with staged(folder) as stage:
         if isinstance(source, Path):
-            copy_files(source, stage, skip=("database/",))
+            # of another database, what the page opens with is another, too
+            own = database == source / "database"
+            copy_files(source, stage, skip=("database/", *(() if own else (SHOWCASE,))))
+            write_config(stage, config)
         else:
             write_bundle(stage, *source, config)
+        if card is not None:
+            write_atomic(stage / CARD, card.encode())
         copy_files(database, stage / "database", skip=(LEFT_OUT,))
+        more(stage / "database")
         write_manifest(stage, config["name"])
 
 

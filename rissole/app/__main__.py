@@ -21,7 +21,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--bundle",
         default=known("RISSOLE_BUNDLE") or "cats-128",
-        help="bundled name, folder or owner/name on the Hub [$RISSOLE_BUNDLE, else cats-128]",
+        help="what opens first: bundled name, folder or owner/name on the Hub [$RISSOLE_BUNDLE, "
+        "else cats-128]",
+    )
+    add(
+        "--worlds",
+        default=known("RISSOLE_WORLDS"),
+        help="further bundles in the menu, by commas; '' for none [$RISSOLE_WORLDS, else all "
+        "bundled ones beside a bundled one]",
     )
     add(
         "--database",
@@ -37,9 +44,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--clip",
-        default=known("RISSOLE_CLIP") or None,
-        help="CLIP model that makes text queries possible, such as MobileCLIP2-S0, "
-        "downloaded once [$RISSOLE_CLIP, else none]",
+        default=known("RISSOLE_CLIP", "ViT-B-32:laion2b_s34b_b79k"),
+        help="CLIP model that reads words, fetched when somebody first writes some; none for none "
+        "[$RISSOLE_CLIP, else ViT-B-32:laion2b_s34b_b79k, 605 MB, MIT]",
     )
     add(
         "--revision",
@@ -69,22 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Loading {options.bundle} ...", flush=True)
         prepare()
         # after the arguments: --help and a typing error should not wait for torch
-        from rissole import RissolePipeline
+        from rissole.app.clip_reader import NONE, Reader
+        from rissole.app.worlds import offered
 
         with no_proxies():  # the page's library makes its client, for whatever proxy, right away
             from rissole.app.server import serve
 
-        pipe = RissolePipeline.from_pretrained(
-            options.bundle, options.revision, database=options.database, clip=options.clip
-        )
-        if pipe.commit:
-            print(f"{options.bundle} at commit {pipe.commit}", flush=True)
-        if options.clip:
-            print("Reading the database's pictures with CLIP, once ...", flush=True)
-            pipe.retriever.prepare("clip")
+        first, others = offered(options)
+        if first.pipe.commit:
+            print(f"{options.bundle} at commit {first.pipe.commit}", flush=True)
         more = [options.databases] if options.databases else []
         names = options.names.split(",")
-        serve(pipe, options.host, options.port, more, names, limits, quiet=False)
+        reader = None if options.clip in ("", NONE) else Reader(options.clip)
+        serve(first, options.host, options.port, more, names, limits, others, reader, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from rissole.loading import CARD
 from rissole.pipeline import RissolePipeline
-
-CARD = "README.md"
 
 
 def latent_picture(latents: Tensor) -> Image.Image:

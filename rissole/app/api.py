@@ -1,14 +1,14 @@
 """The named endpoints, for programs."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from gradio.data_classes import FileData
 from gradio.events import api as expose
 
-from rissole.app.databases import usable
+from rissole.app.databases import Sources, usable
 from rissole.app.errors import answer, clear_errors
 from rissole.app.pace import Tick
 from rissole.app.patches import describe, let_fewer_arguments_in
@@ -25,10 +25,11 @@ LISTED = 20  # databases in a message
 
 
 class Api:
-    """The endpoints of one studio."""
+    """The endpoints of some studios, one for each world; the first is meant if none is named."""
 
-    def __init__(self, studio: Studio):
-        self.studio, self.errors = studio, studio.errors
+    def __init__(self, *studios: Studio):
+        self.studio, self.errors = studios[0], studios[0].errors
+        self._studios = {studio.sources.world.name: studio for studio in studios}
         # where a GPU is lent, it is for these alone
         self.steps, self.found = on_gpu(self._lease)(self._steps), on_gpu(20)(self._found)
 
@@ -42,6 +43,7 @@ class Api:
         label: str | None = None,
         encoder: str | None = None,
         text: str | None = None,
+        bundle: str | None = None,
     ) -> dict:
         """Finds the nearest neighbors of a picture in a database.
 
@@ -54,12 +56,13 @@ class Api:
             label: only pictures of this class of the database.
             encoder: what pictures are compared by, "latent", "latent-corner", "learned" or "clip".
             text: or words as the query.
+            bundle: name of the model, one of those the page offers; the first one if left out.
 
         Returns:
             neighbors: {"item": query item or null, "ids": [...], "scores": cosines, best first}
         """
         with clear_errors(self.errors, answer):
-            here = self._where(database)
+            here = self._where(bundle, database)
             hits = self._api_hits(here, image, item, text, seed, k, label, encoder)
             return {"item": hits.item, "ids": hits.ids, "scores": hits.scores}
 
@@ -78,11 +81,11 @@ class Api:
         label: str | None = None,
         encoder: str | None = None,
         text: str | None = None,
+        bundle: str | None = None,
     ) -> tuple[FileData, dict]:
         """Paints one picture, block by block, guided by neighbors from a database.
 
-        Give neighbors, or a query (item, image or text) whose neighbors are then retrieved, or
-        nothing for a random one. What is left out is as shipped, and as the page opens.
+        Give neighbors, or a query (item, image, text) to retrieve some for, or nothing.
 
         Args:
             neighbors: numbers of database pictures, 1 to 16 of them.
@@ -98,16 +101,16 @@ class Api:
             label: only pictures of this class of the database.
             encoder: what pictures are compared by, "latent", "latent-corner", "learned" or "clip".
             text: or words as the query.
+            bundle: name of the model, one of those the page offers; the first one if left out.
 
         Returns:
             picture: PNG file with the recipe inside
             recipe: everything that determines the picture
         """
         with clear_errors(self.errors, answer):
-            here = self._where(database)
+            here = self._where(bundle, database)
             if neighbors is None:
-                hits = self._api_hits(here, image, item, text, None, k, label, encoder)
-                neighbors = hits.ids or [hits.item or 0]  # an only picture is its own neighbor
+                neighbors = self._near(here, image, item, text, k, label, encoder)
             else:
                 self._check_unsearched((item, image, text), (label, encoder))
             values = order, grid, steps, guidance_scale, seed
@@ -123,11 +126,12 @@ class Api:
         steps: int | None = None,
         guidance_scale: float | None = None,
         seed: int | None = None,
+        bundle: str | None = None,
     ) -> tuple[FileData, dict]:
         """Paints one block of an earlier picture anew and keeps the other blocks.
 
         Give the picture as its recipe or as its PNG file, which carries the recipe. What is left
-        out is as in that recipe; it also tells which database the neighbors are in.
+        out is as in that recipe, the model and the database included.
 
         Args:
             row: row of the block, from 0 at the top, in the grid of the picture.
@@ -138,6 +142,7 @@ class Api:
             steps: denoising steps of the block, 1 to 200.
             guidance_scale: 0 to 20; 1 is off, more is clearer and less varied.
             seed: the same seed gives the same block; random if left out.
+            bundle: name of the model; the recipe tells it if left out.
 
         Returns:
             picture: PNG file with the new recipe inside
@@ -147,7 +152,7 @@ class Api:
             given = self._api_picture(recipe, image)
             block, last = (plain(row), plain(col)), Recipe.from_dict(given)
             # one that is not there is refused by the pipeline, which names both
-            here = self.studio.of(Visit(source=self.studio.sources.named(last.database)))
+            here = self._painted_by(last, bundle)
             own = [ids for r, c, ids in last.block_neighbors if (r, c) == block]
             new = here.checked(
                 (own or [last.neighbors])[0] if neighbors is None else neighbors,
@@ -161,9 +166,31 @@ class Api:
             )
             return self._api_painted(here, new)
 
-    def _where(self, database: Any) -> Studio:
-        """With the database of that name."""
-        return self.studio.of(Visit(source=None if database is None else self._key(database)))
+    def _where(self, bundle: Any, database: Any) -> Studio:
+        """With the model and the database of these names."""
+        there = self.studio if bundle is None else self._world(bundle)
+        key = None if database is None else self._key(there.sources, database)
+        return there.of(Visit(source=key))
+
+    def _world(self, name: Any) -> Studio:
+        """The model of that name, one of those on offer."""
+        studio = self._studios.get(name) if isinstance(name, str) else None
+        if studio is None:
+            known = ", ".join(self._studios)
+            raise RissoleError(self.errors["bundle"].format(value=quoted(name), known=known))
+        return studio
+
+    def _painted_by(self, recipe: Recipe, bundle: Any) -> Studio:
+        """With the model and database of a recipe; the first where there is none: it says so."""
+        studios = self._studios.values()
+        made = (s for s in studios if s.sources.world.fingerprint == recipe.bundle)
+        there = next(made, self.studio) if bundle is None else self._world(bundle)
+        return there.of(Visit(source=there.sources.named(recipe.database)))
+
+    def _near(self, here: Studio, image: Any, item: Any, text: Any, *search: Any) -> list[int]:
+        """The neighbors of a query; an only picture is its own."""
+        hits = self._api_hits(here, image, item, text, None, *search)
+        return hits.ids or [hits.item or 0]
 
     def _check_unsearched(self, queries: tuple, search: tuple) -> None:
         """Neighbors that are given leave nothing to search."""
@@ -172,9 +199,9 @@ class Api:
         if any(value is not None for value in search):
             raise RissoleError(self.errors["search"])
 
-    def _key(self, name: Any) -> str:
+    def _key(self, sources: Sources, name: Any) -> str:
         """The key of a database that anybody may choose."""
-        entries = self.studio.sources.entries()
+        entries = sources.entries()
         menu = self.studio.words["memory"]["choice"]  # the page shows how many there are, too
         shown = {e.key: menu.format(label=e.label, count=f"{e.count:,}") for e in entries}
         found = [e.key for e in entries if name in (e.key, e.label, shown[e.key])]
@@ -191,7 +218,7 @@ class Api:
         def painted() -> Generator[Any, None, tuple[FileData, dict]]:
             with clear_errors(self.errors, answer):
                 yield ahead
-                for step in self.steps(here.key, recipe):
+                for step in self.steps(_asked(here), recipe):
                     if isinstance(step, GenerationOutput):
                         file = here.png(step.images[0], step.recipe)
                         return FileData(path=file), step.recipe
@@ -200,17 +227,22 @@ class Api:
 
         return painted()
 
-    def _steps(self, key: str, recipe: Recipe) -> Iterator[Tick | GenerationOutput]:
+    def _at(self, asked: tuple[str, str]) -> Studio:
+        """What `_asked` names."""
+        name, key = asked
+        return self._studios[name].of(Visit(source=key))
+
+    def _steps(self, asked: tuple, recipe: Recipe) -> Iterator[Tick | GenerationOutput]:
         """Paints in a database; all that goes in and out can be sent to a process."""
-        with contextlib.closing(self.studio.of(Visit(source=key)).stream(recipe)) as steps:
+        with contextlib.closing(self._at(asked).stream(recipe)) as steps:
             for step in steps:
                 output = step.output  # of each layer, and at last of the picture
                 yield Tick()
         if output is not None:
             yield output
 
-    def _lease(self, key: str, recipe: Recipe) -> int:
-        return lease(self.studio.of(Visit(source=key)).ahead([recipe]).work)
+    def _lease(self, asked: tuple, recipe: Recipe) -> int:
+        return lease(self._at(asked).ahead([recipe]).work)
 
     def _api_picture(self, recipe: Any, image: Any) -> Any:
         if (recipe is None) == (image is None):
@@ -241,19 +273,24 @@ class Api:
             return here.pipe.retrieve(item=here.item(item), **narrowed)
         if image is not None:
             picture = here.query_picture(self._api_path(image))
-            return self.found(here.key, {"image": picture, **narrowed})
+            return self.found(_asked(here), {"image": picture, **narrowed})
         if text is not None:
-            return self.found(here.key, {"text": here.query_words(text), **narrowed})
+            return self.found(_asked(here), {"text": here.query_words(text), **narrowed})
         seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 
-    def _found(self, key: str, query: dict) -> Hits:
-        return self.studio.of(Visit(source=key)).pipe.retrieve(**query)
+    def _found(self, asked: tuple, query: dict) -> Hits:
+        return self._at(asked).pipe.retrieve(**query)
 
 
-def wire(studio: Studio) -> None:
+def _asked(studio: Studio) -> tuple[str, str]:
+    """(name of the world, key of the database), which can be sent to a process."""
+    return studio.sources.world.name, studio.key
+
+
+def wire(studios: Sequence[Studio]) -> None:
     """Gives the endpoints their names."""
-    actions = Api(studio)
+    actions = Api(*studios)
     for name in ENDPOINTS:
         endpoint = getattr(actions, name)
         expose(endpoint, api_name=name)

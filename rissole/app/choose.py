@@ -66,13 +66,35 @@ class Choosing:
             query = Query(image=self.studio.query_picture(self.studio.uploaded(path)))
             return self.found(visit, query, k, neighbors)
 
-    def describe(
-        self, visit: Visit, k: int, neighbors: dict | None, text: str | None
-    ) -> tuple[Visit, dict]:
-        """Words as the query, where the pipeline understands them."""
+    def describe(self, visit: Visit, k: int, neighbors: dict | None, text: str | None) -> tuple:
+        """Words as the query.
+
+        Returns:
+            (visit, neighbors, update of the box, update of the clock that asks again while the
+            model that reads words is on its way)
+        """
         with clear_errors(self.errors):
-            words = self.studio.of(visit).query_words(text)
-            return self.found(visit, Query(text=words), k, neighbors)
+            here = self.studio.of(visit)
+            if here.reader is not None and here.unread(text):
+                here.reader.begin(here.pipe)
+                return gr.skip(), gr.skip(), self._told(), gr.Timer(active=True)
+            words = here.query_words(text)
+            found = self.found(visit, Query(text=words), k, neighbors)
+            return *found, gr.update(info=""), gr.Timer(active=False)
+
+    def read(self, visit: Visit, k: int, neighbors: dict | None, text: str | None) -> tuple:
+        """How far that model is; what was asked once it is here. Returns as `describe` does."""
+        reader = self.studio.reader
+        assert reader is not None
+        now = reader.progress
+        if now is None:
+            return self.describe(visit, k, neighbors, text)
+        going_on = now.error is None
+        return gr.skip(), gr.skip(), self._told(), gr.skip() if going_on else gr.Timer(active=False)
+
+    def _told(self) -> dict:
+        reader = self.studio.reader
+        return gr.update(info="" if reader is None else reader.said(self.studio.words["query"]))
 
     def more(
         self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
@@ -231,12 +253,17 @@ def queries(page: Page) -> None:
         page.surprise = gr.Button(said["surprise"], size="sm", elem_id="rs-surprise", min_width=0)
         # no file_types: what a file is called says little, load_image judges what is in it
         page.upload = gr.UploadButton(said["upload"], size="sm", elem_id="rs-upload", min_width=0)
-    if pipe.retriever.text_encoder or pipe.database.classes:
+    reader, reads = page.studio.reader, pipe.retriever.text_encoder
+    if reads or reader or pipe.database.classes:
         names = ", ".join(pipe.database.classes[:3])
-        any_words = said["textExample"] if pipe.retriever.text_encoder else said["textClasses"]
+        any_words = said["textClasses"] if names and not reads else said["textExample"]
         page.text = gr.Textbox(
-            label=said["text"], placeholder=any_words.format(names=names), elem_id="rs-text"
+            label=said["text"],
+            placeholder=any_words.format(names=names),
+            info=None if reads or reader is None else reader.said(said),
+            elem_id="rs-text",
         )
+        page.reading = gr.Timer(1.0, active=False)
     count = len(pipe.database)
     page.gallery = component(*("gallery", said, "rs-gallery"), source=page.studio.key, count=count)
 
@@ -285,5 +312,7 @@ def wire(page: Page) -> None:
     read = page.upload.upload(actions.upload, [*given, page.upload], found, **QUIET)
     read.failure(None, js=telling("unread"), **PRIVATE)
     if page.text is not None:
-        page.text.submit(actions.describe, [*given, page.text], found, **QUIET)
+        words = [*given, page.text], [*found, page.text, page.reading]
+        page.text.submit(actions.describe, *words, **QUIET)
+        page.reading.tick(actions.read, *words, **QUIET)
     page.k.input(actions.again, given, found, trigger_mode="always_last", **QUIET)

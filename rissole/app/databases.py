@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rissole.app.extended import Extended
 from rissole.app.household import Household
+from rissole.app.worlds import World
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.database import DATA, IN_BUNDLE, Database, list_databases
@@ -39,28 +40,41 @@ class Entry:
 
 
 class Sources:
-    """All databases of one server.
+    """All databases of one bundle.
 
     Those of visitors live in memory under names nobody can guess, until their page is closed.
 
     Args:
-        pipe: the model with the database that visitors meet first.
+        model: the model with the database that visitors meet first.
         folders: folders that are databases or hold some.
+        household: where all that visitors leave is kept; a new one if left out.
 
     Attributes:
-        household: where all that visitors leave is kept.
+        world: the model, which may be unloaded while nobody uses it.
+        household: as given.
     """
 
-    def __init__(self, pipe: RissolePipeline, folders: Iterable[str | Path] = ()):
-        self.start, self.key = pipe, pipe.database.fingerprint
-        self._folders = tuple(map(Path, folders))
-        self._shared = {self.key: pipe}
-        self.household = Household()
+    def __init__(
+        self,
+        model: RissolePipeline | World,
+        folders: Iterable[str | Path] = (),
+        household: Household | None = None,
+    ):
+        self.world = model if isinstance(model, World) else World(lambda: model)
+        self.key, self._folders = self.world.key, tuple(map(Path, folders))
+        self.household = household or Household()
+        self._databases: dict[str, Database] = {}  # of others that were opened
         self._lock = threading.Lock()
+
+    @property
+    def start(self) -> RissolePipeline:
+        """The model with the first database."""
+        return self.world.pipe
 
     def entries(self) -> list[Entry]:
         """What everybody may choose from, the first database first; reads no large file."""
-        first = Entry(self.key, self.start.database.label, len(self.start.database))
+        database = self.world.database
+        first = Entry(self.key, database.label, len(database))
         found = {entry.key: entry for entry in (*self._bundled(), *self._listed())}
         found.pop(self.key, None)
         return [first, *found.values()]
@@ -78,9 +92,11 @@ class Sources:
         return None if entry is None else self._open(entry)
 
     def opened(self, key: str) -> Database | None:
-        """The database of that key if it is in use."""
+        """The database of that key if it is in use; loads nothing."""
+        if key == self.key:
+            return self.world.database
         pipe = self._known(key)
-        return None if pipe is None else pipe.database
+        return self._databases.get(key) if pipe is None else pipe.database
 
     def named(self, fingerprint: str | None, own: Iterable[str | None] = ()) -> str | None:
         """Key of the database with a fingerprint: anybody may choose it, or it is among `own`."""
@@ -97,7 +113,8 @@ class Sources:
             RissoleError: when there is no room for it.
         """
         key = secrets.token_urlsafe(18)
-        self.household.photos.add(visit or "", key, pipe, own_bytes(pipe))
+        # with the model that it shares: there is never a second one of it in memory
+        self.household.photos.add(visit or "", key, (pipe, self.start), own_bytes(pipe))
         return key
 
     def drop(self, key: str | None) -> None:
@@ -106,11 +123,14 @@ class Sources:
 
     def _known(self, key: str) -> RissolePipeline | None:
         """The model with a database that is open."""
-        with self._lock:
-            return self._shared.get(key) or self.household.photos.get(key)
+        if key == self.key:
+            return self.start
+        pipe, model = self.household.photos.get(key) or (self.world.shared.get(key), None)
+        ours = model is None or model.fingerprint == self.world.fingerprint
+        return pipe if ours else None  # what is of another world stays there
 
     def _bundled(self) -> list[Entry]:
-        folder = self.start.folder
+        folder = self.world.folder
         if folder is None or not (folder / "database" / DATABASE_FILE).is_file():
             return []
         facts = DatabaseFacts.read(folder / "database")
@@ -118,7 +138,7 @@ class Sources:
         return [Entry(key, facts.label, facts.count, folder / "database")]
 
     def _listed(self) -> list[Entry]:
-        folder = self.start.folder
+        folder = self.world.folder
         made_for = None if folder is None else latent_fingerprint(read_manifest(folder))
         found = []
         for path, facts in list_databases(*self._folders):
@@ -131,14 +151,16 @@ class Sources:
         return found
 
     def _open(self, entry: Entry) -> RissolePipeline:
-        path = entry.path
+        path, folder = entry.path, self.world.folder
         if path is None:
             return self.start
-        own = self.start.folder is not None and path == self.start.folder / "database"
+        own = folder is not None and path == folder / "database"
         # a bundle's own was verified together with the bundle
-        pipe = self.start.with_database(Database.open(path, entry.key) if own else path)
+        database = Database.open(path, entry.key) if own else path
+        pipe = self.start.with_database(self._databases.get(entry.key, database))
         with self._lock:
-            return self._shared.setdefault(entry.key, pipe)
+            self._databases[entry.key] = pipe.database
+            return self.world.shared.setdefault(entry.key, pipe)
 
 
 def own_bytes(pipe: RissolePipeline) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from PIL import Image
@@ -91,10 +91,19 @@ class Guard:
         limit: the most bytes a request body may have, declared or not.
         names: what the server may be called.
         words: what to say to those who are refused.
+        pages: addresses of further pages than the first.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, names: Names, words: dict[str, str]):
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit: int,
+        names: Names,
+        words: dict[str, str],
+        pages: Collection[str] = (),
+    ):
         self.app, self.limit, self.names, self.words = app, limit, names, words
+        self.pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or says in one line why not."""
@@ -115,7 +124,8 @@ class Guard:
         if method != "GET" and self._from_elsewhere(headers):
             return PlainTextResponse(self.words["foreign"], 403)
         foreign = path.startswith(FILE) and uploaded(path.removeprefix(FILE)) is None
-        if foreign or not listed(method, path):
+        page = method in ("GET", "HEAD") and path in self.pages
+        if foreign or not (page or listed(method, path)):
             return PlainTextResponse(self.words["route"], 404)
         if _declared_length(headers) > self.limit:
             return PlainTextResponse(self.words["large"], 413)

@@ -77,21 +77,24 @@ class Pace:
     def __init__(self, turns: Turns, words: dict[str, str]):
         self.turns, self.words = turns, words
 
-    def everything(self, demo: gr.Blocks, endpoints: Collection[str], canvas: gr.HTML) -> None:
+    def everything(
+        self, demo: gr.Blocks, endpoints: Collection[str], canvases: Collection[gr.HTML]
+    ) -> None:
         """Paces all that a page does, but for what is done when it is closed.
 
         Args:
             demo: the page, complete.
             endpoints: names of what is for programs.
-            canvas: is told who waits.
+            canvases: of its pages; each is told who waits.
         """
+        shown = [[canvas] for canvas in canvases]
         for listener in demo.fns.values():
             if listener.fn is None or any(event == "unload" for _, event in listener.targets):
                 continue
             listener.concurrency_limit = None  # our own line is fair, and has a limit
             if inspect.isgeneratorfunction(listener.fn):
                 # only one is wanted at a time; sketches, in the canvas alone, see to it themselves
-                paints = listener.outputs[:1] == [canvas] and len(listener.outputs) > 1
+                paints = listener.outputs[:1] in shown and len(listener.outputs) > 1
                 width = len(listener.outputs) if paints else 0
                 listener.fn = self.stepped(listener.fn, "picture" if paints else None, width)
             else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
+from rissole.app.offer import Offer
 from rissole.app.showcase import Showcase
 from rissole.app.studio import Studio
 
@@ -22,8 +23,10 @@ class Page:
         demo: the blocks that all of this is in.
         visit: a `state.Visit`, one for each visitor.
         showcase: what the page opens with; None where the bundle has nothing stored.
+        offer: the worlds that have a page each.
         memory: its value is what `memory.Remembering.show` returns.
-        text: only where the pipeline understands words.
+        text: only where words are understood.
+        reading: asks how far the model that reads them is, beside it.
         neighbors: its value is described at `choose.Choosing`.
         canvas: its value is the last message, see `frames.frame`.
     """
@@ -32,10 +35,12 @@ class Page:
     demo: gr.Blocks
     visit: gr.State
     showcase: Showcase | None
+    offer: Offer
     presets: list[gr.Button] = field(init=False)
     surprise: gr.Button = field(init=False)
     upload: gr.UploadButton = field(init=False)
     text: gr.Textbox | None = field(init=False, default=None)
+    reading: gr.Timer = field(init=False)
     memory: gr.HTML = field(init=False)
     gallery: gr.HTML = field(init=False)
     neighbors: gr.HTML = field(init=False)

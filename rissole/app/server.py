@@ -29,17 +29,19 @@ from rissole.app import (
 )
 from rissole.app.address import Names, listening, no_proxies
 from rissole.app.assets import asset, texts
+from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
 from rissole.app.decoder import reader
 from rissole.app.frames import Throttle
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
-from rissole.app.household import Watched
+from rissole.app.household import Household, Watched
 from rissole.app.intake import upload_route
 from rissole.app.limits import Limits
 from rissole.app.listening import Listening
 from rissole.app.margins import footer, header
 from rissole.app.modules import modules
+from rissole.app.offer import Offer, Signposts, menu
 from rissole.app.pace import Pace
 from rissole.app.page import Page
 from rissole.app.parts import heading
@@ -52,12 +54,13 @@ from rissole.app.patches import (
 )
 from rissole.app.routes import ENDPOINTS
 from rissole.app.sessions import Sessions
-from rissole.app.showcase import read_showcase, showcase_head, showcase_routes
+from rissole.app.showcase import showcase_routes
 from rissole.app.state import Visit
 from rissole.app.studio import Studio
 from rissole.app.theme import theme
 from rissole.app.turns import Turns
 from rissole.app.uploads import private_folder
+from rissole.app.worlds import World
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
 
@@ -68,87 +71,115 @@ REQUESTS = 512  # that the library holds at once; whose turn it is, `turns` deci
 STYLES = ("page", "memory", "canvas", "share", "compare", "explain")
 
 
-def build(sources: Sources, turns: Turns | None = None) -> gr.Blocks:
-    """The page for a pipeline, with its endpoints `/retrieve`, `/generate` and `/regenerate_block`.
+def build(
+    sources: Sources,
+    turns: Turns | None = None,
+    others: Iterable[Sources] = (),
+    clip: Reader | None = None,
+) -> gr.Blocks:
+    """The pages for some worlds, with endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
-    Serve it with `serve`, which also adds what the page needs around it.
+    Serve them with `serve`, which also adds what they need around them.
+
+    Args:
+        sources: of the world that opens first.
+        turns: whose turn it is, in all of them.
+        others: of further worlds.
+        clip: the model that reads words, fetched when it is needed; None for none.
     """
+    return _laid_out(Offer([sources, *others]), turns or Turns(Limits()), clip)
+
+
+def _laid_out(offer: Offer, turns: Turns, clip: Reader | None) -> gr.Blocks:
     keep_in(private_folder())  # before the components ask where it is
-    turns = turns or Turns(Limits())
-    studio = Studio(sources, texts(), limits=turns.limits)
-    words = studio.words["page"]
-    options = {"title": words["title"], "analytics_enabled": False}
+    words = texts()
+    how: dict[str, Any] = {"limits": turns.limits, "reader": clip}
+    studios = [Studio(place.sources, words, **how) for place in offer]
+    options = {"title": words["page"]["title"], "analytics_enabled": False}
     with gr.Blocks(**options) as demo:
-        page = Page(studio, demo, gr.State(Visit()), read_showcase(sources.start))
-        gr.HTML(header(studio), elem_id="rs-header")
-        with gr.Row(elem_id="rs-page", equal_height=False):
-            with gr.Column(elem_id="rs-paint", min_width=0):
-                painting.section(page)
-            with gr.Column(elem_id="rs-choose", min_width=0):
-                with gr.Column(elem_classes="rs-card"):
-                    heading(studio.words["neighbors"]["title"])
-                    choose.nearest(page)
-                with gr.Column(elem_classes="rs-card"):
-                    heading(studio.words["query"]["title"])
-                    memory.section(page)
-                    choose.queries(page)
-                with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
-                    heading(studio.words["settings"]["title"])
-                    presets.section(page)
-                    controls.section(page)
-        with gr.Column(elem_id="rs-more"):
-            share.section(page)
-            compare.section(page)
-            explain.section(page)
-        gr.HTML(footer(studio.pipe, words), elem_id="rs-footer")
-        for part in (presets, memory, choose, painting, sketches, share, compare, explain):
-            part.wire(page)
-        api.wire(studio)
-        stay_local(demo, studio.errors)
-    Pace(turns, studio.errors).everything(demo, ENDPOINTS, page.canvas)
-    say_every_error(demo, studio.errors)
+        pages = [_page(studios[0], demo, offer)]
+        api.wire(studios)
+    for studio, place in zip(studios[1:], list(offer)[1:], strict=True):
+        with demo.route(place.name, place.path, show_in_navbar=False):
+            pages.append(_page(studio, demo, offer))
+    stay_local(demo, words["errors"])
+    canvases = [page.canvas for page in pages]
+    Pace(turns, words["errors"]).everything(demo, ENDPOINTS, canvases)
+    say_every_error(demo, words["errors"])
     demo.queue(max_size=REQUESTS, api_open=False)
-    keep_no_books(demo, studio.errors["full"])
+    keep_no_books(demo, words["errors"]["full"])
     return demo
 
 
+def _page(studio: Studio, demo: gr.Blocks, offer: Offer) -> Page:
+    """Lays out the page of one world, and wires it."""
+    words, place = studio.words["page"], next(p for p in offer if p.sources is studio.sources)
+    page = Page(studio, demo, gr.State(Visit()), place.showcase, offer)
+    gr.HTML(header(studio, menu(offer, place, words["worlds"])), elem_id="rs-header")
+    with gr.Row(elem_id="rs-page", equal_height=False):
+        with gr.Column(elem_id="rs-paint", min_width=0):
+            painting.section(page)
+        with gr.Column(elem_id="rs-choose", min_width=0):
+            with gr.Column(elem_classes="rs-card"):
+                heading(studio.words["neighbors"]["title"])
+                choose.nearest(page)
+            with gr.Column(elem_classes="rs-card"):
+                heading(studio.words["query"]["title"])
+                memory.section(page)
+                choose.queries(page)
+            with gr.Column(elem_classes="rs-card", elem_id="rs-settings"):
+                heading(studio.words["settings"]["title"])
+                presets.section(page)
+                controls.section(page)
+    with gr.Column(elem_id="rs-more"):
+        share.section(page)
+        compare.section(page)
+        explain.section(page)
+    gr.HTML(footer(studio.pipe, words, studio.reader is not None), elem_id="rs-footer")
+    for part in (presets, memory, choose, painting, sketches, share, compare, explain):
+        part.wire(page)
+    return page
+
+
 def serve(
-    pipe: RissolePipeline,
+    model: RissolePipeline | World,
     host: str | None = None,
     port: int | None = None,
     databases: Iterable[str | Path] = (),
     names: Iterable[str] = (),
     limits: Limits | None = None,
+    others: Iterable[World] = (),
+    clip: Reader | None = None,
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
 
     Args:
-        pipe: the pipeline to serve.
-        host: address to listen on; `$GRADIO_SERVER_NAME`, else this computer only if left out.
-        port: port to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860 if
-            left out.
+        model: the pipeline to serve, or a world that has it.
+        host: to listen on; `$GRADIO_SERVER_NAME`, else this computer only.
+        port: to listen on; the first free one from `$GRADIO_SERVER_PORT`, else from 7860.
         databases: folders of further databases for visitors to choose from.
-        names: names by which visitors may call the server beside its own, see `address.Names`.
-        limits: how much visitors may ask for; see `Limits` for what it is if left out.
+        names: by which visitors may call the server beside its own, see `address.Names`.
+        limits: how much visitors may ask for; see `Limits`.
+        others: further worlds, with a page each.
+        clip: the model that reads words, fetched when it is needed; None for none.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
-        (the web application, its local address, its public address), as `launch` does. Stop
-        it with `app.get_blocks().close()`.
+        (the web application, its local address, its public address), as `launch` does.
 
     Raises:
-        RissoleError: if host or port cannot be listened on.
+        RissoleError: if they cannot be listened on.
     """
     host, port = listening(host, port)
-    sources = Sources(pipe, databases)
-    waits = not options.pop("prevent_thread_lock", False)
-    turns = Turns(limits or Limits())
-    options = {**launch_options(sources, Names(host, names), turns), **options}
-    demo, host = build(sources, turns), f"[{host}]" if ":" in host else host
-    sources.household.start()
+    folders, household = list(databases), Household()
+    offer = Offer([Sources(each, folders, household) for each in (model, *others)])
+    waits, turns = not options.pop("prevent_thread_lock", False), Turns(limits or Limits())
+    options = {**launch_options(offer, household, Names(host, names), turns), **options}
+    demo, host = _laid_out(offer, turns, clip), f"[{host}]" if ":" in host else host
+    household.start()
     reader().begin()
-    keep_visits(lambda: Sessions(sources.household.visits))
+    keep_visits(lambda: Sessions(household.visits))
     try:
         with no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(
@@ -161,23 +192,27 @@ def serve(
     return served
 
 
-def launch_options(sources: Sources, names: Names, turns: Turns) -> dict[str, Any]:
+def launch_options(
+    offer: Offer, household: Household, names: Names, turns: Turns
+) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
-    words, household = texts()["errors"], sources.household
+    words, pages = texts()["errors"], frozenset(f"/{name}" for name in offer.names)
     words["large"] = words["large"].format(limit=MAX_UPLOAD_MB)
     # room for the form around the file
-    guard = Middleware(Guard, limit=(MAX_UPLOAD_MB + 1) * 2**20, names=names, words=words)
+    guard = Middleware(
+        Guard, limit=(MAX_UPLOAD_MB + 1) * 2**20, names=names, words=words, pages=pages
+    )
     watched = Middleware(Watched, household=household)
     uploads = upload_route(household.disk, MAX_UPLOAD_MB * 2**20, words)
-    showcase = read_showcase(sources.start)
-    routes = [*thumbnail_routes(sources.opened), *modules().routes(), uploads]
-    routes += [*household.routes(), *showcase_routes(showcase)]
+    routes = [*thumbnail_routes(offer.opened), *modules().routes(), uploads]
+    routes += [*household.routes(), *showcase_routes(place.showcase for place in offer)]
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     streams = Middleware(Listening, turns=turns)
-    layers = [Middleware(SafeHeaders, scripts=[]), guard, watched, streams]
+    signs = Middleware(Signposts, offer=offer)
+    layers = [Middleware(SafeHeaders, scripts=[]), guard, signs, watched, streams]
     return {
         "theme": theme(),
-        "head": f"<style>{styles}</style>{modules().head()}{showcase_head(showcase)}",
+        "head": f"<style>{styles}</style>{modules().head()}",
         "footer_links": ["api"],
         "app_kwargs": {"middleware": layers, "routes": routes},
         "max_threads": REQUESTS,  # places in the queue; few of them ever compute at once

@@ -18,8 +18,9 @@ from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
 from rissole.app.labeled_sheets import block_sheet
-from rissole.app.links import decode, query_of
+from rissole.app.links import decode, encode, query_of
 from rissole.app.memory import Remembering
+from rissole.app.offer import Offer
 from rissole.app.pace import Ahead, Tick
 from rissole.app.page import Page
 from rissole.app.painting import Painting
@@ -36,10 +37,15 @@ SETTINGS = 9  # how many components the memory and `_settings` set
 
 
 class Sharing:
-    """The event handlers of the shelf."""
+    """The event handlers of the shelf.
 
-    def __init__(self, studio: Studio):
-        self.studio, self.errors = studio, studio.errors
+    Args:
+        studio: of the page.
+        offer: the worlds that have a page each.
+    """
+
+    def __init__(self, studio: Studio, offer: Offer):
+        self.studio, self.errors, self.offer = studio, studio.errors, offer
         self.words, self.painting = studio.words["share"], Painting(studio)
         self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
         self.painted, self.lent = on_gpu(self._lease)(self._painted), on_gpu(20)(self._neighbors)
@@ -83,14 +89,22 @@ class Sharing:
         yield from self.painting.safely(frames(), 4 + SETTINGS)
 
     def restore(self, visit: Visit, path: str | None) -> Iterator[tuple]:
-        """A PNG file with a recipe: its settings and its picture; yields as `recall` does."""
+        """A PNG file with a recipe: its settings and its picture; yields as `recall` does.
+
+        That of another world on offer is opened there: the shelf is told where.
+        """
         with clear_errors(self.errors):  # before the canvas is touched
             file = self.studio.uploaded(path)
             raw, item = read_recipe(file), read_query(file)
             if raw is None:
                 raise RissoleError(self.errors["recipe"])
             recipe = Recipe.from_dict(raw)
-            there = self._checked(visit, recipe, item)
+            other = self.offer.other(recipe, self.studio.sources)
+            there = visit if other else self._checked(visit, recipe, item)
+        if other is not None:
+            away = {"away": f"{other.address}?{encode(recipe, item)}"}
+            yield gr.skip(), gr.skip(), visit, away, *[gr.skip()] * SETTINGS
+            return
         query = Query(item=item)
         if item is None:  # what was searched with is not in the file: the picture comes nearest
             query = Query(image=self.studio.query_picture(file), painted=True)
@@ -294,7 +308,7 @@ def section(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
-    actions, shelf = Sharing(page.studio), page.shelf
+    actions, shelf = Sharing(page.studio, page.offer), page.shelf
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
     settings = [*settings, page.seed, page.new_seed]
     picture = [page.canvas, page.download, page.visit]

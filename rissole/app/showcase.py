@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +21,14 @@ from rissole.app.guard import ONE_YEAR
 from rissole.app.links import encode
 from rissole.app.state import shares_of
 from rissole.config import Recipe, RissoleError
+from rissole.loading import SHOWCASE
 from rissole.pipeline import RissolePipeline
 from rissole.storage.files import write_atomic
 from rissole.storage.manifest import read_manifest, write_manifest
 from rissole.storage.resolve import resolve
 from rissole.storage.staging import copy_files, staged
 
-FILE = "showcase.json"
+FILE = SHOWCASE
 PICTURE = "data:image/webp;base64,"
 
 log = logging.getLogger(__name__)
@@ -139,19 +141,14 @@ def add_showcase(bundle: str | Path, item: int | None = None, seed: int = 0) -> 
     return showcase
 
 
-def showcase_routes(showcase: Showcase | None) -> list[Route]:
-    """What serves it."""
+def showcase_routes(showcases: Iterable[Showcase | None]) -> list[Route]:
+    """What serves them."""
+    known = {s.address.rpartition("/")[2]: s for s in showcases if s is not None}
 
     def answer(request: Request) -> Response:
-        if showcase is None or request.url.path.rpartition("/")[2] not in showcase.address:
+        showcase = known.get(request.path_params["name"])
+        if showcase is None:
             return PlainTextResponse("no such showcase", status_code=404)
         return Response(showcase.content, 200, {"Cache-Control": ONE_YEAR}, "application/json")
 
     return [Route("/showcase/{name}", answer)]
-
-
-def showcase_head(showcase: Showcase | None) -> str:
-    """The element of the page's head that fetches it at once, with the scripts that show it."""
-    if showcase is None:
-        return ""
-    return f'<link rel="preload" href="{showcase.address}" as="fetch" crossorigin="anonymous">'

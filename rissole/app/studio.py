@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from rissole.app.databases import Sources, seen_by, usable
+from rissole.app.clip_reader import Reader
+from rissole.app.databases import QUICK, Sources, seen_by, usable
 from rissole.app.decoder import reader
 from rissole.app.limits import Limits
 from rissole.app.pace import Ahead
@@ -37,6 +38,7 @@ class Studio:
         pipe: the pipeline that retrieves and paints; the one with the first database if left out.
         key: of the database, part of the address of its thumbnails.
         limits: how much may be asked for.
+        reader: the model that reads words, here or not; None where there is to be none.
     """
 
     def __init__(
@@ -46,10 +48,17 @@ class Studio:
         pipe: RissolePipeline | None = None,
         key: str | None = None,
         limits: Limits | None = None,
+        reader: Reader | None = None,
     ):
+        self.reader = reader
         self.sources, self.words, self.errors = sources, words, words["errors"]
-        self.pipe, self.key = pipe or sources.start, key or sources.key
+        self._pipe, self.key = pipe, key or sources.key
         self.limits = limits or Limits()
+
+    @property
+    def pipe(self) -> RissolePipeline:
+        """The pipeline that retrieves and paints; the bundle's own is loaded when it is needed."""
+        return self._pipe or self.sources.start
 
     def of(self, visit: Visit) -> Studio:
         """With the database and the encoder that a visitor chose.
@@ -62,7 +71,7 @@ class Studio:
         if pipe is None:
             raise RissoleError(self.errors["gone"])
         seen = seen_by(pipe, visit.encoder)
-        return Studio(self.sources, self.words, seen, key, self.limits)
+        return Studio(self.sources, self.words, seen, key, self.limits, self.reader)
 
     @property
     def own(self) -> bool:
@@ -102,6 +111,8 @@ class Studio:
         """Words as a query: the name of a class, or any where they are read without a long wait."""
         if not isinstance(text, str) or not text.strip():
             raise RissoleError(self.errors["text"])
+        if self.reader is not None and self.unread(text):
+            raise RissoleError(self.reader.asked(self.pipe, self.words["query"]))
         retriever, classes = self.pipe.retriever, self.pipe.database.classes
         text = text.strip()
         if retriever.named_classes(text):
@@ -112,6 +123,19 @@ class Studio:
         if not any(retriever.encoders[name].reads_text for name in usable(self.pipe)):
             raise RissoleError(self.errors["encoder"])
         return text
+
+    def unread(self, text: Any) -> bool:
+        """Whether words wait for the model that reads them, which is not here or has not looked.
+
+        Those of too large a database are refused elsewhere.
+        """
+        pipe, reader = self.pipe, self.reader
+        if reader is None or not isinstance(text, str) or pipe.retriever.named_classes(text):
+            return False
+        own = pipe.retriever.text_encoder
+        if len(pipe.database) > QUICK or (own is not None and own is not reader.encoder):
+            return False
+        return bool(text.strip()) and not reader.ready(pipe)
 
     def checked(
         self,

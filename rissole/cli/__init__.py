@@ -24,6 +24,7 @@ from rissole.cli import (
     evaluate_command,
     export_command,
     index_command,
+    join_command,
     push_command,
     sample_command,
     sheet_command,
@@ -45,6 +46,7 @@ app.command()(sample_command.sample)
 app.command()(sheet_command.sheet)
 app.command()(benchmark_command.benchmark)
 app.command()(index_command.index)
+app.command()(join_command.join)
 app.command(cls=train_command.TrainCommand)(train_command.train)
 app.command()(evaluate_command.evaluate)
 app.command()(compare_command.compare)

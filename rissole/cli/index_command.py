@@ -10,6 +10,7 @@ import typer
 
 from rissole.cli import options
 from rissole.config import RissoleError
+from rissole.data.items import read_names
 
 if TYPE_CHECKING:
     from rissole.data.items import Source as Pictures
@@ -49,6 +50,14 @@ Revision = Annotated[
 Duplicates = Annotated[
     bool, typer.Option("--keep-duplicates", help="Keep pictures that are there already.")
 ]
+LeaveOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="A text file with names of files that are not taken, one a line; what follows a tab "
+        "is a remark.",
+        show_default="none",
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Name every file that would be left out; write nothing."),
@@ -65,6 +74,7 @@ def index(
     split: Split = None,
     revision: Revision = None,
     keep_duplicates: Duplicates = False,
+    leave_out: LeaveOut = None,
     dry_run: DryRun = False,
     encoder: options.Encoder = None,
     clip: options.Clip = None,
@@ -72,9 +82,8 @@ def index(
 ) -> None:
     """Make a retrieval database of your own pictures, to guide the model in place of its gallery.
 
-    Duplicates and files that are no pictures are left out and listed with the reason. Started
-    again, a build that was cut off goes on where it was. The result fits the bundle it is made
-    with, and others with the same autoencoder.
+    Duplicates and what is no picture are left out and listed with the reason. A build that was
+    cut off goes on where it was. The result fits all bundles with the same autoencoder.
     """
     if limit is not None and limit < 1:
         raise RissoleError(f"--limit must be above 0, not {limit}")
@@ -82,6 +91,7 @@ def index(
         raise RissoleError("--out is needed: the folder to write")
     from rissole.data.sources import open_source
 
+    names = frozenset() if leave_out is None else read_names(leave_out)
     if out is not None:
         options.check_folder(out)
     pictures = open_source(source, split, revision)
@@ -98,6 +108,7 @@ def index(
         only=only,
         limit=limit,
         keep_duplicates=keep_duplicates,
+        leave_out=names,
     )
     if report.pictures:  # one of several processes reports
         print_index(report, out)

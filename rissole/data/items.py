@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from rissole.config import QUOTED, RissoleError
 
 NAMED = 3  # files that a summary names of each reason
 
@@ -19,11 +21,17 @@ class Item(NamedTuple):
         name: for messages.
         data: the file, or its bytes; None where a row holds no picture.
         label: its class, if the source knows one.
+        file: what a table calls the file whose bytes it holds.
     """
 
     name: str
     data: bytes | Path | None
     label: str | None = None
+    file: str | None = None
+
+    def among(self, names: Collection[str]) -> bool:
+        """Whether a list of file names has it."""
+        return Path(self.file or self.name).name in names
 
 
 class LeftOut(NamedTuple):
@@ -54,6 +62,24 @@ class Source(ABC):
     @abstractmethod
     def items(self, start: int = 0) -> Iterator[Item]:
         """All pictures from number `start` on."""
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """The file names in a list: one a line; what follows a tab, and lines with #, are remarks.
+
+    Raises:
+        RissoleError: when it cannot be read, or names nothing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise RissoleError(f"cannot read {path.name[:QUOTED]}: {reason}") from error
+    names = (line.partition("\t")[0].strip() for line in lines if not line.startswith("#"))
+    found = frozenset(filter(None, names))
+    if not found:
+        raise RissoleError(f"{path.name[:QUOTED]} names no files")
+    return found
 
 
 def digest(parts: list) -> str:

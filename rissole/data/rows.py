@@ -79,8 +79,12 @@ class Columns(NamedTuple):
         label = None if self.label is None else class_name(row[self.label], self.names)
         values = (row[self.image] or [None]) if self.many else [row[self.image]]
         for number, value in enumerate(values):
-            data = _data(value, folder)
-            yield Item(f"{name}.{number}" if len(values) > 1 else name, data, label)
+            data, file = (
+                _data(value, folder),
+                value.get("path") if isinstance(value, dict) else value,
+            )
+            file = file if isinstance(file, str) else None
+            yield Item(f"{name}.{number}" if len(values) > 1 else name, data, label, file)
 
 
 class ParquetSource(Source):

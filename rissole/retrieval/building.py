@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rissole.config import RissoleError
-from rissole.data.items import Item, LeftOut, Source, nothing_in
+from rissole.data.items import Item, LeftOut, Source, digest, nothing_in
 from rissole.retrieval.encoding import (
     BATCH,
     IndexingParts,
@@ -35,6 +35,8 @@ from rissole.retrieval.encoding import (
 from rissole.retrieval.workers import Worker, join, locked
 from rissole.retrieval.writer import DatabaseWriter
 from rissole.storage.staging import check_replaceable, publish
+
+LISTED = "is on the list of those to leave out"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def build_index(
     only: str | None = None,
     limit: int | None = None,
     keep_duplicates: bool = False,
+    leave_out: Collection[str] = (),
 ) -> IndexReport:
     """Writes the pictures of a source as a database that fits a pipeline.
 
@@ -79,6 +82,7 @@ def build_index(
         only: take only pictures of this class.
         limit: take only the first pictures.
         keep_duplicates: keep pictures that are there already.
+        leave_out: names of files that are not taken.
 
     Raises:
         RissoleError: when there is nothing to read, `out` is something else, or another build is
@@ -87,7 +91,7 @@ def build_index(
     start, out = time.monotonic(), Path(out).resolve()
     check_replaceable(out)
     worker = Worker.current()
-    job = Job(parts, source, only, limit, keep_duplicates, worker)
+    job = Job(parts, source, only, limit, keep_duplicates, frozenset(leave_out), worker)
     label = label or (f"{source.name}: {only}" if only else source.name)
     work, report = out.with_name(f".{out.name}.build"), IndexReport()
     with locked(work, worker):
@@ -112,6 +116,7 @@ class Job:
     only: str | None
     limit: int | None
     keep_duplicates: bool
+    leave_out: frozenset[str]
     worker: Worker
 
     @property
@@ -124,6 +129,7 @@ class Job:
             "only": self.only,
             "limit": self.limit,
             "keep_duplicates": self.keep_duplicates,
+            "leave_out": digest(sorted(self.leave_out)),
             "world": self.worker.world,
         }
 
@@ -182,6 +188,10 @@ def _encode_batch(
     job: Job, writer: DatabaseWriter, batch: Sequence[tuple[int, Item]], pool: Executor
 ) -> None:
     size = job.parts.image_size
+    for _, item in batch:
+        if item.among(job.leave_out):
+            writer.skip(LeftOut(item.name, LISTED))
+    batch = [(n, item) for n, item in batch if not item.among(job.leave_out)]
     wanted = [(n, item) for n, item in batch if job.only is None or item.label == job.only]
     read = list(pool.map(partial(read_picture, size=size), wanted))
     for left_out in read:

@@ -269,6 +269,16 @@ class Database:
         places = (self._beside(encoder) / ENCODER_FILE, self._kept(encoder) / MANIFEST)
         return any(map(os.path.isfile, places))  # false also where one may not look
 
+    def save_vectors(self, encoder: QueryEncoder, folder: Path) -> None:
+        """Writes the vectors of another encoder into a copy of this database.
+
+        Raises:
+            RissoleError: when the database holds vectors of another encoder of that name.
+        """
+        index = self.index_for(encoder)
+        made = np.stack([index.vector(i) for i in range(len(self))])
+        write_encoder(folder / "encoders" / encoder.name, encoder, made)
+
     def _beside(self, encoder: QueryEncoder) -> Path:
         """Where a database that was built with an encoder keeps the vectors of it."""
         return self.folder / "encoders" / encoder.name

@@ -71,6 +71,10 @@ class Retriever:
         other.default = self.find_encoder(name).name
         return other
 
+    def learn(self, encoder: QueryEncoder) -> None:
+        """Adds an encoder that was loaded since, here and in all that share the encoders."""
+        self.encoders.setdefault(encoder.name, encoder.to(self.device))
+
     def _check(self) -> None:
         """Raises RissoleError when the encoder is not here, or the index cannot be of its own."""
         self.find_encoder(self.default)

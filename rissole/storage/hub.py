@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -79,6 +79,49 @@ def fetch(repo: Repo, update: bool = False) -> Path:
     with contextlib.suppress(RissoleError):  # what was asked for is there
         _get(repo, MANIFEST, revision)
     return _checked(folder)
+
+
+def fetch_files(repo: Repo, names: Sequence[str], told: Callable[[int, int], None]) -> Path:
+    """Some files of a repository that is no bundle, such as a model of another library.
+
+    Args:
+        repo: where they are.
+        names: of the files, at the top.
+        told: is called with (bytes that have arrived, bytes in all).
+
+    Returns:
+        The folder of one commit; without any network where all are in the cache.
+
+    Raises:
+        RissoleError: one line; without network and copy within some 5 seconds.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    revision = repo.revision or "main"
+    with one_line(repo):
+        known = [
+            try_to_load_from_cache(**repo.options, filename=name, revision=revision)
+            for name in names
+        ]
+    if all(isinstance(path, str) for path in known):
+        return Path(str(known[0])).parent
+    newest = commit(repo)
+    api, asked = HfApi(), list(names)
+    with one_line(repo):
+        found = _within(
+            TIMEOUT,
+            lambda: api.get_paths_info(repo.id, asked, revision=newest, repo_type=repo.kind),
+        )
+    sizes = {file.path: getattr(file, "size", 0) for file in found}
+    if missing := [name for name in names if name not in sizes]:
+        raise RissoleError(f"{repo.id} on {HUB} is unusable: it has no {missing[0]}")
+    bar = _Told(sum(sizes.values()), told)
+    for name in names:
+        path = _get(repo, name, newest, bar=bar)
+    with contextlib.suppress(RissoleError):  # see `fetch`
+        for name in names:
+            _get(repo, name, revision)
+    return path.parent
 
 
 def commit(repo: Repo) -> str:
@@ -177,7 +220,7 @@ class _Unreachable(RissoleError):
 
 
 def _get(
-    repo: Repo, path: str, revision: str, force: bool = False, bar: tqdm | None = None
+    repo: Repo, path: str, revision: str, force: bool = False, bar: tqdm | _Told | None = None
 ) -> Path:
     """Path of one file in the cache, downloaded if need be."""
     from huggingface_hub import hf_hub_download
@@ -194,7 +237,7 @@ def _get(
     return Path(found)
 
 
-def _forwarding(bar: tqdm | None) -> type[tqdm]:
+def _forwarding(bar: tqdm | _Told | None) -> type[tqdm]:
     """A progress bar for one file that is not shown and counts into the bar of all files."""
 
     class Forwarding(tqdm):
@@ -207,6 +250,18 @@ def _forwarding(bar: tqdm | None) -> type[tqdm]:
                 bar.update(n)
 
     return Forwarding
+
+
+class _Told:
+    """Passes on how much has arrived of several files."""
+
+    def __init__(self, total: int, told: Callable[[int, int], None]):
+        self.done, self.total, self.told = 0, total, told
+        told(0, total)
+
+    def update(self, n: float | None = 1) -> None:
+        self.done += int(n or 0)
+        self.told(self.done, self.total)
 
 
 def _within(seconds: float, call: Callable[[], Result]) -> Result:

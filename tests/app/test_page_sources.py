@@ -14,6 +14,7 @@ from rissole.app.assets import texts
 from rissole.app.databases import Sources
 from rissole.app.links import decode
 from rissole.app.memory import Remembering
+from rissole.app.offer import Offer
 from rissole.app.share import Sharing
 from rissole.app.state import Visit as Visit_
 from rissole.app.studio import Studio
@@ -270,7 +271,7 @@ def test_a_link_without_a_database_is_for_the_one_that_is_open(pipe, databases):
     here, moods = [entry.key for entry in sources.entries()]
     for source in (None, moods):
         link = {"link": f"?b={pipe.fingerprint}&p=n1.2~t1~s0", "fresh": False}
-        sharing = Sharing(Studio(sources, texts()))
+        sharing = Sharing(Studio(sources, texts()), Offer([sources]))
         *_, last = sharing.recall(Visit_(source=source), gr.EventData(None, link))
         assert last[2].pictures[-1].recipe.database == (source or here)
 

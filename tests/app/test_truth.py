@@ -11,6 +11,7 @@ from rissole.app.assets import filled, texts
 from rissole.app.choose import NEAR, Choosing, most_neighbors, rows_of
 from rissole.app.databases import Sources
 from rissole.app.explain import Explaining
+from rissole.app.offer import Offer
 from rissole.app.painting import Painting
 from rissole.app.share import Sharing
 from rissole.app.state import Query, Visit
@@ -82,9 +83,9 @@ def test_going_back_brings_all_that_the_picture_was_painted_with(studio):
     visit, others = Choosing(studio).found(first, Query(item=7), 1)  # as a preset does it
     *_, second, _ = paint(studio, visit, others, "2", "independent")
     event = SimpleNamespace(run=second.pictures[-1].message["run"])
-    message, _, visit, value, k, order, grid, steps, guidance, seed, _ = Sharing(studio).back(
-        second, event
-    )
+    message, _, visit, value, k, order, grid, steps, guidance, seed, _ = Sharing(
+        studio, Offer([studio.sources])
+    ).back(second, event)
     assert message["run"] == first.pictures[-1].message["run"]
     assert (visit.query.item, value["query"]) == (5, {"item": 5})
     assert (value["hits"], value["blocks"]) == (neighbors["hits"], neighbors["blocks"])
@@ -97,7 +98,7 @@ def test_a_file_brings_its_query_and_the_order_of_its_neighbors(studio, monkeypa
     neighbors = {**neighbors, "hits": neighbors["hits"][::-1]}
     message, file, *_ = paint(studio, visit, neighbors, "3")
     monkeypatch.setattr(studio, "uploaded", lambda path: path)
-    shown = list(Sharing(studio).restore(Visit(), file))
+    shown = list(Sharing(studio, Offer([studio.sources])).restore(Visit(), file))
     value = shown[0][5]
     assert value["query"] == {"item": 5}
     assert [hit["id"] for hit in value["hits"]] == [hit["id"] for hit in neighbors["hits"]]
@@ -132,8 +133,8 @@ def test_a_link_gives_a_program_and_its_steps(studio):
     visit, neighbors = sought(studio, item=5)
     message, *_ = paint(studio, visit, neighbors, "2")
     event = SimpleNamespace(link=message["link"], kind="csv")
-    assert "seed=2," in Sharing(studio).python(visit, event)["code"]
-    *_, told = Sharing(studio).run(visit, event)
+    assert "seed=2," in Sharing(studio, Offer([studio.sources])).python(visit, event)["code"]
+    *_, told = Sharing(studio, Offer([studio.sources])).run(visit, event)
     lines = Path(told["file"]).read_text().splitlines()
     assert lines[0] == "row,column,neighbor,share,similarity"
     assert len(lines) == 1 + 4 * 3

@@ -17,10 +17,12 @@ from rissole.app import zerogpu
 from rissole.app.assets import texts
 from rissole.app.databases import Sources
 from rissole.app.memory import Remembering
+from rissole.app.offer import Offer
 from rissole.app.painting import Painting
 from rissole.app.share import Sharing
 from rissole.app.state import Query, Visit
 from rissole.app.studio import Studio
+from rissole.retrieval.encoders import MIT_CLIP
 
 ROOT = Path(__file__).parents[2]
 COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -58,12 +60,13 @@ def test_app_is_configured_by_its_environment_and_the_command_line_wins(monkeypa
     for name in ("BUNDLE", "DATABASE", "CLIP", "REVISION"):
         monkeypatch.delenv(f"RISSOLE_{name}", raising=False)
     plain = app.parse([])
-    assert (plain.bundle, plain.database, plain.clip) == ("cats-128", None, None)
+    assert (plain.bundle, plain.database, plain.worlds) == ("cats-128", None, None)
+    assert plain.clip == MIT_CLIP
     monkeypatch.setenv("RISSOLE_BUNDLE", "someone/cats")
     monkeypatch.setenv("RISSOLE_DATABASE", "someone/photos")
     monkeypatch.setenv("RISSOLE_CLIP", "")
     told = app.parse([])
-    assert (told.bundle, told.database, told.clip) == ("someone/cats", "someone/photos", None)
+    assert (told.bundle, told.database, told.clip) == ("someone/cats", "someone/photos", "")
     assert app.parse(["--databases", "all"]).databases == "all"
     assert app.parse(["--bundle", "other"]).bundle == "other"
 
@@ -109,7 +112,11 @@ def test_what_a_lent_gpu_does_can_be_sent_to_another_process(pipe, monkeypatch, 
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     monkeypatch.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=lend))
     studio = Studio(Sources(pipe), texts())
-    painting, remembering, sharing = Painting(studio), Remembering(studio), Sharing(studio)
+    painting, remembering, sharing = (
+        Painting(studio),
+        Remembering(studio),
+        Sharing(studio, Offer([studio.sources])),
+    )
     pipe.database.image(3).save(tmp_path / "mine.png")
     database = remembering.encoded([tmp_path / "mine.png"], "mine")
     key = studio.sources.keep(pipe.with_database(database), "a visitor")

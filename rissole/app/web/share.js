@@ -241,6 +241,7 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   watch("value", () => {
     const { value } = props;
+    if (value?.away) location.assign(value.away); // a file that was painted in another world
     if (value?.begun && opening) tell(E.START); // it can be opened: now the canvas may go
     if (typeof value?.code === "string") {
       toClipboard(/** @type {HTMLTextAreaElement} */ (part(".rs-code")), value.code, texts.codeCopied);

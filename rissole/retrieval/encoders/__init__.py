@@ -13,7 +13,7 @@ from rissole.retrieval.encoders.base import (
     text_advice,
     text_missing,
 )
-from rissole.retrieval.encoders.clip import CLIP, ClipEncoder
+from rissole.retrieval.encoders.clip import CLIP, MIT_CLIP, ClipEncoder, fetch_clip
 from rissole.retrieval.encoders.latent import CornerEncoder, LatentEncoder
 from rissole.retrieval.encoders.learned import LearnedConfig, LearnedEncoder
 
@@ -24,6 +24,7 @@ for own in (LatentEncoder, CornerEncoder, LearnedEncoder, ClipEncoder):
 __all__ = [
     "CLIP",
     "ENCODERS",
+    "MIT_CLIP",
     "BundleParts",
     "ClipEncoder",
     "CornerEncoder",
@@ -32,6 +33,7 @@ __all__ = [
     "LearnedEncoder",
     "QueryEncoder",
     "encoder_names",
+    "fetch_clip",
     "load_encoders",
     "missing_encoder",
     "text_advice",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ from torch import Tensor
 
 from rissole.config import RissoleError
 from rissole.retrieval.encoders.base import BundleParts, QueryEncoder, digest
+from rissole.storage.hub import Repo, fetch_files
 
 CLIP = "MobileCLIP2-S0"  # 11 M weights see pictures, 63 M read words; see `ClipEncoder.load`
+# its weights may be used for anything (MIT); 605 MB as the Hub lists them, 151 M numbers
+MIT_CLIP, MIT_CLIP_MB = "ViT-B-32:laion2b_s34b_b79k", 605
+FILES = ("open_clip_config.json", "open_clip_model.safetensors")  # of a model on the Hub
 GET_CLIP = f"start with --clip {CLIP}, or give clip= in Python"
 
 
@@ -48,13 +52,14 @@ class ClipEncoder(QueryEncoder):
         self.id = f"clip-{name}-{digest(model.state_dict().values())}"
 
     @classmethod
-    def load(cls, source: str = CLIP) -> ClipEncoder:
+    def load(cls, source: str | Path = CLIP, called: str | None = None) -> ClipEncoder:
         """Loads a model by name, from the Hub or from a folder.
 
         Args:
             source: a model of `open_clip`, with the first of its pretrained weights
                 (`MobileCLIP2-S0` or another, such as `ViT-B-32`, after a colon a certain one:
                 `ViT-B-32:laion2b_s34b_b79k`); `owner/name` on the Hub; or a folder.
+            called: what its vectors are marked with, beside its weights; as `source` if left out.
 
         Raises:
             RissoleError: one line, when open_clip or the model is not there.
@@ -65,11 +70,12 @@ class ClipEncoder(QueryEncoder):
             raise RissoleError(
                 "text queries need another package: pip install open_clip_torch"
             ) from error
+        source = str(source)
         name, tag = _clip_name(source, open_clip)
         try:
             with _no_log():  # it says in many lines what the error will say in one
                 model = open_clip.create_model(name, pretrained=tag, require_pretrained=True)
-            return cls(model, open_clip.get_tokenizer(name), source)
+            return cls(model, open_clip.get_tokenizer(name), called or source)
         # a download fails in as many ways as the client of the Hub has errors
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
@@ -106,6 +112,34 @@ class ClipEncoder(QueryEncoder):
     @staticmethod
     def _unit(vectors: Tensor) -> Tensor:
         return F.normalize(vectors.float(), dim=-1)
+
+
+def fetch_clip(source: str, told: Callable[[int, int], None]) -> Path | str:
+    """Brings the files of a model here, where that is known to be a matter of two files.
+
+    Args:
+        source: as `ClipEncoder.load` takes it.
+        told: is called with (bytes that have arrived, bytes in all).
+
+    Returns:
+        What to load it from.
+
+    Raises:
+        RissoleError: one line, when the Hub cannot be reached or has no such model.
+    """
+    if Path(source).is_dir():
+        return source
+    repo = source.removeprefix("hf-hub:") if "/" in source else _repository(source)
+    return source if repo is None else fetch_files(Repo(repo), FILES, told)
+
+
+def _repository(source: str) -> str | None:
+    """Where the weights of a model of open_clip are on the Hub."""
+    import open_clip
+
+    name, tag = _clip_name(source, open_clip)
+    known = open_clip.get_pretrained_cfg(name, tag) or {}
+    return str(known.get("hf_hub") or "").strip("/") or None
 
 
 @contextmanager
