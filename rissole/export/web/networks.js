@@ -1,5 +1,5 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
-import { get, Missing, numbersOf } from "./files.js";
+import { free, get, Missing, numbersOf } from "./files.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
@@ -59,8 +59,11 @@ export class Networks {
     this.adapter = null;
     /** @type {Map<string, Promise<any>>} */
     this.sessions = new Map();
-    /** @type {Map<string, WeakRef<Uint8Array>>} */
-    this.read = new Map(); // as long as nobody needs the memory
+    /** @type {Map<string, Uint8Array>} */
+    this.read = new Map(); // weights in memory, while sessions are made of them
+    /** @type {Promise<unknown>} */
+    this.turn = Promise.resolve(); // sessions are made one after another
+    this.preparing = false;
     /** @type {Map<string, Promise<Blob>>} */
     this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
@@ -98,14 +101,18 @@ export class Networks {
 
   /** @param {string} name of a graph */
   session(name) {
-    return once(this.sessions, name, () => this.create(name));
+    return once(this.sessions, name, () => {
+      const made = this.turn.then(() => this.create(name));
+      this.turn = made.catch(() => {}).then(() => { if (!this.preparing) this.forget(); });
+      return made;
+    });
   }
 
   /** @param {string} name */
   async create(name) {
     // each session has weights of its own in memory: of the grids only one is kept
-    const isStep = (/** @type {string} */ one) => one.startsWith("step");
-    if (isStep(name)) await this.release([...this.sessions.keys()].filter(isStep));
+    const others = [...this.sessions.keys()].filter((one) => one.startsWith("step") && one !== name);
+    if (name.startsWith("step")) await this.release(others);
     const wanted = WEIGHTS[/** @type {keyof typeof WEIGHTS} */ (name)] ?? ["denoiser.safetensors"];
     const there = wanted.filter((path) => `model/${path}` in this.files);
     const [graph, ...data] = await Promise.all([
@@ -142,18 +149,30 @@ export class Networks {
   /** Makes ready what a picture needs, so that a device that cannot do it says so at once.
    * @param {string[]} names of graphs */
   async prepare(names) {
-    await this.steadily(async () => { for (const name of names) await this.session(name); });
+    this.preparing = true; // several sessions are made of the same weights
+    try {
+      await this.steadily(async () => { for (const name of names) await this.session(name); });
+    } finally {
+      this.preparing = false;
+      this.forget();
+    }
   }
 
-  /** Weights as float32, in memory: one copy for all sessions that are made at a time.
-   * @param {string} name @returns {Promise<Uint8Array>} */
+  /** Weights as float32. @param {string} name @returns {Promise<Uint8Array>} */
   async numbers(name) {
-    const known = this.read.get(name)?.deref();
+    const known = this.read.get(name);
     if (known) return known;
     const file = new Uint8Array(await (await this.file(name)).arrayBuffer());
     const made = new Uint8Array(numbersOf(file).buffer);
-    this.read.set(name, new WeakRef(made));
+    free(file);
+    this.read.set(name, made);
     return made;
+  }
+
+  /** Gives up the weights that sessions were made of, which have copies of their own. */
+  forget() {
+    for (const numbers of this.read.values()) free(numbers);
+    this.read.clear();
   }
 
   /** Evaluates a graph.
