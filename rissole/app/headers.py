@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rissole.app.guard import path_of
+from rissole.app.routes import FILE
+
 # Spaces show the page in a frame on the Hub
 FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
 HUB = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
@@ -68,12 +71,14 @@ class SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on; holds a page back until its scripts are known."""
         held: list[Message] = []
+        # what a visitor sent is no page of ours, whatever it says it is
+        page = scope["type"] == "http" and not path_of(scope).startswith(FILE)
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(SAFE)
-                if headers.get("content-type", "").startswith("text/html"):
+                if page and headers.get("content-type", "").startswith("text/html"):
                     held.append(message)
                     return
                 headers["Content-Security-Policy"] = f"default-src 'none'; {FRAMES}"

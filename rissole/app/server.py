@@ -27,7 +27,7 @@ from rissole.app import (
     share,
     sketches,
 )
-from rissole.app.address import Names, listening, no_proxies
+from rissole.app.address import Names, believing, listening, no_proxies
 from rissole.app.assets import asset, texts
 from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
@@ -172,16 +172,16 @@ def serve(
         RissoleError: if they cannot be listened on.
     """
     host, port = listening(host, port)
-    folders, household = list(databases), Household()
-    offer = Offer([Sources(each, folders, household) for each in (model, *others)])
     waits, turns = not options.pop("prevent_thread_lock", False), Turns(limits or Limits())
+    folders, household = list(databases), Household(turns.limits)
+    offer = Offer([Sources(each, folders, household) for each in (model, *others)])
     options = {**launch_options(offer, household, Names(host, names), turns), **options}
     demo, host = _laid_out(offer, turns, clip), f"[{host}]" if ":" in host else host
     household.start()
     reader().begin()
     keep_visits(lambda: Sessions(household.visits))
     try:
-        with no_proxies():  # the library asks its own server whether it is there
+        with believing(), no_proxies():  # the library asks its own server whether it is there
             served = demo.launch(
                 server_name=host, server_port=port, prevent_thread_lock=True, **options
             )

@@ -135,9 +135,10 @@ class Sharing:
         visit: Visit,
         query: Query | None,
         fresh: bool = False,
-    ) -> Iterator[tuple]:
+    ) -> Iterator[Any]:
         same = [gr.skip()] * (1 + SETTINGS)
         moved = there is not visit
+        yield from self.studio.of(there).prepared()
         neighbors = self.near(recipe, there, query)
         visit = replace(there, query=query or Query(), neighbors=neighbors)
         begun = {"begun": None if fresh else secrets.token_hex(4)}

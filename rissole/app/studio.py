@@ -15,8 +15,8 @@ from rissole.app.clip_reader import Reader
 from rissole.app.databases import QUICK, Sources, seen_by, usable
 from rissole.app.decoder import reader
 from rissole.app.limits import Limits
-from rissole.app.pace import Ahead
-from rissole.app.patches import calling_visit
+from rissole.app.pace import Ahead, Steps, Tick
+from rissole.app.patches import asking, calling_visit
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
@@ -124,6 +124,21 @@ class Studio:
             raise RissoleError(self.errors["encoder"])
         return text
 
+    def prepared(self, encoder: str | None = None, text: str | None = None) -> Steps:
+        """Makes the vectors that a search needs, unless they are at hand: it may take a minute.
+
+        Args:
+            encoder: what pictures are compared by; None is as in use.
+            text: words to search with, if they are the query.
+        """
+        retriever = self.pipe.retriever
+        used = retriever.encoder if encoder is None else retriever.find_encoder(encoder)
+        if text is not None and retriever.text_encoder and not retriever.named_classes(text):
+            used = retriever.text_encoder
+        with contextlib.closing(retriever.preparing(used)) as steps:
+            for _ in steps:
+                yield Tick()
+
     def unread(self, text: Any) -> bool:
         """Whether words wait for the model that reads them, which is not here or has not looked.
 
@@ -200,7 +215,8 @@ class Studio:
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        return str(self.sources.household.disk.write(data, name, calling_visit()))
+        disk = self.sources.household.disk
+        return str(disk.write(data, name, calling_visit(), asking()[0]))
 
 
 def typed(value: Any) -> Any:

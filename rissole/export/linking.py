@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rissole.storage.files import write_atomic
+
 if TYPE_CHECKING:
     import onnx
 
@@ -103,7 +105,7 @@ def link(path: Path, weights: Weights) -> int:
     _replace(graph.initializer, kept)
     _replace(graph.node, [*nodes, *graph.node])
     _forget(model)
-    path.write_bytes(model.SerializeToString())
+    write_atomic(path, model.SerializeToString())
     return remaining
 
 

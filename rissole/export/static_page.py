@@ -82,19 +82,19 @@ def export_page(
     return facts
 
 
-def write_graphs(pipe: RissolePipeline, folder: Path, say: Report) -> None:
+def write_graphs(pipe: RissolePipeline, stage: Path, say: Report) -> None:
     """Writes the graphs beside copies of the weights that they take."""
     assert pipe.folder is not None and isinstance(pipe.denoiser, Denoiser)
-    folder.mkdir()
+    stage.mkdir()
     files = {}
     for name, source in WEIGHTS.items():
         if (pipe.folder / source).is_file():
-            files[name] = Path(shutil.copyfile(pipe.folder / source, folder / name))
+            files[name] = Path(shutil.copyfile(pipe.folder / source, stage / name))
     weights = Weights(files)
     for name, graph in graphs_of(pipe.codec, pipe.denoiser, pipe.retriever.encoder).items():
         say(f"the graph {name}")
-        record(graph, folder / f"{name}.onnx")
-        link(folder / f"{name}.onnx", weights)
+        record(graph, stage / f"{name}.onnx")
+        link(stage / f"{name}.onnx", weights)
 
 
 def write_database(pipe: RissolePipeline, stage: Path) -> None:
@@ -106,11 +106,11 @@ def write_database(pipe: RissolePipeline, stage: Path) -> None:
     # the encoder's own vectors: the file of the database may hold those of another
     vectors = np.stack([index.vector(item) for item in range(len(index))])
     build(stage / "database" / "index.faiss", lambda: iter([vectors]), *vectors.shape)
-    thumbs = stage / "thumbs" / database.fingerprint
-    thumbs.mkdir(parents=True)
+    thumbs = f"thumbs/{database.fingerprint}"
+    (stage / thumbs).mkdir(parents=True)
     for item in range(len(database)):
-        (thumbs / f"{item}.webp").write_bytes(database.webp(item))
-    (thumbs / "classes.bin").write_bytes(classes_of(database))
+        (stage / thumbs / f"{item}.webp").write_bytes(database.webp(item))
+    (stage / thumbs / "classes.bin").write_bytes(classes_of(database))
 
 
 def write_scripts(stage: Path) -> None:
@@ -169,8 +169,8 @@ def seal(stage: Path, facts: dict[str, Any]) -> None:
     The version goes into the service worker, too: browsers compare it byte by byte with theirs.
     """
     facts["version"], facts["files"] = listed(stage)
-    worker = stage / "sw.js"
-    worker.write_text(worker.read_text().replace(UNKNOWN, facts["version"]))
+    worker = (stage / "sw.js").read_text().replace(UNKNOWN, facts["version"])
+    (stage / "sw.js").write_text(worker)
     (stage / FACTS).write_text(json.dumps(facts))
     (stage / "README.md").write_text(card_of(facts))
     write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)

@@ -6,6 +6,7 @@ import { checked, layersOf, LIMITS, ORDERS, Refusal } from "./recipe.js";
 const DAMAGED = "the link is damaged, or not one of this app";
 const LONGEST = 6000; // characters
 const CHECK = "c", OWN = ["b", "d", "q", "p"];
+const SEVERAL = ["block_neighbors", "blocks"]; // fields that a picture may have more than once
 const NUMBERS = /^\d{1,20}(\.\d{1,20})*$/;
 /** @type {Record<string, string>} */
 const LETTERS = { n: "neighbors", o: "order", g: "grid", t: "num_inference_steps", w: "guidance_scale",
@@ -46,8 +47,9 @@ export const encode = (recipe, item = null) => {
   const origin = Object.entries({ b: recipe.bundle, d: recipe.database, q: item })
     .filter(([, value]) => value !== null);
   const start = origin.map(([name, value]) => `${name}=${value}&`).join("");
-  const layers = layersOf(recipe).map(layer).join("&p=");
-  return `${start}p=${CHECK}${checksum(`${start}p=${layers}`)}~${layers}`;
+  const layers = layersOf(recipe).map(layer);
+  const field = `p=${CHECK}${checksum(`${start}p=${layers.join("&p=")}`)}~`;
+  return start + layers.map((text) => field + text).join("&");
 };
 
 /** @param {unknown} link @returns {[string, string][]} */
@@ -57,16 +59,16 @@ const pairsOf = (link) => {
   return [...new URLSearchParams(query)].filter(([, value]) => value !== "");
 };
 
-/** Without the checksum, which must be right where there is one. @param {[string, string][]} pairs */
+/** Without the checksums, which must be right where there are any. @param {[string, string][]} pairs */
 const intact = (pairs) => {
-  const own = pairs.filter(([name]) => OWN.includes(name));
-  const first = own.find(([name]) => name === "p");
-  if (!first?.[1].startsWith(CHECK)) return own;
-  const [found, ...rest] = first[1].split("~");
-  first[1] = rest.join("~");
-  if (found !== CHECK + checksum(own.map(([name, value]) => `${name}=${value}`).join("&"))) {
-    throw new Refusal(`${DAMAGED}: its checksum is wrong`);
+  const own = pairs.filter(([name]) => OWN.includes(name)), found = new Set();
+  for (const pair of own.filter(([name, value]) => name === "p" && value.startsWith(CHECK))) {
+    const [field, ...rest] = pair[1].split("~");
+    found.add(field);
+    pair[1] = rest.join("~");
   }
+  const right = CHECK + checksum(own.map(([name, value]) => `${name}=${value}`).join("&"));
+  if ([...found].some((field) => field !== right)) throw new Refusal(`${DAMAGED}: its checksum is wrong`);
   return own;
 };
 
@@ -90,7 +92,8 @@ const settings = (text) => {
   const found = { block_neighbors: [], blocks: [] };
   for (const field of text.split("~")) {
     const name = LETTERS[field[0]], value = field.slice(1);
-    if (!name) throw new Refusal(DAMAGED);
+    // a damaged checksum can look like a field
+    if (!name || (name in found && !SEVERAL.includes(name))) throw new Refusal(DAMAGED);
     if (name === "blocks") found.blocks.push(numbers(value));
     else if (name === "block_neighbors") {
       const [row, col, ...ids] = numbers(value);
