@@ -107,6 +107,18 @@ class Studio:
         """An uploaded file as a query."""
         return reader().square(path, self.pipe.image_size)
 
+    def sent_picture(self, path: Any) -> Image.Image:
+        """A picture that the page sent as a query; nothing of it stays on the disk.
+
+        Raises:
+            RissoleError: for anything but a picture that was sent to this server.
+        """
+        file = self.uploaded(path)
+        try:
+            return self.query_picture(file)
+        finally:
+            self.sources.household.disk.read_once(file)
+
     def query_words(self, text: Any) -> str:
         """Words as a query: the name of a class, or any where they are read without a long wait."""
         if not isinstance(text, str) or not text.strip():
