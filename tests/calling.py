@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import time
@@ -18,6 +19,16 @@ def eventually(condition: Callable[[], object]) -> object:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()
+
+
+def result_of(steps: Any) -> Any:
+    """What a handler answers, in the end or at once."""
+    while inspect.isgenerator(steps):
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+    return steps
 
 
 def call(address: str, endpoint: str, data: list) -> str:
@@ -109,12 +120,14 @@ class Page:
                     yield json.loads(line.removeprefix("data: "))
 
     def do(self, part: str, event: str, sent: object = None, **inputs: object) -> dict:
-        """The final message of an event."""
+        """The final message of an event.
+
+        Like a browser it listens until the server ends the line: one that is broken off says that
+        nobody waits.
+        """
         self.begin(part, event, sent, **inputs)
-        for message in self.answers():
-            if message.get("msg") == "process_completed":
-                return message
-        raise AssertionError("the stream ended early")
+        ends = [one for one in self.answers() if one["msg"] == "process_completed"]
+        return ends[-1]
 
     def use(self, *paths: str) -> dict:
         """Takes files that were sent for own photos."""

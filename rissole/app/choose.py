@@ -66,7 +66,7 @@ class Choosing:
     ) -> tuple[Visit, dict]:
         """An uploaded picture as the query."""
         with clear_errors(self.errors):
-            query = Query(image=self.studio.query_picture(self.studio.uploaded(path)))
+            query = Query(image=self.studio.sent_picture(path))
             return self.found(visit, query, k, neighbors)
 
     @answering

@@ -55,6 +55,7 @@ class Remembering:
             "source": here.key,
             "chosen": original(sources, here.key),
             "count": len(database),
+            "added": added(database),
             "about": database.label,
             "fingerprint": database.fingerprint,
             "databases": entries,
@@ -158,14 +159,13 @@ class Remembering:
             (visit, value of the memory, value of the neighbors)
         """
         with clear_errors(self.errors):
-            file = self.studio.uploaded(path)
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(filled(full, most=MAX_NEIGHBORS))
             if getattr(here.pipe.database, "depth", 0) >= MAX_ADDED:
                 raise RissoleError(self.errors["room"])
-            picture = here.query_picture(file)
+            picture = here.sent_picture(path)
             more = yield from self._in_steps([picture], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
@@ -222,6 +222,13 @@ def original(sources: Sources, key: str) -> str:
         key = pipe.database.extends
         pipe = sources.find(key)
     return key
+
+
+def added(database: Database) -> int:
+    """How many pictures of the visitor are behind those of a database."""
+    if not isinstance(database, Extended):
+        return 0
+    return len(database.more) + added(database.first)
 
 
 def _listed(value: Any) -> list:

@@ -107,6 +107,18 @@ class Studio:
         """An uploaded file as a query."""
         return reader().square(path, self.pipe.image_size)
 
+    def sent_picture(self, path: Any) -> Image.Image:
+        """A picture that the page sent as a query; nothing of it stays on the disk.
+
+        Raises:
+            RissoleError: for anything but a picture that was sent to this server.
+        """
+        file = self.uploaded(path)
+        try:
+            return self.query_picture(file)
+        finally:
+            self.sources.household.disk.read_once(file)
+
     def query_words(self, text: Any) -> str:
         """Words as a query: the name of a class, or any where they are read without a long wait."""
         if not isinstance(text, str) or not text.strip():
@@ -163,6 +175,7 @@ class Studio:
         block_neighbors: Any = None,
         blocks: Any = (),
         init: Recipe | None = None,
+        strength: Any = None,
     ) -> Recipe:
         """The recipe of these settings, every one of them checked; None is as shipped."""
         return self.pipe.recipe(
@@ -175,6 +188,7 @@ class Studio:
             seed=typed(seed),
             blocks=blocks,
             init=init,
+            strength=strength,
         )
 
     def ahead(self, recipes: Sequence[Recipe], before: Picture | None = None) -> Ahead:

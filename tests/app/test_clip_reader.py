@@ -9,6 +9,7 @@ import threading
 
 import gradio as gr
 import pytest
+from calling import result_of
 from loopback_hub import ROOT, environment
 
 from rissole.app.assets import texts
@@ -83,11 +84,11 @@ def test_words_wait_for_the_model_and_are_answered_when_it_is_here(own, clip_fol
     studio = Studio(Sources(own), texts(), reader=reader)
     choosing, visit = Choosing(studio), Visit()
     with pytest.raises(gr.Error, match="Write what you are looking for"):
-        choosing.describe(visit, 3, None, " ")
-    *_, box, clock = choosing.describe(visit, 3, None, "a ginger cat")
+        result_of(choosing.describe(visit, 3, None, " "))
+    *_, box, clock = result_of(choosing.describe(visit, 3, None, "a ginger cat"))
     assert clock.active and box["info"]
     finished()
-    after, neighbors, box, clock = choosing.read(visit, 3, None, "a ginger cat")
+    after, neighbors, box, clock = result_of(choosing.read(visit, 3, None, "a ginger cat"))
     assert after.query.text == "a ginger cat" and len(neighbors["hits"]) == 3
     assert not clock.active and not box["info"]
 
@@ -96,7 +97,7 @@ def test_names_of_classes_are_answered_at_once_without_any_model(own, databases)
     reader = Reader("someone/there-is-none")
     moods = own.with_database(databases / "moods")
     choosing = Choosing(Studio(Sources(moods), texts(), reader=reader))
-    after, neighbors, *_ = choosing.describe(Visit(), 3, None, "Calm")
+    after, neighbors, *_ = result_of(choosing.describe(Visit(), 3, None, "Calm"))
     assert after.query.text == "Calm"
     assert {hit["label"] for hit in neighbors["hits"]} == {"calm"}
     assert reader.progress is None  # nothing was fetched
@@ -106,11 +107,11 @@ def test_a_model_that_cannot_be_loaded_ends_the_waiting_and_may_be_asked_for_aga
     reader = Reader(str(tmp_path))  # a folder with no model in it
     studio = Studio(Sources(own), texts(), reader=reader)
     choosing = Choosing(studio)
-    *_, clock = choosing.describe(Visit(), 3, None, "a cat")
+    *_, clock = result_of(choosing.describe(Visit(), 3, None, "a cat"))
     assert clock.active
     finished()
-    *_, box, clock = choosing.read(Visit(), 3, None, "a cat")
+    *_, box, clock = result_of(choosing.read(Visit(), 3, None, "a cat"))
     assert not clock.active and "cannot load the CLIP model" in box["info"]
-    *_, clock = choosing.describe(Visit(), 3, None, "a cat")
+    *_, clock = result_of(choosing.describe(Visit(), 3, None, "a cat"))
     assert clock.active
     finished()

@@ -285,7 +285,7 @@ def test_two_thousand_requests_leave_nothing_behind(server):
 def test_large_photos_of_many_at_once_take_little_memory(server, pipe, tmp_path):
     photo, before, visitors = tmp_path / "photo.jpg", server.peaks(), round(8 * LOAD)
     noise = Image.effect_noise((2000, 1250), 80).resize((8000, 5000))
-    noise.convert("RGB").save(photo, quality=90)
+    noise.convert("RGB").save(photo, quality=60)
 
     def visit(number: int) -> bool:
         with closing(Page(server.address)) as page:

@@ -55,6 +55,8 @@ export class Networks {
     this.files = files;
     /** @type {any} */
     this.ort = null;
+    /** The evaluation that is under way. @type {Promise<unknown>} */
+    this.busy = Promise.resolve();
     /** @type {Adapter | null} */
     this.adapter = null;
     /** @type {Map<string, Promise<any>>} */
@@ -130,8 +132,10 @@ export class Networks {
   /** Evaluates a graph. @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, Float32Array>>} */
   async run(name, inputs) {
-    return Object.fromEntries(Object.entries(await this.tensors(name, inputs)).map(([output, { data }]) =>
-      [output, data]));
+    // one after another: a sketch may be painted while a query is encoded, and not every adapter can
+    const mine = this.busy.then(() => this.tensors(name, inputs));
+    this.busy = mine.catch(() => {});
+    return Object.fromEntries(Object.entries(await mine).map(([output, { data }]) => [output, data]));
   }
 
   /** Evaluates a graph, on the simplest adapter where another one gives out.
