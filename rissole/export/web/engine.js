@@ -206,12 +206,15 @@ export class Engine {
       { latents: { data: latents, dims: [1, ids.length, channels, size, size] } });
     const dims = this.dimsOf(ids.length, features);
     const own = new Map(recipe.block_neighbors.map(([row, col, some]) => [row * recipe.grid + col, some]));
-    const visible = Uint8Array.from({ length: recipe.grid ** 2 * ids.length }, (_, at) => {
-      const listened = own.get(Math.floor(at / ids.length)) ?? recipe.neighbors;
-      return Number(listened.includes(ids[at % ids.length]));
-    });
+    const seen = (/** @type {Map<number, number[]>} */ of) =>
+      Uint8Array.from({ length: recipe.grid ** 2 * ids.length }, (_, at) => {
+        const listened = of.get(Math.floor(at / ids.length)) ?? recipe.neighbors;
+        return Number(listened.includes(ids[at % ids.length]));
+      });
+    const usual = seen(new Map()), visible = recipe.strength ? seen(own) : usual;
     return { ids, plan: {
-      shape, visible, init, count: ids.length, noise: normal(recipe.seed, channels * size * size),
+      shape, visible, usual, follow: recipe.strength, init, count: ids.length,
+      noise: normal(recipe.seed, channels * size * size),
       features: Object.fromEntries(Object.entries(features).map(([name, data]) => [name, { data, dims: dims[name] }])),
       scale: recipe.guidance_scale, steps: recipe.num_inference_steps, order: recipe.order,
       grid: recipe.grid, blocks: recipe.blocks,
