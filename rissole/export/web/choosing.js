@@ -53,7 +53,7 @@ export const choosingOf = ({ engine, facts, texts, controls, give }, visit) => {
     give("memory", {
       source, chosen: visit.original, count: place.count, about: place.about, fingerprint: source,
       classes: place.classes, label, databases: [{ key, label: about, count }],
-      encoders: [facts.encoder], encoder: facts.encoder.name, own: photos && { ...photos },
+      encoders: [facts.encoder], encoder: facts.encoder.name, own: photos && { ...photos }, added: place.added,
       skipped: photos?.skipped.length ?? 0, mark: mark(),
     });
   };

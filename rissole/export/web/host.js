@@ -12,6 +12,7 @@ import { E } from "../../app/web/shared/events.js";
 import { watchKeys } from "../../app/web/shared/keys.js";
 import { watchSeed } from "../../app/web/shared/live.js";
 import { hear, state, tell } from "../../app/web/shared/store.js";
+import { watchPresets } from "../../app/web/shared/presets.js";
 import { go, watchTurns } from "../../app/web/shared/turns.js";
 import { fill } from "../../app/web/shared/values.js";
 import { mount as mountShare } from "../../app/web/share.js";
@@ -140,6 +141,7 @@ const start = async () => {
   watchKeys();
   watchAddress();
   watchSeed();
+  watchPresets();
   Object.assign(window, { rissole: { tell, go } });
   const props = propsOf(facts, texts, controls);
   for (const name of PARTS) {
