@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import httpx
+
+
+def eventually(condition: Callable[[], object]) -> object:
+    """Whether something comes true within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def result_of(steps: Any) -> Any:
+    """What a handler answers, in the end or at once."""
+    while inspect.isgenerator(steps):
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+    return steps
 
 
 def call(address: str, endpoint: str, data: list) -> str:
@@ -18,7 +40,11 @@ def call(address: str, endpoint: str, data: list) -> str:
 
 def listener(address: str, part: str, event: str) -> tuple[int, list]:
     """(number of a page function, values of its inputs at first), by the id of what triggers it."""
-    config = httpx.get(f"{address}config").json()
+    return listed(httpx.get(f"{address}config").json(), part, event)
+
+
+def listed(config: dict, part: str, event: str) -> tuple[int, list]:
+    """The same, where a page's configuration is at hand."""
     parts = {c["id"]: c["props"] for c in config["components"]}
     (found,) = (number for number, props in parts.items() if props.get("elem_id") == part)
     for function in config["dependencies"]:
@@ -56,3 +82,59 @@ def trigger(
             if message.get("msg") == "process_completed":
                 return message
     raise AssertionError("the stream ended early")
+
+
+class Page:
+    """A page as the server sees it: a name, a line that stays open, and events.
+
+    Values of inputs are given by their place among those of the listener, `_2=...`.
+    """
+
+    def __init__(self, address: str):
+        self.address, self.name = address, os.urandom(6).hex()
+        self.http = httpx.Client(timeout=120)
+        self.config = self.http.get(f"{address}config").json()
+        self.line = self.http.stream("GET", f"{address}gradio_api/heartbeat/{self.name}")
+        self.line.__enter__()
+
+    def send(self, file: Path) -> str:
+        """Uploads a file; returns where it lies."""
+        with file.open("rb") as data:
+            answer = self.http.post(f"{self.address}gradio_api/upload", files={"files": data})
+        return answer.raise_for_status().json()[0]
+
+    def begin(self, part: str, event: str, sent: object = None, **inputs: object) -> None:
+        """Asks for something, whose answer is among `answers`."""
+        number, data = listed(self.config, part, event)
+        for place, value in inputs.items():
+            data[int(place[1:])] = value
+        body = {"data": data, "fn_index": number, "event_data": sent, "session_hash": self.name}
+        self.http.post(f"{self.address}gradio_api/queue/join", json=body).raise_for_status()
+
+    def answers(self) -> Iterator[dict[str, Any]]:
+        """All messages, until there is nothing to wait for; closing it breaks the line off."""
+        place = f"{self.address}gradio_api/queue/data"
+        with self.http.stream("GET", place, params={"session_hash": self.name}) as lines:
+            for line in lines.iter_lines():
+                if line:
+                    yield json.loads(line.removeprefix("data: "))
+
+    def do(self, part: str, event: str, sent: object = None, **inputs: object) -> dict:
+        """The final message of an event.
+
+        Like a browser it listens until the server ends the line: one that is broken off says that
+        nobody waits.
+        """
+        self.begin(part, event, sent, **inputs)
+        ends = [one for one in self.answers() if one["msg"] == "process_completed"]
+        return ends[-1]
+
+    def use(self, *paths: str) -> dict:
+        """Takes files that were sent for own photos."""
+        return self.do("rs-memory", "photos", {"files": list(paths), "skipped": []})
+
+    def close(self) -> None:
+        """Closes it as a browser does."""
+        self.http.post(f"{self.address}left/{self.name}").raise_for_status()
+        self.line.__exit__(None, None, None)
+        self.http.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -129,6 +130,63 @@ def test_few_helpers_have_one_caller():
     private = [f.name for _, f in FUNCTIONS if f.name[0] == "_" and f.name[:2] != "__"]
     once = [name for name in private if uses[name] <= 1]
     assert len(once) <= CALLED_ONCE * len(FUNCTIONS), f"{len(once)} of {len(FUNCTIONS)}"
+
+
+# who writes files elsewhere, and why what a kill or a full disk leaves there is harmless
+WRITERS = {
+    "rissole.export.onnx_graphs": "torch writes a graph into the stage of a page",
+    "rissole.experiments.retrieval_benchmark": "entries that are gone when it has measured",
+    "rissole.retrieval.columns": "rows are added, and count once they were noted",
+    "rissole.retrieval.index_files": "faiss writes, and what it wrote is read back",
+}
+WRITING: dict[str, str] = {"write_index": "faiss", "dump": "json", "save_file": "safetensors"}
+WRITING |= dict.fromkeys(("copy", "copy2", "copyfile", "copytree", "move"), "shutil")
+WRITING |= dict.fromkeys(("savez", "savetxt"), "np")
+ANYBODYS = {"write_text", "write_bytes", "touch", "tofile", "writestr"}
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes a file that is not in a stage, as its names say."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
+    texts = [text for text in texts if isinstance(text, str)]
+    module = getattr(getattr(call.func, "value", None), "id", "")
+    if name == "open":
+        found = any(set(text) & set("wax+") and set(text) <= set("rwaxbt+") for text in texts)
+    elif name == "save":  # a picture, by the name of its file
+        joined = any(isinstance(node, ast.Div) for node in ast.walk(call))
+        called = {getattr(getattr(node, "func", None), "id", "") for node in ast.walk(call)}
+        found = (joined and any("." in text for text in texts)) or "str" in called
+    else:
+        found = name in ANYBODYS or WRITING.get(name) == module
+    names = [getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(call)]
+    return found and not any("stage" in name or name == "writing" for name in names)
+
+
+def test_files_are_written_by_one_helper_or_into_a_stage():
+    found = {
+        f"{module}:{node.lineno}"
+        for module, tree in TREES.items()
+        if not module.startswith("rissole.storage.") and module not in WRITERS
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and writes(node)
+    }
+    assert found == set()
+    for module in WRITERS:  # and nobody stands in the list without need
+        assert any(writes(node) for node in ast.walk(TREES[module]) if isinstance(node, ast.Call))
+
+
+def test_scripts_make_no_markup_of_texts():
+    """Names and messages may come from anybody: they become text, and never elements."""
+    markup = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextual")
+    found = {
+        f"{path.name}: {line.strip()}"
+        for path in (ROOT / "rissole").rglob("*.js")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if markup.search(line)
+    }
+    assert {line.partition(": ")[0] for line in found} == {"host.js"}
+    assert len(found) == 1  # which fills in files of the page itself
 
 
 def test_no_file_name_is_used_twice():

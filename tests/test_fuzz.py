@@ -97,8 +97,14 @@ def test_links(attack):
     recipe = Recipe.validated(
         bundle="1f3a", database="77c0", neighbors=[3, 17, 5], block_neighbors={(0, 1): [9]}, seed=7
     )
-    seed = encode(recipe, 17).encode()
-    attack("links", 20_000, [seed], damaged, lambda data: decode(data.decode("latin-1")) == recipe)
+    repaint = {**recipe.to_dict(), "block_neighbors": {}, "blocks": [(1, 2)], "seed": 2**64 - 1}
+    for times in range(3):
+
+        def sound(data, recipe=recipe):
+            return decode(data.decode("latin-1")) == recipe
+
+        attack(f"links of {times} repaints", 10_000, [encode(recipe, 17).encode()], damaged, sound)
+        recipe = Recipe.validated(**{**repaint, "init": recipe})
 
 
 def test_manifests(attack, bundle):

@@ -6,9 +6,10 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from rissole.app.address import listening, no_proxies
+from rissole.app.address import believing, listening, no_proxies
+from rissole.app.face import Face
 from rissole.app.limits import Limits
 from rissole.app.zerogpu import prepare
 from rissole.config import RissoleError
@@ -39,8 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--databases",
         default=known("RISSOLE_DATABASES") or None,
-        help="folder of further databases for visitors to choose from [$RISSOLE_DATABASES, "
-        "else none]",
+        help="folder of further databases to choose from [$RISSOLE_DATABASES, else none]",
     )
     add(
         "--clip",
@@ -53,16 +53,30 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=known("RISSOLE_REVISION") or None,
         help="branch, tag or commit of a bundle on the Hub [$RISSOLE_REVISION, else main]",
     )
+    _listen(add)
+    Face.add_options(parser)
+    Limits.add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def _listen(add: Callable[..., object]) -> None:
+    """Adds the options that say where the server is, and what lies before it."""
+    known = os.environ.get
     add(
         "--names",
         default=known("RISSOLE_NAMES") or "",
         help="names by which visitors may call this server beside its own, as a proxy before it "
         "has them, separated by commas; * for any [$RISSOLE_NAMES, else none]",
     )
+    add(
+        "--proxies",
+        default=known("RISSOLE_PROXIES"),
+        help="addresses or networks of proxies before this server, separated by commas, whose "
+        "X-Forwarded-For header tells visitors apart; only proxies that set it themselves "
+        "[$RISSOLE_PROXIES, else $FORWARDED_ALLOW_IPS, else none]",
+    )
     add("--host", help="address to listen on; 0.0.0.0 lets others in [this computer only]")
     add("--port", type=int, help="port to listen on [the first free one from 7860]")
-    Limits.add_options(parser)
-    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # what is asked to end, not killed, tidies up behind itself
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        limits = Limits.given(options)
+        limits, face = Limits.given(options), Face.given(options)
         listening(options.host, options.port)  # no use to load anything for a wrong address
         print(f"Loading {options.bundle} ...", flush=True)
         prepare()
@@ -88,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         more = [options.databases] if options.databases else []
         names = options.names.split(",")
         reader = None if options.clip in ("", NONE) else Reader(options.clip)
-        serve(first, options.host, options.port, more, names, limits, others, reader, quiet=False)
+        where = options.host, options.port
+        with believing(options.proxies):
+            serve(first, *where, more, names, limits, others, reader, face, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,8 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from rissole.app.assets import texts
@@ -14,6 +15,9 @@ from rissole.config import RissoleError, quoted
 
 LOOPBACK = "127.0.0.1"
 ANY = "*"
+TRUSTED = "FORWARDED_ALLOW_IPS"  # where the web server looks for proxies whose word it takes
+# networks that nobody visits from; the proxies of a Space are in one of them
+PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,127.0.0.0/8"
 
 
 def listening(host: str | None, port: int | None) -> tuple[str, int | None]:
@@ -91,6 +95,48 @@ def _loopback(name: str) -> bool:
     if name == "localhost" or name.endswith(".localhost"):
         return True
     return _is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
+def neighborhood(host: str) -> str:
+    """Whose address it is: of IPv6, where everybody has many, the half that names the network."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
+def caller(connection: Mapping[str, Any]) -> str:
+    """The `neighborhood` that a request, or what a server knows of it (ASGI), comes from."""
+    return neighborhood((connection.get("client") or ("",))[0])
+
+
+@contextlib.contextmanager
+def believing(proxies: str | None = None) -> Iterator[None]:
+    """Lets the web server that is started meanwhile believe whom proxies say that they speak for.
+
+    Anybody can send the header in which they do, so nobody else's is believed; the library's own
+    way is to believe every program on this computer, also a proxy that passes the header on as
+    visitors wrote it.
+
+    Args:
+        proxies: their addresses or networks, separated by commas; None for what the environment
+            says, else those of a Space on a Space, else nobody's.
+    """
+    before = os.environ.get(TRUSTED)
+    usual = PRIVATE if os.environ.get("SPACE_ID") else ""
+    told = usual if before is None else before
+    os.environ[TRUSTED] = told if proxies is None else proxies
+    try:
+        yield
+    finally:
+        del os.environ[TRUSTED]
+        if before is not None:
+            os.environ[TRUSTED] = before
 
 
 @contextlib.contextmanager

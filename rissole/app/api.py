@@ -1,7 +1,7 @@
 """The named endpoints, for programs."""
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +10,11 @@ from gradio.events import api as expose
 
 from rissole.app.databases import Sources, usable
 from rissole.app.errors import answer, clear_errors
-from rissole.app.pace import Tick
+from rissole.app.pace import Steps, Tick, answering
 from rissole.app.patches import describe, let_fewer_arguments_in
 from rissole.app.routes import ENDPOINTS
 from rissole.app.state import Visit, beneath
-from rissole.app.studio import Studio, plain
+from rissole.app.studio import Studio, plain, typed
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError, quoted
 from rissole.data.images import read_recipe
@@ -61,10 +61,8 @@ class Api:
         Returns:
             neighbors: {"item": query item or null, "ids": [...], "scores": cosines, best first}
         """
-        with clear_errors(self.errors, answer):
-            here = self._where(bundle, database)
-            hits = self._api_hits(here, image, item, text, seed, k, label, encoder)
-            return {"item": hits.item, "ids": hits.ids, "scores": hits.scores}
+        where = bundle, database
+        return self._retrieved(where, image, item, text, seed, k, label, encoder)
 
     def generate(
         self,
@@ -82,13 +80,15 @@ class Api:
         encoder: str | None = None,
         text: str | None = None,
         bundle: str | None = None,
+        block_neighbors: dict | None = None,
+        strength: float | None = None,
     ) -> tuple[FileData, dict]:
         """Paints one picture, block by block, guided by neighbors from a database.
 
         Give neighbors, or a query (item, image, text) to retrieve some for, or nothing.
 
         Args:
-            neighbors: numbers of database pictures, 1 to 16 of them.
+            neighbors: numbers of database pictures, 1 to 16; or give a query, or nothing.
             item: number of the database picture to use as the query.
             image: picture file to use as the query.
             k: how many neighbors to retrieve for the query, 1 to 16.
@@ -102,19 +102,16 @@ class Api:
             encoder: what pictures are compared by, "latent", "latent-corner", "learned" or "clip".
             text: or words as the query.
             bundle: name of the model, one of those the page offers; the first one if left out.
+            block_neighbors: neighbors of single blocks by row and column, such as {"0,1": [9]}.
+            strength: 0 to 4, how much those blocks follow theirs; 1 as usual.
 
         Returns:
             picture: PNG file with the recipe inside
             recipe: everything that determines the picture
         """
-        with clear_errors(self.errors, answer):
-            here = self._where(bundle, database)
-            if neighbors is None:
-                neighbors = self._near(here, image, item, text, k, label, encoder)
-            else:
-                self._check_unsearched((item, image, text), (label, encoder))
-            values = order, grid, steps, guidance_scale, seed
-            return self._api_painted(here, here.checked(neighbors, *values))
+        where, query, search = (bundle, database), (image, item, text), (k, label, encoder)
+        values = order, grid, steps, guidance_scale, seed, block_neighbors, (), None, strength
+        return self._generated(where, neighbors, query, search, values)
 
     def regenerate_block(
         self,
@@ -166,6 +163,38 @@ class Api:
             )
             return self._api_painted(here, new)
 
+    # -- step by step, see `pace`
+
+    @answering
+    def _retrieved(self, where: tuple, *query: Any) -> Steps:
+        with clear_errors(self.errors, answer):
+            hits = yield from self._api_hits(self._where(*where), *query)
+            return {"item": hits.item, "ids": hits.ids, "scores": hits.scores}
+
+    @answering
+    def _generated(
+        self, where: tuple, neighbors: Any, query: tuple, search: tuple, values: tuple
+    ) -> Steps:
+        with clear_errors(self.errors, answer):
+            here = self._where(*where)
+            if neighbors is None:
+                hits = yield from self._api_hits(here, *query, None, *search)
+                neighbors = hits.ids or [hits.item or 0]  # an only picture is its own neighbor
+            else:
+                self._check_unsearched(query, search[1:])
+            return (yield from self._api_painted(here, here.checked(neighbors, *values)))
+
+    @answering
+    def _api_painted(self, here: Studio, recipe: Recipe) -> Steps:
+        """Returns (picture, recipe)."""
+        with clear_errors(self.errors, answer):
+            yield here.ahead([recipe])
+            for step in self.steps(_asked(here), recipe):
+                if isinstance(step, GenerationOutput):
+                    return FileData(path=here.png(step.images[0], step.recipe)), step.recipe
+                yield step
+            raise RuntimeError("the painting has ended before it was finished")
+
     def _where(self, bundle: Any, database: Any) -> Studio:
         """With the model and the database of these names."""
         there = self.studio if bundle is None else self._world(bundle)
@@ -187,11 +216,6 @@ class Api:
         there = next(made, self.studio) if bundle is None else self._world(bundle)
         return there.of(Visit(source=there.sources.named(recipe.database)))
 
-    def _near(self, here: Studio, image: Any, item: Any, text: Any, *search: Any) -> list[int]:
-        """The neighbors of a query; an only picture is its own."""
-        hits = self._api_hits(here, image, item, text, None, *search)
-        return hits.ids or [hits.item or 0]
-
     def _check_unsearched(self, queries: tuple, search: tuple) -> None:
         """Neighbors that are given leave nothing to search."""
         if any(query is not None for query in queries):
@@ -210,22 +234,6 @@ class Api:
         known = ", ".join(found or [entry.label for entry in entries[:LISTED]])
         said = self.errors["namesakes" if found else "database"]
         raise RissoleError(said.format(value=quoted(name), known=known))
-
-    def _api_painted(self, here: Studio, recipe: Recipe) -> Any:
-        """Paints step by step, see `pace`; returns (picture, recipe)."""
-        ahead = here.ahead([recipe])
-
-        def painted() -> Generator[Any, None, tuple[FileData, dict]]:
-            with clear_errors(self.errors, answer):
-                yield ahead
-                for step in self.steps(_asked(here), recipe):
-                    if isinstance(step, GenerationOutput):
-                        file = here.png(step.images[0], step.recipe)
-                        return FileData(path=file), step.recipe
-                    yield step
-                raise RuntimeError("the painting has ended before it was finished")
-
-        return painted()
 
     def _at(self, asked: tuple[str, str]) -> Studio:
         """What `_asked` names."""
@@ -259,7 +267,7 @@ class Api:
 
     def _api_hits(
         self, here: Studio, image: Any, item: Any, text: Any, seed: Any, *search: Any
-    ) -> Hits:
+    ) -> Steps:
         """What a query finds; `search` is (k, label, encoder)."""
         k, label, encoder = search
         if encoder is not None and encoder not in usable(here.pipe):
@@ -269,14 +277,16 @@ class Api:
         narrowed = {"k": k, "label": label, "encoder": encoder}
         if sum(query is not None for query in (image, item, text)) > 1:
             raise RissoleError(self.errors["queries"])
+        words = None if text is None else here.query_words(text)
+        yield from here.prepared(encoder, words)
         if item is not None:
             return here.pipe.retrieve(item=here.item(item), **narrowed)
         if image is not None:
             picture = here.query_picture(self._api_path(image))
             return self.found(_asked(here), {"image": picture, **narrowed})
-        if text is not None:
-            return self.found(_asked(here), {"text": here.query_words(text), **narrowed})
-        seed = None if seed is None else Recipe.validated(neighbors=[0], seed=seed).seed
+        if words is not None:
+            return self.found(_asked(here), {"text": words, **narrowed})
+        seed = None if seed is None else Recipe.validated(neighbors=[0], seed=typed(seed)).seed
         return here.pipe.retrieve(seed=seed, **narrowed)
 
     def _found(self, asked: tuple, query: dict) -> Hits:

@@ -19,6 +19,7 @@ UNSEEN = 600.0  # seconds; a phone that sleeps, or a line that broke, comes back
 
 @dataclass
 class _Visit:
+    address: str
     pages: int = 0  # connections that say: the page is open
     seen: float = 0.0
 
@@ -29,18 +30,53 @@ class Presence:
     Args:
         unseen: seconds for which a visit counts as there after the last sign of it.
         clock: seconds of any origin.
+        most: visits of one address.
+        share: of the room for all, from 0 to 1, that the visits of one address may have.
     """
 
-    def __init__(self, unseen: float = UNSEEN, clock: Callable[[], float] = time.monotonic):
-        self.unseen, self._clock = unseen, clock
+    def __init__(
+        self,
+        unseen: float = UNSEEN,
+        clock: Callable[[], float] = time.monotonic,
+        most: int = 10**6,
+        share: float = 1.0,
+    ):
+        self.unseen, self._clock, self.most, self.share = unseen, clock, most, share
         self._visits: dict[str, _Visit] = {}
         self._lock = threading.Lock()
 
-    def seen(self, owner: str, pages: int = 0) -> None:
-        """Notes a sign of a visit; `pages` connections were opened, or closed where negative."""
+    def seen(self, owner: str, pages: int = 0, address: str = "") -> bool:
+        """Notes a sign of a visit.
+
+        Args:
+            pages: so many connections were opened, or closed where negative.
+            address: whose visit it is, as of its first sign; empty where nobody knows.
+
+        Returns:
+            False for a visit more than its address may have; those whose page is closed make way.
+        """
         with self._lock:
-            visit = self._visits.setdefault(owner, _Visit())
+            new = owner not in self._visits
+            if new and (pages < 0 or not self._let_in(address)):  # or it has said that it is closed
+                return False
+            visit = self._visits.setdefault(owner, _Visit(address))
             visit.pages, visit.seen = max(0, visit.pages + pages), self._clock()
+            return True
+
+    def _let_in(self, address: str) -> bool:
+        near = {o: v for o, v in self._visits.items() if v.address == address}
+        if not address or len(near) < self.most:
+            return True
+        away = [owner for owner, visit in near.items() if not visit.pages]
+        if away:
+            del self._visits[min(away, key=lambda owner: near[owner].seen)]
+        return bool(away)
+
+    def address(self, owner: str) -> str:
+        """Whose a visit is; empty where nobody knows."""
+        with self._lock:
+            visit = self._visits.get(owner)
+            return "" if visit is None else visit.address
 
     def left(self, owner: str) -> None:
         """The page said that it was closed."""
@@ -96,8 +132,8 @@ class Belongings:
     """Things of visits, by key, within limits; nobody's things make way for those of another.
 
     What an owner brings beyond their limit takes the place of their own oldest. When all together
-    are too much, visits whose page is closed make way, the longest unseen first; while every page
-    is open, what would be too much is refused.
+    are too much, or those of one address, visits whose page is closed make way, the longest unseen
+    first; while every page is open, what would be too much is refused.
 
     Args:
         presence: who is here.
@@ -114,11 +150,12 @@ class Belongings:
         self._owner: dict[Hashable, str] = {}  # of each key
         self._lock = threading.RLock()
 
-    def add(self, owner: str, key: Hashable, value: Any, size: int) -> None:
+    def add(self, owner: str, key: Hashable, value: Any, size: int, address: str = "") -> None:
         """Keeps a thing, in place of what was kept by that key.
 
         Args:
             size: in bytes, with all that nobody else holds.
+            address: whose visit the owner is, see `Presence.seen`.
 
         Raises:
             RissoleError: when there is no room for it; what was there stays.
@@ -126,9 +163,9 @@ class Belongings:
         with self._lock:
             mine = self._owners.get(owner, _Owned())
             before = mine.things[key].size if key in mine.things else 0
-            if size > self.each or not self._room(owner, size - before):
+            here = size <= self.each and self.presence.seen(owner, 0, address)
+            if not here or not self._room(owner, size - before):
                 raise RissoleError(self.full)
-            self.presence.seen(owner)
             self._owners[owner], self._owner[key] = mine, owner
             mine.things[key] = _Kept(value, size)
             mine.things.move_to_end(key)
@@ -171,16 +208,23 @@ class Belongings:
 
     def _room(self, owner: str, more: int) -> bool:
         """Whether there is room for more bytes of an owner, once others have made way."""
-        mine = self.size(owner)
+        mine, address = self.size(owner), self.presence.address(owner)
         more = min(mine + more, self.each) - mine  # beyond it the owner's own oldest go
-        over = self.size() + more - self.total
-        if over <= 0:
-            return True
-        away = [o for o in self._owners if o != owner and not self.presence.open(o)]
-        if over > sum(self.size(o) for o in away):
+        near = [o for o in self._owners if self.presence.address(o) == address]
+        share = self.total * self.presence.share if address else self.total
+        return self._made(near, owner, more, share) and self._made(
+            list(self._owners), owner, more, self.total
+        )
+
+    def _made(self, owners: list[str], owner: str, more: int, most: float) -> bool:
+        """Whether some owners have no more than `most`, once the others among them made way."""
+        over = sum(map(self.size, owners)) + more - most
+        away = [o for o in owners if o != owner and not self.presence.open(o)]
+        if over > sum(map(self.size, away)):
             return False
         for other in sorted(away, key=self.presence.last_seen, reverse=True):
-            if self.size() + more <= self.total:
+            if over <= 0:
                 break
+            over -= self.size(other)
             self.forget(other)
         return True

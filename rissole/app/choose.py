@@ -9,6 +9,7 @@ import gradio as gr
 
 from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
+from rissole.app.pace import Steps, answering
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.showcase import Showcase
@@ -23,6 +24,8 @@ from rissole.retrieval.duplicates import correlation
 # two pictures are marked as nearly the same above both: any two dark ones have the first
 NEAR = 0.9  # cosine of their vectors
 ALIKE = 0.8  # correlation of their latents
+ROW = ("id", "score", "on", "pin", "twin", "label")  # what is known of a neighbor
+LONGEST = 500  # characters of a label
 
 
 class Choosing:
@@ -63,10 +66,11 @@ class Choosing:
     ) -> tuple[Visit, dict]:
         """An uploaded picture as the query."""
         with clear_errors(self.errors):
-            query = Query(image=self.studio.query_picture(self.studio.uploaded(path)))
+            query = Query(image=self.studio.sent_picture(path))
             return self.found(visit, query, k, neighbors)
 
-    def describe(self, visit: Visit, k: int, neighbors: dict | None, text: str | None) -> tuple:
+    @answering
+    def describe(self, visit: Visit, k: int, neighbors: dict | None, text: str | None) -> Steps:
         """Words as the query.
 
         Returns:
@@ -79,10 +83,11 @@ class Choosing:
                 here.reader.begin(here.pipe)
                 return gr.skip(), gr.skip(), self._told(), gr.Timer(active=True)
             words = here.query_words(text)
+            yield from here.prepared(text=words)
             found = self.found(visit, Query(text=words), k, neighbors)
             return *found, gr.update(info=""), gr.Timer(active=False)
 
-    def read(self, visit: Visit, k: int, neighbors: dict | None, text: str | None) -> tuple:
+    def read(self, visit: Visit, k: int, neighbors: dict | None, text: str | None) -> Any:
         """How far that model is; what was asked once it is here. Returns as `describe` does."""
         reader = self.studio.reader
         assert reader is not None
@@ -213,10 +218,25 @@ def rows_of(
 
 
 def hits_of(neighbors: Any) -> list[dict]:
-    """The hits in the value of the neighbors; it comes from the browser, anything may be in it."""
+    """The hits in the value of the neighbors; it comes from the browser, anything may be in it.
+
+    Of each only what belongs there is kept, and nothing long.
+    """
     hits = neighbors.get("hits") if isinstance(neighbors, dict) else None
     listed = hits[: 2 * MAX_NEIGHBORS] if isinstance(hits, list) else []
-    return [hit for hit in listed if isinstance(hit, dict)]
+    rows = [hit for hit in listed if isinstance(hit, dict)]
+    return [{name: row[name] for name in ROW if name in row and _short(row[name])} for row in rows]
+
+
+def _short(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST
+    return value is None or isinstance(value, (int, float))
+
+
+def remembered(neighbors: Any) -> dict[str, Any]:
+    """Of the value of the neighbors, what a visit keeps beside a picture."""
+    return {"hits": hits_of(neighbors), "blocks": blocks_of(neighbors)}
 
 
 def blocks_of(neighbors: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rissole.app.extended import Extended
 from rissole.app.household import Household
+from rissole.app.patches import asking
 from rissole.app.worlds import World
 from rissole.config import RissoleError
 from rissole.pipeline import RissolePipeline
@@ -19,7 +20,7 @@ from rissole.storage.database_facts import DATABASE_FILE, DatabaseFacts
 from rissole.storage.manifest import fingerprint, latent_fingerprint, read_manifest
 
 QUICK = 10_000  # pictures of a larger database are not encoded anew while a visitor waits
-OWN_BYTES = 65_536  # of a visitor's own database beside its pictures: an estimate
+OWN_BYTES = 16_384  # of a visitor's own database beside its pictures: a third of it was measured
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Sources:
         """
         key = secrets.token_urlsafe(18)
         # with the model that it shares: there is never a second one of it in memory
-        self.household.photos.add(visit or "", key, (pipe, self.start), own_bytes(pipe))
+        kept = pipe, self.start
+        self.household.photos.add(visit or "", key, kept, own_bytes(pipe), asking()[0])
         return key
 
     def drop(self, key: str | None) -> None:

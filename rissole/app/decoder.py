@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +27,7 @@ from rissole.data.images import VISITOR, load_square, printable
 MEMORY = 2**30  # bytes on top of what the process has when it begins
 SECONDS = 20.0  # for one picture
 STARTING = 120.0  # seconds; three are usual, and a machine may be busy
-PATIENCE = 90.0  # for all photos of one visit; a thousandth of a second each is usual
+PATIENCE = 90.0  # of decoding, for all photos of one visit; a thirtieth of a second each is usual
 
 
 class Reader:
@@ -63,23 +63,25 @@ class Reader:
 
     def squares(
         self, paths: Iterable[Path], size: int, late: str
-    ) -> tuple[list[Image.Image], list[str]]:
-        """Pictures of one visit, and why others were left out.
+    ) -> Iterator[Image.Image | RissoleError]:
+        """Pictures of one visit, one by one; in place of one that is left out, why.
 
         Args:
             paths: of any files.
             size: their side in pixels.
             late: what to say of those that there was no time for, with a place for the name.
         """
-        until, images, skipped = time.monotonic() + PATIENCE, [], []
+        spent = 0.0
         for path in paths:
+            began = time.monotonic()
             try:
-                if time.monotonic() > until:
+                if spent > PATIENCE:
                     raise RissoleError(late.format(name=printable(path.name)[:40]))
-                images.append(self.square(path, size))
+                read: Image.Image | RissoleError = self.square(path, size)
             except RissoleError as error:
-                skipped.append(str(error))
-        return images, skipped
+                read = error
+            spent += time.monotonic() - began
+            yield read
 
     def _end(self) -> None:
         pool, self._pool = self._pool, None

@@ -14,13 +14,14 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rissole.app.belongings import Presence
 from rissole.app.uploads import private_folder
 from rissole.config import RissoleError
+from rissole.storage.files import writing
 
 SENT, MADE = "sent", "made"
 SENT_BYTES, MADE_BYTES = 2**29, 2**30  # of all visits together
@@ -51,34 +52,44 @@ class Disk:
     def __init__(self, presence: Presence, full: str, clock: Callable[[], float] = time.time):
         self.presence, self.full, self._clock = presence, full, clock
         self._owners: dict[str, str] = {}  # of each folder's name; a visit names itself as it likes
+        self._addresses: dict[str, str] = {}  # of each folder's name, too
 
-    def new_upload(self, name: str, size: int) -> Path:
+    def new_upload(self, name: str, size: int, address: str = "") -> Path:
         """Where to write a file of a size that was sent.
+
+        Args:
+            address: who sends it, see `address.neighborhood`.
 
         Raises:
             RissoleError: when too much waits to be read already.
         """
-        if size + sum(file.size for file in self.files(SENT)) > SENT_BYTES:
+        folder, found = _named(address), list(self.files(SENT))
+        theirs = sum(file.size for file in found if file.owner == folder)
+        everybodys = sum(file.size for file in found)
+        if size + theirs > self._most(SENT_BYTES, address) or size + everybodys > SENT_BYTES:
             raise RissoleError(self.full)
-        return _fresh(private_folder() / SENT, name)
+        return _fresh(private_folder() / SENT / folder, name)
 
-    def write(self, data: bytes, name: str, owner: str | None) -> Path:
+    def write(self, data: bytes, name: str, owner: str | None, address: str = "") -> Path:
         """Writes a file that a visit may fetch; what is too much for it takes its oldest's place.
 
         Args:
             owner: the visit, if it is one.
+            address: who asks, see `address.neighborhood`; programs there are one owner.
 
         Raises:
             RissoleError: when there is no room for it.
         """
-        owner = owner if owner and self.presence.here(owner) else ""  # a program is nobody
-        folder = hashlib.sha256(owner.encode()).hexdigest()[:16]
-        self._owners[folder] = owner
+        if not owner or not self.presence.here(owner):
+            owner = f"programs at {address}"
+        folder = _named(owner)
+        self._owners[folder], self._addresses[folder] = owner, address
         self._make_room(folder, len(data))
         path = _fresh(private_folder() / MADE / folder, name)
         try:
-            path.write_bytes(data)
-        except OSError as error:
+            with writing(path, lasting=False) as file:
+                file.write(data)
+        except RissoleError as error:  # it says where, which is nobody's business
             shutil.rmtree(path.parent, ignore_errors=True)
             raise RissoleError(self.full) from error
         return path
@@ -90,8 +101,9 @@ class Disk:
 
     def forget(self, owner: str) -> None:
         """Removes all that was made for a visit."""
-        folder = hashlib.sha256(owner.encode()).hexdigest()[:16]
+        folder = _named(owner)
         self._owners.pop(folder, None)
+        self._addresses.pop(folder, None)
         shutil.rmtree(private_folder() / MADE / folder, ignore_errors=True)
 
     def sweep(self) -> None:
@@ -105,6 +117,7 @@ class Disk:
                 shutil.rmtree(file.path.parent, ignore_errors=True)
         for folder in [f for f in self._owners if not (private_folder() / MADE / f).is_dir()]:
             self._owners.pop(folder, None)
+            self._addresses.pop(folder, None)
 
     def files(self, kind: str) -> Iterator[_File]:
         """All files of a kind, as far as they are still there while one looks."""
@@ -122,12 +135,20 @@ class Disk:
         """Removes the oldest of a visit, then of those who are not here, until a file fits."""
         found = sorted(self.files(MADE), key=lambda file: -file.age)
         mine = [file for file in found if file.owner == folder]
-        away = [file for file in found if file.owner != folder and not self._here(file.owner)]
-        over = size + sum(file.size for file in mine) - EACH_BYTES
-        freed = _remove(mine, over)
-        over = size + sum(file.size for file in found) - freed - MADE_BYTES
-        if over > 0 and over > _remove(away, over):
-            raise RissoleError(self.full)
+        gone = _removed(mine, size + _bytes(mine) - EACH_BYTES)
+        address = self._addresses[folder]
+        near = [file for file in found if self._addresses.get(file.owner) == address]
+        for files, most in ((near, self._most(MADE_BYTES, address)), (found, MADE_BYTES)):
+            left = [file for file in files if file not in gone]
+            away = [f for f in left if f.owner != folder and not self._here(f.owner)]
+            over = size + _bytes(left) - most
+            if over > _bytes(away):
+                raise RissoleError(self.full)
+            gone |= _removed(away, over)
+
+    def _most(self, total: int, address: str) -> float:
+        """Bytes that one address may have of what all may; an unknown one may have all."""
+        return total * self.presence.share if address else total
 
     def _here(self, folder: str) -> bool:
         return self.presence.here(self._owners.get(folder, ""))
@@ -142,12 +163,21 @@ def _fresh(folder: Path, name: str) -> Path:
     return path
 
 
-def _remove(files: list[_File], size: int) -> int:
-    """Removes files in order until so many bytes are free; how many that are."""
-    freed = 0
+def _removed(files: list[_File], size: float) -> set[_File]:
+    """Removes files in order until so many bytes are free; which those are."""
+    gone: set[_File] = set()
     for file in files:
-        if freed >= size:
+        if _bytes(gone) >= size:
             break
         shutil.rmtree(file.path.parent, ignore_errors=True)
-        freed += file.size
-    return freed
+        gone.add(file)
+    return gone
+
+
+def _bytes(files: Iterable[_File]) -> int:
+    return sum(file.size for file in files)
+
+
+def _named(owner: str) -> str:
+    """The name of the folder of a visit or an address, which may call itself anything."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,15 @@ class Extended(Database):
         places = map(self._place, ids)
         return torch.cat([part.latents([own]) for part, own in places])
 
-    def index_for(self, encoder: QueryEncoder) -> VectorIndex:
+    def indexing(self, encoder: QueryEncoder) -> Iterator[VectorIndex | None]:
         """See `Database`."""
-        return _Joined(self.first.index_for(encoder), self.more.index_for(encoder))
+        parts = []
+        for step in chain(self.first.indexing(encoder), self.more.indexing(encoder)):
+            if step is None:
+                yield None
+            else:
+                parts.append(step)
+        yield _Joined(*parts)
 
     def ready(self, encoder: QueryEncoder) -> bool:
         """See `Database`; the added pictures are few."""

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rissole.app.address import Names, hostname
-from rissole.app.routes import FILE, listed
+from rissole.app.routes import FILE, UPLOAD, largest, listed
 from rissole.app.uploads import uploaded
 from rissole.config import quoted
 from rissole.retrieval.database import Database
@@ -75,7 +75,7 @@ def classes_of(database: Database) -> bytes:
 
 
 class _TooLargeError(Exception):
-    pass
+    """A body was longer than it said, or than it may be."""
 
 
 class Guard:
@@ -88,7 +88,8 @@ class Guard:
 
     Args:
         app: the application to guard.
-        limit: the most bytes a request body may have, declared or not.
+        limit: the most bytes a body with files may have, declared or not; see `routes.largest` for
+            others.
         names: what the server may be called.
         words: what to say to those who are refused.
         pages: addresses of further pages than the first.
@@ -127,9 +128,12 @@ class Guard:
         page = method in ("GET", "HEAD") and path in self.pages
         if foreign or not (page or listed(method, path)):
             return PlainTextResponse(self.words["route"], 404)
-        if _declared_length(headers) > self.limit:
-            return PlainTextResponse(self.words["large"], 413)
+        if _declared_length(headers) > largest(path, self.limit):
+            return self._too_large(path)
         return None
+
+    def _too_large(self, path: str) -> Response:
+        return PlainTextResponse(self.words["large" if path == UPLOAD else "sent"], 413)
 
     def _from_elsewhere(self, headers: Headers) -> bool:
         """Whether the page of another site sends this to a server that is for this computer."""
@@ -138,18 +142,20 @@ class Guard:
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         seen, started, ended = 0, False, False
+        path = path_of(scope)
+        limit = largest(path, self.limit)
 
         async def counting() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > self.limit:
+            if seen > limit:
                 raise _TooLargeError
             return message
 
         async def noting(message: Message) -> None:
             nonlocal started, ended
-            if seen <= self.limit:  # else the app answers its own way to the error above
+            if seen <= limit:  # else the app answers its own way to the error above
                 started = True
                 last = message["type"] == "http.response.body"
                 ended = last and not message.get("more_body")
@@ -158,13 +164,13 @@ class Guard:
         try:
             await self.app(_readable(scope), counting, noting)
         except Exception as error:
-            if seen <= self.limit:
-                log.warning("%s %s: %s", scope["method"], path_of(scope), type(error).__name__)
+            if seen <= limit:
+                log.warning("%s %s: %s", scope["method"], path, type(error).__name__)
         if started:
             if not ended:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif seen > self.limit:
-            await PlainTextResponse(self.words["large"], 413)(scope, receive, send)
+        elif seen > limit:
+            await self._too_large(path)(scope, receive, send)
         else:  # it was the request: what is done with it says its errors itself
             await PlainTextResponse(self.words["malformed"], 400)(scope, receive, send)
 

@@ -8,14 +8,16 @@ import weakref
 
 from gradio.route_utils import API_PREFIX
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rissole.app.address import caller
 from rissole.app.assets import texts
 from rissole.app.belongings import Belongings, Presence
 from rissole.app.disk import Disk
 from rissole.app.guard import path_of
+from rissole.app.limits import Limits
 
 HEARTBEAT = f"{API_PREFIX}/heartbeat/"
 LONGEST = 128  # characters of that address; names of visits are some ten
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 class Household:
     """What all visits keep here.
 
+    Args:
+        limits: what one address may have of it; as usual if left out.
+
     Attributes:
         presence: who is here.
         visits: what the page remembers of each visit.
@@ -36,9 +41,10 @@ class Household:
         disk: their files.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         full = texts()["errors"]["room"]
-        self.presence = Presence()
+        limits = limits or Limits()
+        self.presence = Presence(most=limits.visits, share=limits.share / 100)
         self.visits = Belongings(self.presence, **VISITS, full=full)
         self.photos = Belongings(self.presence, **PHOTOS, full=full)
         self.disk = Disk(self.presence, full)
@@ -88,7 +94,7 @@ class Watched:
     """
 
     def __init__(self, app: ASGIApp, household: Household):
-        self.app, self.presence = app, household.presence
+        self.app, self.presence, self.full = app, household.presence, household.disk.full
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on."""
@@ -97,7 +103,9 @@ class Watched:
             await self.app(scope, receive, send)
             return
         visit = path.removeprefix(HEARTBEAT)
-        self.presence.seen(visit, 1)
+        if not self.presence.seen(visit, 1, caller(scope)):
+            await PlainTextResponse(self.full, 429)(scope, receive, send)
+            return
         try:
             await self.app(scope, receive, send)
         finally:

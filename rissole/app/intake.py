@@ -12,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from rissole.app.address import caller
 from rissole.app.disk import Disk
 from rissole.config import RissoleError
+from rissole.storage.files import writing
 
 MAX_FILES = 16  # in one request; the page sends one
 
@@ -29,13 +31,18 @@ def upload_route(disk: Disk, limit: int, words: dict[str, str]) -> Route:
         words: what to say to those who are refused.
     """
 
-    def keep(file: UploadFile) -> str:
-        path = disk.new_upload(file.filename or "", file.size or 0)
-        with path.open("xb") as target:
-            shutil.copyfileobj(file.file, target)
+    def keep(file: UploadFile, address: str) -> str:
+        path = disk.new_upload(file.filename or "", file.size or 0, address)
+        try:
+            with writing(path, lasting=False) as target:
+                shutil.copyfileobj(file.file, target)
+        except RissoleError:
+            disk.read_once(path)
+            raise
         return str(path)
 
     async def upload(request: Request) -> Response:
+        address = caller(request)
         try:
             async with request.form(max_files=MAX_FILES) as form:
                 sent = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
@@ -43,7 +50,7 @@ def upload_route(disk: Disk, limit: int, words: dict[str, str]) -> Route:
                     return PlainTextResponse(words["noFile"], 400)
                 if any((file.size or 0) > limit for file in sent):
                     return PlainTextResponse(words["large"], 413)
-                return JSONResponse([await run_sync(keep, file) for file in sent])
+                return JSONResponse([await run_sync(keep, file, address) for file in sent])
         except (HTTPException, AssertionError):  # it is no form, or not a whole one
             return PlainTextResponse(words["noFile"], 400)
         except (RissoleError, OSError):

@@ -26,6 +26,10 @@ class Limits:
     at_once: int = _limit(1, 64, "how many of them are computed at the same time")
     queue: int = _limit(64, 10_000, "how many wait for their turn; those beyond hear: busy")
     each: int = _limit(16, 10_000, "requests of programs at one address that wait")
+    visits: int = _limit(256, 10**6, "visits of one address at the same time")
+    share: int = _limit(
+        75, 100, "percent of the line, and of the room for files and photos, for one address"
+    )
 
     def __post_init__(self) -> None:
         for limit in fields(self):

@@ -2,9 +2,11 @@
 
 A link is a query string such as `b=1f3a...&d=77c0...&p=cgkhbpdma~n3.17.5~op~g4~t20~w1.5~s42`:
 fingerprints of the weights and of the database, then one `p` for the picture and one more for each
-repaint upon it. The first `p` begins with `c` and a checksum of the link as it is without that
-field: its CRC32 (of UTF-8), the eight hex digits written as letters from a to p. Whoever checks it
-leaves out all parameters but `b`, `d`, `q` and `p`. Older links have none and are read, too.
+repaint upon it. Every `p` begins with `c` and a checksum of the whole link as it is without those
+fields: its CRC32 (of UTF-8), the eight hex digits written as letters from a to p. So no repaint can
+be taken for a link of its own, should what is before it get lost. Whoever checks it leaves out all
+parameters but `b`, `d`, `q` and `p`. Older links have none, or one in the first `p` alone, and are
+read, too.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ _OWN = ("b", "d", "q", "p")  # what the checksum covers; mail programs and the p
 
 _LETTERS = {"n": "neighbors", "o": "order", "g": "grid", "t": "num_inference_steps"}
 _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "blocks"}
+_LETTERS |= {"f": "strength"}  # how much blocks follow; left out where it is 1
+_SEVERAL = ("block_neighbors", "blocks")  # fields that a picture may have more than once
 _TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _NUMBERS = re.compile(r"\d{1,20}(\.\d{1,20})*", re.ASCII)
 
@@ -39,8 +43,9 @@ def encode(recipe: Recipe, item: int | None = None) -> str:
     """
     origin = {"b": recipe.bundle, "d": recipe.database, "q": item}
     start = "".join(f"{name}={value}&" for name, value in origin.items() if value is not None)
-    layers = "&p=".join(map(_layer, recipe.layers))
-    return f"{start}p={CHECK}{checksum(f'{start}p={layers}')}~{layers}"
+    layers = list(map(_layer, recipe.layers))
+    field = f"p={CHECK}{checksum(start + _joined(('p', layer) for layer in layers))}~"
+    return start + "&".join(field + layer for layer in layers)
 
 
 def checksum(text: str) -> str:
@@ -84,16 +89,21 @@ def _pairs(link: Any) -> list[tuple[str, str]]:
 
 
 def _intact(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The parameters of a link without its checksum, which must be right where there is one."""
-    own = [pair for pair in pairs if pair[0] in _OWN]
-    first = next((at for at, (name, _) in enumerate(own) if name == "p"), None)
-    if first is None or not own[first][1].startswith(CHECK):
-        return own
-    found, _, rest = own[first][1].partition("~")
-    own[first] = ("p", rest)
-    if found != CHECK + checksum("&".join(f"{name}={value}" for name, value in own)):
+    """The parameters of a link without its checksums, which must be right where there are any."""
+    found, own = set(), []
+    for name, value in pairs:
+        if name == "p" and value.startswith(CHECK):
+            field, _, value = value.partition("~")
+            found.add(field)
+        if name in _OWN:
+            own.append((name, value))
+    if found and found != {CHECK + checksum(_joined(own))}:
         raise RissoleError(f"{DAMAGED}: its checksum is wrong")
     return own
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> str:
+    return "&".join(f"{name}={value}" for name, value in pairs)
 
 
 def _layer(recipe: Recipe) -> str:
@@ -105,6 +115,7 @@ def _layer(recipe: Recipe) -> str:
         f"t{recipe.num_inference_steps}",
         "w" + repr(recipe.guidance_scale).removesuffix(".0"),
         f"s{recipe.seed}",
+        *(["f" + repr(recipe.strength).removesuffix(".0")] if recipe.strength != 1 else []),
         *("r" + _dotted(position) for position in recipe.blocks),
     ]
     return "~".join(fields)
@@ -119,9 +130,9 @@ def _settings(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in text.split("~"):
         name, value = _LETTERS.get(field[:1]), field[1:]
-        if name is None:
-            raise RissoleError(DAMAGED)
-        if name in ("block_neighbors", "blocks"):
+        if name is None or (name in found and name not in _SEVERAL):
+            raise RissoleError(DAMAGED)  # a damaged checksum can look like a field
+        if name in _SEVERAL:
             found.setdefault(name, []).append(_numbers(value))
         else:
             found[name] = _value(name, value)
@@ -132,7 +143,7 @@ def _settings(text: str) -> dict[str, Any]:
 def _value(name: str, text: str) -> Any:
     if name == "order":
         return {order[0]: order for order in ORDERS}.get(text, text)
-    if name == "guidance_scale":
+    if name in ("guidance_scale", "strength"):
         try:
             return float(text)
         except ValueError:

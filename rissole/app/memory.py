@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Generator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +17,7 @@ from rissole.app.databases import Sources, usable
 from rissole.app.decoder import reader
 from rissole.app.errors import clear_errors
 from rissole.app.extended import Extended
+from rissole.app.pace import Ahead, Steps, Tick, answering
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Query, Visit
@@ -51,6 +55,7 @@ class Remembering:
             "source": here.key,
             "chosen": original(sources, here.key),
             "count": len(database),
+            "added": added(database),
             "about": database.label,
             "fingerprint": database.fingerprint,
             "databases": entries,
@@ -65,13 +70,14 @@ class Remembering:
             "mark": secrets.token_hex(4),  # one like the last would not be noticed
         }
 
-    def choose(self, visit: Visit, k: int, event: gr.EventData) -> tuple:
+    @answering
+    def choose(self, visit: Visit, k: int, event: gr.EventData) -> Steps:
         """Another database; its name comes from the browser."""
         with clear_errors(self.errors):
             key = getattr(event, "key", None)
             if not isinstance(key, str):
                 raise RissoleError(self.errors["gone"])
-            return self.moved(replace(visit, source=key), k)
+            return (yield from self.moved(replace(visit, source=key), k))
 
     def filter(self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData) -> tuple:
         """Only one class, or all of them again."""
@@ -81,9 +87,10 @@ class Remembering:
                 self.studio.of(visit).pipe.database.members(label)
             return self._searched(replace(visit, label=label), k, neighbors)
 
+    @answering
     def compare_by(
         self, visit: Visit, k: int, neighbors: dict | None, event: gr.EventData
-    ) -> tuple:
+    ) -> Steps:
         """Another encoder for the same query."""
         with clear_errors(self.errors):
             name = getattr(event, "encoder", None)
@@ -91,49 +98,75 @@ class Remembering:
             if name not in usable(here.pipe):
                 here.pipe.retriever.find_encoder(str(name))
                 raise RissoleError(self.errors["encoder"])
+            yield from here.prepared(name)
             return self._searched(replace(visit, encoder=name), k, neighbors, visit.query)
 
-    def photos(self, visit: Visit, k: int, event: gr.EventData, request: gr.Request) -> tuple:
+    @answering
+    def photos(self, visit: Visit, k: int, event: gr.EventData, request: gr.Request) -> Steps:
         """A visitor's own photos in place of the gallery, until the page is closed."""
         with clear_errors(self.errors):
-            paths = _listed(getattr(event, "files", None))
-            files = [file for file in map(uploaded, paths) if file is not None]
-            told = _listed(getattr(event, "skipped", None))
-            told += [self.errors["lost"]] * (len(paths) - len(files))
-            if not files:
-                raise RissoleError(self.errors["noPhotos"])
-            sources, size = self.studio.sources, self.studio.pipe.image_size
-            try:
-                images, left_out = reader().squares(files, size, self.errors["late"])
-            finally:
-                for file in files:  # nothing of them stays on the disk
-                    sources.household.disk.read_once(file)
+            files, told = self._arrived(event)
+            images, left_out = yield from self._decoded(files)
             if not images:
                 raise RissoleError(f"{self.errors['noPhotos']} {left_out[0]}")
-            database = self.encoded(images, self.studio.words["memory"]["own"])
-            skipped = (*(str(name)[:200] for name in told), *left_out)
+            sources, said = self.studio.sources, self.studio.words["memory"]["own"]
+            database = yield from self._in_steps(images, said)
             sources.drop(visit.photos)
             key = sources.keep(sources.start.with_database(database), request.session_hash)
-            return self.moved(replace(visit, source=key, photos=key, skipped=skipped), k)
+            skipped = (*told, *left_out)
+            visit = replace(visit, source=key, photos=key, skipped=skipped)
+            return (yield from self.moved(visit, k))
 
+    def _arrived(self, event: gr.EventData) -> tuple[list[Path], list[str]]:
+        """(photos that were sent, what the browser says of those it left out)."""
+        paths = _listed(getattr(event, "files", None))
+        files = [file for file in map(uploaded, paths) if file is not None]
+        told = [str(name)[:200] for name in _listed(getattr(event, "skipped", None))]
+        if not files:
+            raise RissoleError(self.errors["noPhotos"])
+        return files, told + [self.errors["lost"]] * (len(paths) - len(files))
+
+    def _decoded(self, files: list[Path]) -> Steps:
+        """Picture by picture: (squares, why others were left out); nothing stays on the disk."""
+        images, left_out, size = [], [], self.studio.pipe.image_size
+        try:
+            yield Ahead(float(len(files)))  # encoding one takes about as long as an evaluation
+            for read in reader().squares(files, size, self.errors["late"]):
+                if isinstance(read, RissoleError):
+                    left_out.append(str(read))
+                else:
+                    images.append(read)
+                yield Tick()
+        finally:
+            for file in files:
+                self.studio.sources.household.disk.read_once(file)
+        return images, left_out
+
+    def _in_steps(self, images: list, label: str) -> Steps:
+        """Picture by picture, a database of some."""
+        with contextlib.closing(self.encoded(images, label)) as steps:
+            while (made := next(steps)) is None:
+                yield Tick()
+        return made
+
+    @answering
     def add(
         self, visit: Visit, neighbors: dict | None, path: str | None, request: gr.Request
-    ) -> tuple:
+    ) -> Steps:
         """One uploaded picture behind those of the database, and among the neighbors.
 
         Returns:
             (visit, value of the memory, value of the neighbors)
         """
         with clear_errors(self.errors):
-            file = self.studio.uploaded(path)
             hits, here = hits_of(neighbors), self.studio.of(visit)
             if len(hits) >= MAX_NEIGHBORS:
                 full = self.studio.words["neighbors"]["full"]
                 raise RissoleError(filled(full, most=MAX_NEIGHBORS))
             if getattr(here.pipe.database, "depth", 0) >= MAX_ADDED:
                 raise RissoleError(self.errors["room"])
-            picture = here.query_picture(file)
-            more = self.encoded([picture], self.studio.words["query"]["image"])
+            picture = here.sent_picture(path)
+            more = yield from self._in_steps([picture], self.studio.words["query"]["image"])
             own = here.pipe.database.facts.encoder_name
             encoder = here.pipe.retriever.find_encoder(own)
             both = Extended(here.pipe.database, more, encoder, here.key)
@@ -143,13 +176,14 @@ class Remembering:
             value = value_of(self.studio.of(visit), visit.query, hits, blocks_of(neighbors))
             return visit, self.show(visit), value
 
-    def _encoded(self, images: list, label: str) -> Database:
-        return self.studio.sources.start.with_pictures(images, label).database
+    def _encoded(self, images: list, label: str) -> Generator[Database | None, None, None]:
+        yield from self.studio.sources.start.retriever.gathering(images, label)
 
-    def moved(self, visit: Visit, k: int, query: Query | None = None) -> tuple:
+    def moved(self, visit: Visit, k: int) -> Steps:
         """Everything that changes together with the database."""
         visit = self.at(visit)
-        visit, neighbors = self.choosing.found(visit, query or Query(), k)
+        yield from self.studio.of(visit).prepared()
+        visit, neighbors = self.choosing.found(visit, Query(), k)
         # what was painted from another database cannot be repainted from this one
         canvas = {"state": "idle", "mark": secrets.token_hex(4)}
         return visit, self.show(visit), neighbors, self.limit(visit, k), canvas
@@ -188,6 +222,13 @@ def original(sources: Sources, key: str) -> str:
         key = pipe.database.extends
         pipe = sources.find(key)
     return key
+
+
+def added(database: Database) -> int:
+    """How many pictures of the visitor are behind those of a database."""
+    if not isinstance(database, Extended):
+        return 0
+    return len(database.more) + added(database.first)
 
 
 def _listed(value: Any) -> list:

@@ -66,6 +66,16 @@ class _Result:
     value: Any
 
 
+def answering(handler: Callable[..., Steps]) -> Callable[..., Any]:
+    """Of a generator, a handler that shows nothing on the way: its return value is the answer."""
+
+    @functools.wraps(handler)
+    def once(*given: Any, **named: Any) -> Steps:
+        return handler(*given, **named)
+
+    return once
+
+
 class Pace:
     """Runs the handlers of a page in turns.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from rissole.app.choose import blocks_of, hits_of
+from rissole.app.choose import blocks_of, hits_of, remembered
 from rissole.app.errors import one_line, toast
 from rissole.app.frames import Meter, Throttle, data_uri, frame
 from rissole.app.links import encode
@@ -58,7 +58,7 @@ class Painting:
         def frames() -> Iterator[Any]:
             used = secrets.randbelow(2**32) if new_seed or seed in (None, "") else seed
             recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
-            for shown in self.frames(recipe, replace(visit, neighbors=neighbors)):
+            for shown in self.frames(recipe, replace(visit, neighbors=remembered(neighbors))):
                 yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(recipe.seed))
 
         yield from self.safely(frames(), 4)
@@ -89,7 +89,7 @@ class Painting:
             pipe, init = self.studio.of(visit).pipe, beneath(last, blocks)
             init = init.stamped(pipe.fingerprint, pipe.database.fingerprint)
             recipe = checked(*values, own, blocks, init)
-            visit_now = replace(visit, pictures=kept, neighbors=neighbors)
+            visit_now = replace(visit, pictures=kept, neighbors=remembered(neighbors))
             for shown in self.frames(recipe, visit_now):
                 yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(seed))
 

@@ -19,6 +19,7 @@ from gradio.context import LocalContext
 from gradio.state_holder import StateHolder
 from gradio_client.utils import is_http_url_like
 
+from rissole.app.address import neighborhood
 from rissole.app.errors import toast
 from rissole.app.uploads import files_in, too_much, uploaded
 
@@ -107,13 +108,13 @@ def _check_first(demo: gr.Blocks, check: Callable[[Any, list], None]) -> None:
 
 
 def asking() -> tuple[str, str | None]:
-    """(network address, name of the event) of the request that is being answered.
+    """(address, name of the event) of the request that is being answered; see `neighborhood`.
 
     Gradio passes a request only to functions that name it among their arguments.
     """
     request, event = LocalContext.request.get(None), LocalContext.event_id.get(None)
     host = getattr(getattr(request, "client", None), "host", None)
-    return host or "", event
+    return neighborhood(host or ""), event
 
 
 def say_every_error(demo: gr.Blocks, errors: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ ROUTES = (
     ("GET", "/thumbs/{name}/{name}"),
     ("GET", "/web/{name}/{path}"),
     ("GET", "/showcase/{name}"),
+    ("GET", "/card.jpg"),
     ("POST", "/left/{name}"),  # see `household`
     # whatever is done waits in the queue
     ("POST", "/gradio_api/queue/join"),
@@ -44,8 +45,13 @@ ROUTES = (
     # the library asks for this itself, once, when the server starts
     ("GET", "/gradio_api/startup-events"),
 )
+UPLOAD = "/gradio_api/upload"
 ENDPOINTS = ("retrieve", "generate", "regenerate_block")
 FILE = "/gradio_api/file="
+
+# bytes of a body: values are a tenth of it on a full page, see `uploads.MOST`; else names alone
+VALUES, NAMES = 2**20, 2**14
+_VALUES = re.compile(r"/gradio_api/(queue/join|call/.+)")
 
 _PARTS = {"{name}": "[^/]+", "{path}": ".+", "{endpoint}": f"(?:{'|'.join(ENDPOINTS)})"}
 
@@ -70,3 +76,15 @@ def listed(method: str, path: str) -> bool:
     """
     pattern = _LISTED.get("GET" if method == "HEAD" else method)
     return pattern is not None and pattern.fullmatch(path) is not None
+
+
+def largest(path: str, upload: int) -> int:
+    """The most bytes that the body of a request may have: pictures come as files, never in JSON.
+
+    Args:
+        path: as above.
+        upload: what it is for files.
+    """
+    if path == UPLOAD:
+        return upload
+    return VALUES if _VALUES.fullmatch(path) else NAMES

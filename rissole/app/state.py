@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from rissole.app.sizes import held
 from rissole.config import Recipe
 from rissole.outputs import BlockStep, GenerationOutput
 
@@ -39,11 +39,6 @@ class Query:
     def near(self) -> Image.Image | int | None:
         """What pictures can be compared with, where it is not `text`."""
         return self.image if self.item is None else self.item
-
-    @property
-    def size(self) -> int:
-        """Bytes, roughly."""
-        return 0 if self.image is None else pixel_bytes(self.image)
 
     def arguments(self) -> dict[str, Any]:
         """As `RissolePipeline.retrieve` takes it."""
@@ -76,13 +71,6 @@ class Picture:
         """What paints it again."""
         return self.output.checked[0]
 
-    @property
-    def size(self) -> int:
-        """Bytes, roughly."""
-        shares = self.attention.nbytes + self.output.attention.nbytes
-        said = sum(len(value) for value in self.message.values() if isinstance(value, str))
-        return pixel_bytes(self.output.images[0]) + self.output.latents.nbytes + shares + said
-
 
 @dataclass(frozen=True, eq=False)
 class Visit:
@@ -96,8 +84,8 @@ class Visit:
         encoder: what pictures are compared by; None as shipped.
         photos: key of the visitor's own photos, in use or not.
         skipped: files of theirs that were no pictures, and why.
-        neighbors: the value of the neighbors that the next picture is painted with, from the
-            browser; anything may be in it.
+        neighbors: the value of the neighbors that the next picture is painted with, as far as it
+            is remembered, see `choose.remembered`.
     """
 
     query: Query = Query()
@@ -111,14 +99,8 @@ class Visit:
 
     @property
     def size(self) -> int:
-        """Bytes, roughly; databases of its own are counted where they are kept."""
-        skipped = sum(map(sys.getsizeof, self.skipped))
-        return self.query.size + skipped + sum(picture.size for picture in self.pictures)
-
-
-def pixel_bytes(image: Image.Image) -> int:
-    """Bytes of a picture in memory."""
-    return image.width * image.height * len(image.getbands())
+        """Bytes; databases of its own are counted where they are kept."""
+        return held(self)
 
 
 def place(kept: Sequence[Picture], event: gr.EventData) -> int:

@@ -15,8 +15,8 @@ from rissole.app.clip_reader import Reader
 from rissole.app.databases import QUICK, Sources, seen_by, usable
 from rissole.app.decoder import reader
 from rissole.app.limits import Limits
-from rissole.app.pace import Ahead
-from rissole.app.patches import calling_visit
+from rissole.app.pace import Ahead, Steps, Tick
+from rissole.app.patches import asking, calling_visit
 from rissole.app.state import Picture, Visit
 from rissole.app.uploads import uploaded
 from rissole.config import Recipe, RissoleError, quoted
@@ -107,6 +107,18 @@ class Studio:
         """An uploaded file as a query."""
         return reader().square(path, self.pipe.image_size)
 
+    def sent_picture(self, path: Any) -> Image.Image:
+        """A picture that the page sent as a query; nothing of it stays on the disk.
+
+        Raises:
+            RissoleError: for anything but a picture that was sent to this server.
+        """
+        file = self.uploaded(path)
+        try:
+            return self.query_picture(file)
+        finally:
+            self.sources.household.disk.read_once(file)
+
     def query_words(self, text: Any) -> str:
         """Words as a query: the name of a class, or any where they are read without a long wait."""
         if not isinstance(text, str) or not text.strip():
@@ -123,6 +135,21 @@ class Studio:
         if not any(retriever.encoders[name].reads_text for name in usable(self.pipe)):
             raise RissoleError(self.errors["encoder"])
         return text
+
+    def prepared(self, encoder: str | None = None, text: str | None = None) -> Steps:
+        """Makes the vectors that a search needs, unless they are at hand: it may take a minute.
+
+        Args:
+            encoder: what pictures are compared by; None is as in use.
+            text: words to search with, if they are the query.
+        """
+        retriever = self.pipe.retriever
+        used = retriever.encoder if encoder is None else retriever.find_encoder(encoder)
+        if text is not None and retriever.text_encoder and not retriever.named_classes(text):
+            used = retriever.text_encoder
+        with contextlib.closing(retriever.preparing(used)) as steps:
+            for _ in steps:
+                yield Tick()
 
     def unread(self, text: Any) -> bool:
         """Whether words wait for the model that reads them, which is not here or has not looked.
@@ -148,6 +175,7 @@ class Studio:
         block_neighbors: Any = None,
         blocks: Any = (),
         init: Recipe | None = None,
+        strength: Any = None,
     ) -> Recipe:
         """The recipe of these settings, every one of them checked; None is as shipped."""
         return self.pipe.recipe(
@@ -160,6 +188,7 @@ class Studio:
             seed=typed(seed),
             blocks=blocks,
             init=init,
+            strength=strength,
         )
 
     def ahead(self, recipes: Sequence[Recipe], before: Picture | None = None) -> Ahead:
@@ -200,7 +229,8 @@ class Studio:
 
     def file(self, data: bytes, name: str) -> str:
         """Writes a file where the browser can fetch it; returns the path."""
-        return str(self.sources.household.disk.write(data, name, calling_visit()))
+        disk = self.sources.household.disk
+        return str(disk.write(data, name, calling_visit(), asking()[0]))
 
 
 def typed(value: Any) -> Any:

@@ -167,9 +167,11 @@ class Turns:
         """
         inside = [other for other in self._jobs if other.admitted and not other.left]
         same = [other for other in inside if other.client.name == job.client.name]
-        full = len(inside) >= self.limits.queue + self.limits.at_once
+        near = [other for other in inside if other.client.address == job.client.address]
+        places = self.limits.queue + self.limits.at_once
+        full = len(inside) >= places or len(near) >= max(1, places * self.limits.share // 100)
         if full or (job.client.program and len(same) >= self.limits.each):
-            raise BusyError(max(1, min(60, round(self._ahead(same or inside)))))
+            raise BusyError(max(1, min(60, round(self._ahead(same or near or inside)))))
         job.admitted = True
 
     # -- turns

@@ -9,9 +9,11 @@ from typing import Any
 from PIL import Image
 from safetensors.torch import load_file
 
+from rissole.data.images import save_png
 from rissole.experiments.cases import Case
 from rissole.experiments.comparison import pictures_path
 from rissole.experiments.sheets import labeled_sheet
+from rissole.storage.files import write_atomic
 
 
 def write_report(run: Path, cases: list[Case], name: str) -> Path:
@@ -29,9 +31,9 @@ def write_report(run: Path, cases: list[Case], name: str) -> Path:
         header.append("right class")
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     lines += [f"| {' | '.join(_cells(n, rows[n]))} |" for n in present]
-    (out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    write_atomic(out / f"{name}.md", ("\n".join(lines) + "\n").encode())
     if painted := [n for n in present if "parameters" in rows[n]]:
-        _sheet(out, painted).save(out / f"{name}.png")
+        save_png(_sheet(out, painted), out / f"{name}.png")
     return out / f"{name}.md"
 
 

@@ -43,10 +43,11 @@ def copy_runtime(target: Path, source: Path | None = None) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as package:
         for member in package:
             if member.name in wanted and (file := package.extractfile(member)):
-                (target / wanted.pop(member.name)).write_bytes(file.read())
+                write_atomic(target / wanted.pop(member.name), file.read())
     if wanted:
         raise RissoleError(f"{PACKAGE} {VERSION} lacks {min(wanted.values())}")
-    (target / "LICENSE").write_text(f"{PACKAGE} {VERSION}, Copyright (c) Microsoft: MIT License\n")
+    said = f"{PACKAGE} {VERSION}, Copyright (c) Microsoft: MIT License\n"
+    write_atomic(target / "LICENSE", said.encode())
 
 
 def given(source: Path) -> bytes:

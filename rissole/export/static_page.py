@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import numpy as np
 import torch
 import yaml
 
+from rissole.app.about import card_facts
 from rissole.app.assets import FOLDER as APP
 from rissole.app.choose import most_neighbors
 from rissole.app.guard import classes_of
+from rissole.app.presets import PRESETS
 from rissole.export.exportable import check_exportable, check_tools
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import graphs_of, record
+from rissole.export.opening import write_opening
 from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
 from rissole.pipeline import RissolePipeline
@@ -77,24 +81,24 @@ def export_page(
         say("the database and the page")
         write_database(pipe, stage)
         write_scripts(stage)
-        facts = facts_of(pipe)
+        facts = facts_of(pipe) | {"opening": write_opening(pipe, stage)}
         seal(stage, facts)
     return facts
 
 
-def write_graphs(pipe: RissolePipeline, folder: Path, say: Report) -> None:
+def write_graphs(pipe: RissolePipeline, stage: Path, say: Report) -> None:
     """Writes the graphs beside copies of the weights that they take."""
     assert pipe.folder is not None and isinstance(pipe.denoiser, Denoiser)
-    folder.mkdir()
+    stage.mkdir()
     files = {}
     for name, source in WEIGHTS.items():
         if (pipe.folder / source).is_file():
-            files[name] = Path(shutil.copyfile(pipe.folder / source, folder / name))
+            files[name] = Path(shutil.copyfile(pipe.folder / source, stage / name))
     weights = Weights(files)
     for name, graph in graphs_of(pipe.codec, pipe.denoiser, pipe.retriever.encoder).items():
         say(f"the graph {name}")
-        record(graph, folder / f"{name}.onnx")
-        link(folder / f"{name}.onnx", weights)
+        record(graph, stage / f"{name}.onnx")
+        link(stage / f"{name}.onnx", weights)
 
 
 def write_database(pipe: RissolePipeline, stage: Path) -> None:
@@ -106,11 +110,11 @@ def write_database(pipe: RissolePipeline, stage: Path) -> None:
     # the encoder's own vectors: the file of the database may hold those of another
     vectors = np.stack([index.vector(item) for item in range(len(index))])
     build(stage / "database" / "index.faiss", lambda: iter([vectors]), *vectors.shape)
-    thumbs = stage / "thumbs" / database.fingerprint
-    thumbs.mkdir(parents=True)
+    thumbs = f"thumbs/{database.fingerprint}"
+    (stage / thumbs).mkdir(parents=True)
     for item in range(len(database)):
-        (thumbs / f"{item}.webp").write_bytes(database.webp(item))
-    (thumbs / "classes.bin").write_bytes(classes_of(database))
+        (stage / thumbs / f"{item}.webp").write_bytes(database.webp(item))
+    (stage / thumbs / "classes.bin").write_bytes(classes_of(database))
 
 
 def write_scripts(stage: Path) -> None:
@@ -141,6 +145,8 @@ def facts_of(pipe: RissolePipeline) -> dict[str, Any]:
             "flow_map": pipe.denoiser.flow_map,
             "strength": bool(config.strength),
         },
+        "card": card_facts(pipe),
+        "presets": [asdict(preset) for preset in PRESETS],
         "most": most_neighbors(pipe),
         "encoder": {"name": encoder.name, "label": encoder.label},
         "database": {
@@ -169,8 +175,8 @@ def seal(stage: Path, facts: dict[str, Any]) -> None:
     The version goes into the service worker, too: browsers compare it byte by byte with theirs.
     """
     facts["version"], facts["files"] = listed(stage)
-    worker = stage / "sw.js"
-    worker.write_text(worker.read_text().replace(UNKNOWN, facts["version"]))
+    worker = (stage / "sw.js").read_text().replace(UNKNOWN, facts["version"])
+    (stage / "sw.js").write_text(worker)
     (stage / FACTS).write_text(json.dumps(facts))
     (stage / "README.md").write_text(card_of(facts))
     write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)

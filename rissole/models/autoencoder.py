@@ -140,16 +140,14 @@ class Codec(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes half-precision safetensors and the config; of `PixelSpace` the config alone."""
-        if isinstance(self.model, PixelSpace):
-            self.model.save_config(folder)
-            return
-        copy = deepcopy(self.model)
-        for tensor in (*copy.parameters(), *copy.buffers()):
-            tensor.data = tensor.data.half()
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.contiguous() for name, tensor in copy.state_dict().items()}
-        save_tensors(weights, folder / SAFETENSORS_WEIGHTS_NAME, {"format": "pt"})
+        copy = deepcopy(self.model)
+        if not isinstance(copy, PixelSpace):
+            for tensor in (*copy.parameters(), *copy.buffers()):
+                tensor.data = tensor.data.half()
+            weights = {name: tensor.contiguous() for name, tensor in copy.state_dict().items()}
+            save_tensors(weights, folder / SAFETENSORS_WEIGHTS_NAME, {"format": "pt"})
         config = json.loads(copy.to_json_string())
         config.pop("_name_or_path", None)  # a path of this machine
         if config["_class_name"] == "AutoencoderTiny":

@@ -55,24 +55,18 @@ class Contents(NamedTuple):
     classes: np.ndarray
 
     @classmethod
-    def of(cls, latents: Tensor, images: Sequence[Image.Image]) -> Contents:
+    def of(cls, latents: Tensor, webp: Sequence[bytes]) -> Contents:
         """Of pictures in memory, none of which has a class.
 
         Args:
             latents: (N, C, S, S) of the pictures.
-            images: square RGB pictures.
+            webp: their thumbnails, see `to_webp`.
         """
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            made = pool.map(to_webp, images)
-            bar = tqdm(
-                made, "thumbnails", len(images), False, unit="picture", disable=None, delay=1
-            )
-            webp = list(bar)
         return cls(
             latents=latents.half().contiguous(),
             webp=torch.from_numpy(np.frombuffer(b"".join(webp), np.uint8).copy()),
             offsets=torch.tensor([0, *np.cumsum([len(data) for data in webp])]),
-            classes=np.full(len(images), NO_CLASS, np.int32),
+            classes=np.full(len(webp), NO_CLASS, np.int32),
         )
 
     @classmethod
@@ -152,7 +146,10 @@ def build_database(
     with torch.inference_mode():
         parts = [encoder(p, z) for p, z in zip(pixels.split(64), latents.split(64), strict=True)]
     made = torch.cat(parts).cpu().numpy()
-    Contents.of(latents, images).write(folder)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = pool.map(to_webp, images)
+        bar = tqdm(files, "thumbnails", len(images), False, unit="picture", disable=None, delay=1)
+        Contents.of(latents, list(bar)).write(folder)
     DatabaseFacts(
         count=len(images),
         label=label,

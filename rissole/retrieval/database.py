@@ -38,7 +38,7 @@ from rissole.storage.database_facts import (
     VectorFacts,
 )
 from rissole.storage.files import cache_folder
-from rissole.storage.manifest import MANIFEST, fingerprint, verify, write_manifest
+from rissole.storage.manifest import MANIFEST, fingerprint, verify, whole, write_manifest
 from rissole.storage.schema import reason
 from rissole.storage.staging import aside, staged
 
@@ -118,22 +118,28 @@ class Database:
 
     @classmethod
     def of_pictures(
-        cls, latents: Tensor, images: Sequence[Image.Image], encoder: QueryEncoder, label: str
+        cls,
+        latents: Tensor,
+        images: Sequence[Image.Image],
+        webp: Sequence[bytes],
+        encoder: QueryEncoder,
+        label: str,
     ) -> Database:
         """A database that is never written anywhere, for the pictures of one visitor.
 
         Args:
             latents: (N, C, S, S) of the pictures.
             images: square RGB pictures.
+            webp: their thumbnails.
             encoder: what they are found by.
             label: what they are, for people.
         """
-        contents = Contents.of(latents, images)
+        contents = Contents.of(latents, webp)
         index = VectorIndex.exact(encoder(to_tensor(images), latents).cpu().numpy())
-        made_with = EncoderMark(encoder.name, encoder.id)
-        facts = DatabaseFacts(len(images), label, images[0].width, made_with)
-        digest = hashlib.sha256(contents.latents.numpy().tobytes())
-        return cls(Path(), digest.hexdigest()[:12], facts, index, contents, in_memory=True)
+        mark = EncoderMark(encoder.name, encoder.id)
+        facts = DatabaseFacts(len(images), label, images[0].width, mark)
+        digest = hashlib.sha256(contents.latents.numpy().tobytes()).hexdigest()[:12]
+        return cls(Path(), digest, facts, index, contents, in_memory=True)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -248,19 +254,27 @@ class Database:
     def index_for(self, encoder: QueryEncoder) -> VectorIndex:
         """The index of an encoder: the database's own, or one that is made once and kept.
 
-        Args:
-            encoder: what a query is encoded with.
-
         Raises:
             RissoleError: when the database holds vectors of another encoder of that name.
+        """
+        *_, index = self.indexing(encoder)
+        assert index is not None
+        return index
+
+    def indexing(self, encoder: QueryEncoder) -> Iterator[VectorIndex | None]:
+        """The same in steps, for who does other things in between.
+
+        Yields:
+            None after each batch of pictures that was encoded, and at last the index.
         """
         if self.facts.encoder_name == encoder.name:
             if self.facts.encoder is not None:
                 _check_encoder(self.facts.encoder, encoder)
-            return searchable(self.index, encoder)
-        if not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
-            return self._vectors_in(self._beside(encoder), encoder)
-        return self._encoded(encoder)
+            yield searchable(self.index, encoder)
+        elif not self.in_memory and (self._beside(encoder) / ENCODER_FILE).is_file():
+            yield self._vectors_in(self._beside(encoder), encoder)
+        else:
+            yield from self._encoding(encoder)
 
     def ready(self, encoder: QueryEncoder) -> bool:
         """Whether the vectors of another encoder than the database's own are at hand."""
@@ -287,30 +301,32 @@ class Database:
         """The index that `write_encoder` wrote."""
         try:
             facts = VectorFacts.read(folder)
-        except (OSError, ValueError) as error:
-            raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
-        _check_encoder(facts.encoder, encoder)
-        try:
             index = VectorIndex.load(folder / INDEX, facts.index, len(self))
         except (OSError, ValueError) as error:
             raise RissoleError(f"no usable vectors in {folder.name}/: {reason(error)}") from error
+        _check_encoder(facts.encoder, encoder)
         return searchable(index, encoder)
 
-    def _encoded(self, encoder: QueryEncoder) -> VectorIndex:
+    def _encoding(self, encoder: QueryEncoder) -> Iterator[VectorIndex | None]:
         """An index made from latents and thumbnails, kept in the user's cache."""
-        if self.in_memory:
-            return VectorIndex.exact(np.concatenate(list(self._made(encoder))))
+        if not self.in_memory and whole(self._kept(encoder)):
+            yield self._vectors_in(self._kept(encoder), encoder)
+            return
+        parts = []
+        for part in self._made(encoder):
+            parts.append(part)
+            yield None
+        made = np.concatenate(parts)
+        yield VectorIndex.exact(made) if self.in_memory else self._keeping(encoder, made)
+
+    def _keeping(self, encoder: QueryEncoder, made: np.ndarray) -> VectorIndex:
         kept = self._kept(encoder)
         try:
-            verify(kept, remember=True)
-        except RissoleError:  # none, or damaged ones
-            made = np.concatenate(list(self._made(encoder)))
-            try:
-                with staged(kept) as stage:
-                    write_encoder(stage, encoder, made)
-                    write_manifest(stage, "vectors")
-            except (OSError, RissoleError):  # a cache that cannot be written: made again next time
-                return VectorIndex.exact(made)
+            with staged(kept) as stage:
+                write_encoder(stage, encoder, made)
+                write_manifest(stage, "vectors")
+        except (OSError, RissoleError):  # a cache that cannot be written: made again next time
+            return VectorIndex.exact(made)
         return self._vectors_in(kept, encoder)
 
     def _kept(self, encoder: QueryEncoder) -> Path:

@@ -7,7 +7,10 @@ vectors in half precision (`IwSq`); both of unit vectors by inner product.
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -18,6 +21,8 @@ from rissole.storage.manifest import LARGE
 
 KINDS = {b"IxFI": EXACT, b"IwSq": "IVF"}
 MAX_DIM = 16_384
+HEAD = 37  # bytes of the head of every index: kind, numbers, entries, 16 unused, state, metric
+SCALES = 28  # bytes between the table of places and the scales, of which half precision has none
 UNIT = 0.02  # how far from 1 the length of a vector in half precision may be
 SAMPLE = 4096  # vectors of a large index that are looked at; the others when they are found
 
@@ -36,8 +41,10 @@ def open_index(path: Path, facts: IndexFacts, count: int) -> faiss.Index:
     """
     with path.open("rb") as file:
         kind = KINDS.get(file.read(4))
-    if kind is None or facts.type.startswith("IVF") != (kind == "IVF"):
-        raise ValueError(f"it is not of the type {facts.type}")
+        if kind is None or facts.type.startswith("IVF") != (kind == "IVF"):
+            raise ValueError(f"it is not of the type {facts.type}")
+        if kind != EXACT and not _whole_lists(file, count):
+            raise ValueError("it does not hold what it says")
     index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if index.ntotal != count or not 1 <= index.d <= MAX_DIM or not index.is_trained:
         raise ValueError(f"it holds {index.ntotal} vectors of {index.d} numbers, not {count}")
@@ -49,6 +56,40 @@ def open_index(path: Path, facts: IndexFacts, count: int) -> faiss.Index:
         _check_lists(index, facts)
     _check_lengths(index, path)
     return index
+
+
+def _whole_lists(file: BinaryIO, count: int) -> bool:
+    """Whether all lengths in a file of lists fit one another, and the file.
+
+    faiss takes room for whatever length it reads, many gigabytes perhaps, before it finds out that
+    there is no more to be read.
+    """
+
+    def numbers(at: int, form: str) -> tuple[Any, ...]:
+        file.seek(at)
+        return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
+
+    end = os.fstat(file.fileno()).st_size
+    try:
+        (dim,), (lists,) = numbers(4, "i"), numbers(HEAD, "Q")
+        if not 1 <= dim <= MAX_DIM or 4 * lists * dim > end:
+            return False
+        at = 2 * HEAD + 16  # the head of the index of centers is behind us
+        (centers,), at = numbers(at, "Q"), at + 8 + 4 * lists * dim
+        _, entries = numbers(at, "BQ")
+        at += 9 + 8 * count + SCALES
+        (scales,), at = numbers(at, "Q"), at + 17
+        kind, same, code, form, length = numbers(at, "4sQQ4sQ")
+        if (centers, entries, scales, kind, same) != (lists * dim, count, 0, b"ilar", lists):
+            return False
+        sparse = form == b"sprs"  # which lists are not empty, and their lengths
+        if code != 2 * dim or length > (2 * lists if sparse else lists):
+            return False
+        lengths = numbers(at + 32, f"{length}Q")
+    except struct.error:  # the file ends there
+        return False
+    total = sum(lengths[1::2] if sparse else lengths)
+    return total == count and end == at + 32 + 8 * length + count * (code + 8)
 
 
 def write_index(path: Path, index: faiss.Index) -> None:

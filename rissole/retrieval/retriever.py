@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from itertools import islice
@@ -18,6 +18,7 @@ from rissole.config import MAX_SEED, RissoleError, quoted, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.noise import choice
+from rissole.retrieval.contents import to_webp
 from rissole.retrieval.database import Database, Hits, searchable
 from rissole.retrieval.encoders import QueryEncoder, missing_encoder, text_missing
 from rissole.retrieval.index import VectorIndex
@@ -197,6 +198,16 @@ class Retriever:
         """
         self.index(self.find_encoder(encoder))
 
+    def preparing(self, encoder: QueryEncoder) -> Generator[None, None, None]:
+        """Makes the index for an encoder in steps, for who does other things in between."""
+        if encoder.id in self._indexes:
+            return
+        for index in self.database.indexing(encoder):
+            if index is None:
+                yield
+            else:
+                self._indexes.setdefault(encoder.id, index)
+
     def encode(self, picture: ImageSource) -> Tensor:
         """Latent (1, C, S, S), on the CPU, of a picture of any size."""
         pixels = to_tensor(load_square(picture, self.image_size)).to(self.device)
@@ -216,20 +227,38 @@ class Retriever:
         Raises:
             RissoleError: when none of them is a picture.
         """
+        *_, database = self.gathering(pictures, label, caps)
+        assert database is not None
+        return database
+
+    def gathering(
+        self, pictures: Iterable[ImageSource], label: str, caps: Caps = CALLER
+    ) -> Generator[Database | None, None, None]:
+        """The same in steps, for who does other things in between.
+
+        Yields:
+            None after each step, and at last the database.
+        """
         images, skipped = [], []
         for source in islice(pictures, MAX_PICTURES + 1):
             try:
                 images.append(load_square(source, self.image_size, caps))
             except RissoleError as error:
                 skipped.append(str(error))
+            yield None
         if not 1 <= len(images) <= MAX_PICTURES:
             reason = f": {skipped[0]}" if skipped and not images else ""
             raise RissoleError(f"give 1 to {MAX_PICTURES} pictures{reason}")
-        latents = torch.cat([self.encode(image) for image in images])
+        latents, webp = [], []
+        for image in images:
+            latents.append(self.encode(image))
+            webp.append(to_webp(image))
+            yield None
+        made, encoder = torch.cat(latents), self.encoders["latent"]
         with torch.inference_mode():
-            database = Database.of_pictures(latents, images, self.encoders["latent"], label)
+            database = Database.of_pictures(made, images, webp, encoder, label)
         database.skipped = skipped
-        return database
+        yield database
 
     def _encoder_for(self, text: str | None, name: str | None) -> QueryEncoder:
         """The encoder that was asked for, else one that can read the query."""

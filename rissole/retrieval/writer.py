@@ -157,7 +157,8 @@ class DatabaseWriter:
         classes = tuple(self._finish_classes(final / LABELS))
         DatabaseFacts(count, label, size, made_with, index, classes).write(final)
         beside = [{"skipped": found, "reason": reason} for found, reason in left_out]
-        (final / LEFT_OUT).write_text(json.dumps([*beside, *self.notes()], indent=1) + "\n")
+        notes = json.dumps([*beside, *self.notes()], indent=1)
+        write_atomic(final / LEFT_OUT, f"{notes}\n".encode())
         write_manifest(final, name_like(name), encoder=self.parts.made_for)
         return final
 

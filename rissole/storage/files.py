@@ -8,8 +8,9 @@ import functools
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors.torch import save
 from torch import Tensor
@@ -17,24 +18,39 @@ from torch import Tensor
 from rissole.config import RissoleError
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary file beside it, fsync, rename.
+@contextlib.contextmanager
+def writing(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Yields a file that is there, whole, when the block ends well: beside it, fsync, rename.
+
+    Whatever else is written by this package goes into a stage (`storage.staging`).
+
+    Args:
+        path: of the file.
+        lasting: whether it is to be there after a power cut, too.
 
     Raises:
         RissoleError: if the file cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # a name of its own: that of the file may be as long as names can be
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise RissoleError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a file as `writing` does, with these bytes."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def save_tensors(

@@ -149,6 +149,15 @@ def verify(
     return manifest
 
 
+def whole(folder: str | Path) -> bool:
+    """Whether a folder with a manifest is there, and nothing in it is damaged; see `verify`."""
+    try:
+        verify(folder, remember=True)
+    except RissoleError:
+        return False
+    return True
+
+
 def check_file(
     folder: Path, path: str, expected: Mapping[str, Any], remember: bool = False
 ) -> None:

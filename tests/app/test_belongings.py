@@ -4,11 +4,16 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from rissole.app import disk as disks
 from rissole.app.belongings import Belongings, Presence
 from rissole.app.disk import MADE, SENT, Disk
+from rissole.app.sizes import held
+from rissole.app.state import Query, Visit
 from rissole.config import RissoleError
 
 
@@ -86,6 +91,37 @@ def test_a_visit_ends_when_its_page_was_not_seen_for_long(kept, presence, clock)
     assert kept.size() == 0
 
 
+def test_one_address_has_so_many_visits_and_a_share_of_the_room(clock):
+    presence = Presence(60, clock, most=2, share=0.5)
+    kept = Belongings(presence, each=10, total=20, count=3, full="no room")
+    assert presence.seen("a", 1, "here")
+    kept.add("b", "b", "b", 4, "here")
+    kept.add("c", "c", "c", 4, "here")  # instead of b, whose page is not open
+    assert [presence.here(visit) for visit in "abc"] == [True, False, True]
+    presence.seen("c", 1)
+    assert not presence.seen("d", 1, "here")
+    with pytest.raises(RissoleError, match="no room"):
+        kept.add("d", "d", "d", 1, "here")
+    kept.sweep()
+    with pytest.raises(RissoleError, match="no room"):
+        kept.add("a", "a", "a", 7, "here")  # half of the room is less than what it would have
+    kept.add("e", "e", "e", 10, "there")
+    kept.add("a", "a", "a", 6, "here")
+    assert [kept.get(key) for key in "abce"] == ["a", None, "c", "e"]
+    presence.left("a")
+    assert not presence.seen("a", -1)  # its line ends after it has said goodbye
+    assert not presence.here("a")
+
+
+def test_sizes_are_those_of_what_lies_in_memory():
+    image, row, rows = Image.new("RGB", (100, 50)), torch.zeros(1000)[:10], np.zeros((50, 20))
+    for thing, size in [(image, 20_000), (row, 4000), (rows[:1], 8000), ("a" * 5000, 5000)]:
+        assert size < held(thing) < size + 2000
+        assert held([thing, {"a": thing}]) < held(thing) + 1000  # each once
+    picture = Query(image=image)
+    assert held(Visit(query=picture)) > held(picture) > held(image)
+
+
 # ---- files ---------------------------------------------------------------------------------------
 
 
@@ -154,6 +190,22 @@ def test_files_keep_within_bounds(disk, presence, monkeypatch):
     sent(disk, "u", bytes(20))
     with pytest.raises(RissoleError, match="no room"):
         disk.new_upload("u", 5)
+
+
+def test_one_address_has_a_share_of_the_disk(disk, presence, monkeypatch):
+    monkeypatch.setattr(disks, "EACH_BYTES", 10)
+    monkeypatch.setattr(disks, "MADE_BYTES", 24)
+    presence.share = 0.5
+    for visit in "ab":
+        presence.seen(visit, 1)
+    mine = disk.write(bytes(8), "x", "a", "here")
+    programs = disk.write(bytes(4), "x", None, "here")
+    theirs = disk.write(bytes(6), "x", None, "there")
+    disk.write(bytes(3), "x", "b", "here")  # programs of the same address make way
+    assert [path.exists() for path in (mine, programs, theirs)] == [True, False, True]
+    with pytest.raises(RissoleError, match="no room"):
+        disk.write(bytes(2), "x", "b", "here")
+    assert theirs.exists()
 
 
 def test_sweeping_goes_on_while_files_come_and_go(disk, clock):

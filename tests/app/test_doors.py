@@ -1,5 +1,6 @@
 """What strangers try on a public page: paths, addresses, floods, markup, names of other hosts."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -13,13 +14,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from calling import call, trigger
-from visiting import canvas
+from conftest import picture
+from visiting import Visit, canvas, save
 
-from rissole.app.server import serve
-from rissole.config import RissoleError
+from rissole.app import disk
+from rissole.app.address import TRUSTED, believing, neighborhood
+from rissole.app.limits import Limits
+from rissole.app.links import decode
+from rissole.app.routes import NAMES, VALUES
+from rissole.app.server import MAX_UPLOAD_MB, serve
+from rissole.config import Recipe, RissoleError
 from rissole.data.images import save_png
+from rissole.retrieval.contents import build_database
+from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]
 LINE = "There is nothing at this address."
@@ -271,6 +281,126 @@ def test_a_flood_does_not_keep_a_visitor_from_painting(visit, address):
     assert canvas(visit.page).any()
 
 
+# ---- bodies --------------------------------------------------------------------------------------
+
+PART = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+BODIES = [
+    ("gradio_api/upload", (MAX_UPLOAD_MB + 1) * 2**20, "The request is larger than 20 MB."),
+    ("gradio_api/call/retrieve", VALUES, "That is more than this page ever sends."),
+    ("gradio_api/call/v2/generate", VALUES, "That is more than this page ever sends."),
+    ("gradio_api/queue/join", VALUES, "That is more than this page ever sends."),
+    ("gradio_api/cancel", NAMES, "That is more than this page ever sends."),
+]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(("path", "most", "said"), BODIES)
+def test_a_body_is_refused_once_it_is_too_large(address, path, most, said, declared):
+    """What is declared before any of it came, the rest at the byte that is too much."""
+    url = httpx.URL(address + path)
+    with socket.create_connection((url.host, url.port), timeout=30) as line:
+        head = f"POST {url.path} HTTP/1.1\r\nHost: localhost\r\n"
+        head += "Content-Type: multipart/form-data; boundary=b\r\n"
+        kind = f"Content-Length: {10**9}" if declared else "Transfer-Encoding: chunked"
+        line.sendall(f"{head}{kind}\r\n\r\n".encode())
+        if not declared:  # one byte more than may be, and no end
+            line.sendall(b"%x\r\n" % (most + 1) + PART + bytes(most + 1 - len(PART)))
+        answer = line.recv(4096).decode()
+        while said[-9:] not in answer and (more := line.recv(4096)):
+            answer += more.decode()
+    assert answer.startswith("HTTP/1.1 413")
+    assert answer.endswith(said)
+    assert httpx.get(f"{address}here").status_code == 204
+
+
+def test_a_photo_that_is_too_large_is_told_where_it_was_chosen(visit, tmp_path):
+    (tmp_path / "huge.png").write_bytes(bytes((MAX_UPLOAD_MB + 2) * 2**20))
+    with visit.page.expect_file_chooser() as chooser:
+        visit.page.click("#rs-upload")
+    chooser.value.set_files(tmp_path / "huge.png")
+    visit.page.wait_for_selector(".toast-message-text:text-is('The request is larger than 20 MB.')")
+    visit.troubles.clear()  # the browser reports the answer
+
+
+# ---- addresses of visitors -----------------------------------------------------------------------
+
+ROOM = "There is no room for more right now. Please try again in a few minutes."
+
+
+@contextlib.contextmanager
+def served(pipe, **options) -> Iterator[str]:
+    app, address, _ = serve(pipe, prevent_thread_lock=True, **options)
+    try:
+        yield address
+    finally:
+        app.get_blocks().close()
+
+
+def at(host: str) -> dict[str, str]:
+    return {"X-Forwarded-For": host}
+
+
+@pytest.mark.parametrize("proxies", ["127.0.0.1", None], ids=["believed", "not believed"])
+def test_one_address_leaves_room_for_others(pipe, monkeypatch, tmp_path, proxies):
+    """Visits and files of one, up to its limits; whoever claims another is believed by order."""
+    monkeypatch.setattr(disk, "private_folder", lambda: tmp_path)  # without what others have sent
+    monkeypatch.setattr(disk, "SENT_BYTES", 1000)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    limits = Limits(visits=2, share=50)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(believing(proxies))
+        address = stack.enter_context(served(pipe, limits=limits))
+
+        def beat(visit: str, host: str) -> httpx.Response:
+            line = f"{address}gradio_api/heartbeat/{visit}"
+            return stack.enter_context(httpx.stream("GET", line, headers=at(host), timeout=30))
+
+        def sent(size: int, host: str) -> tuple[int, str]:
+            place, files = f"{address}gradio_api/upload", {"files": ("a.png", bytes(size))}
+            answer = httpx.post(place, files=files, headers=at(host))
+            return answer.status_code, answer.text
+
+        assert [beat(visit, "203.0.113.7").status_code for visit in "ab"] == [200, 200]
+        refused = beat("c", "203.0.113.7")
+        assert (refused.status_code, refused.read().decode()) == (429, ROOM)
+        assert beat("a", "203.0.113.7").status_code == 200  # the same visit, on another line
+        assert [sent(size, "203.0.113.7")[0] for size in (300, 100)] == [200, 200]
+        assert sent(101, "203.0.113.7") == (507, ROOM)
+        others = (beat("d", "203.0.113.8").status_code, sent(101, "203.0.113.8")[0])
+        assert others == ((200, 200) if proxies else (429, 507))
+        made_up = "203.0.113.9, 203.0.113.7"  # the left one is what the visitor wrote
+        assert sent(101, made_up)[0] == 507
+
+
+def test_whose_word_is_taken_for_an_address(monkeypatch):
+    for name in (TRUSTED, "SPACE_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+    def found(proxies: str | None = None) -> str:
+        with believing(proxies):
+            return os.environ[TRUSTED]
+
+    assert (found(), found("10.0.0.1"), TRUSTED in os.environ) == ("", "10.0.0.1", False)
+    monkeypatch.setenv("SPACE_ID", "somebody/cats")
+    assert "10.0.0.0/8" in found()
+    monkeypatch.setenv(TRUSTED, "10.2.3.4")
+    assert (found(), found("10.0.0.1"), os.environ[TRUSTED]) == ("10.2.3.4", "10.0.0.1", "10.2.3.4")
+
+
+@pytest.mark.parametrize(
+    ("host", "whose"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("no address", "no address"),
+    ],
+)
+def test_an_address_of_ipv6_counts_as_its_network(host, whose):
+    assert neighborhood(host) == whose
+
+
 # ---- markup --------------------------------------------------------------------------------------
 
 MARKUP = "<img src=//a.b/c><b>"
@@ -301,6 +431,70 @@ def test_markup_in_a_picture_is_shown_letter_by_letter(visit, pipe, tmp_path):
     said = toasted(visit)
     assert "unknown setting: <form action=//a.b>" in said
     assert len(said) < 120
+
+
+@pytest.fixture(scope="module")
+def marked(pipe, tmp_path_factory):
+    """Two databases whose names, and those of their classes, are markup."""
+    folder = tmp_path_factory.mktemp("marked")
+    for name, kinds in (("one", [MARKUP, "<script>ran = 1</script>"]), ("two", [MARKUP, None])):
+        pictures, classes = [picture(300 + len(name) * n) for n in range(6)], kinds * 3
+        label = f"{name} {MARKUP}"
+        build_database(folder / name, pictures, pipe.codec, pipe.embedding, label, classes=classes)
+        made_for = latent_fingerprint(read_manifest(pipe.folder))
+        write_manifest(folder / name, name, encoder=made_for)
+    return folder
+
+
+def test_markup_in_names_of_databases_and_classes_is_shown_letter_by_letter(browser, pipe, marked):
+    start = pipe.with_database(marked / "one")
+    with served(start, databases=[marked]) as address:
+        visit = Visit(browser, address)
+        page = visit.page
+        visit.paint(steps=1)
+        assert MARKUP in page.locator("[data-of=label] select").inner_text()
+        page.select_option("[data-of=label] select", MARKUP)
+        page.wait_for_function("document.querySelectorAll('.rs-thumb').length === 3")
+        page.wait_for_selector("[data-of=label] select:enabled")
+        assert set(page.locator(".rs-class").all_inner_texts()) == {MARKUP}
+        page.click(".rs-hit-pick >> nth=0")
+        assert f"one {MARKUP}" in page.inner_text(".rs-facts")
+        page.select_option("[data-of=database] select", label=f"two {MARKUP} (6)")
+        page.wait_for_selector(".rs-memory .rs-said:has-text('Looking')", state="detached")
+        page.wait_for_function(
+            "(text) => document.querySelector('.rs-facts').innerText.includes(text)",
+            arg=f"two {MARKUP}",
+        )
+        visit.paint(steps=1)
+        assert page.locator("img[src*='a.b']").count() == 0
+        assert page.evaluate("window.ran") is None
+        visit.leave()
+        assert visit.troubles == []  # no request to anybody else among them
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**64 - 1])
+def test_a_seed_of_many_digits_is_the_same_everywhere(visit, address, browser, pipe, seed):
+    """Typed, painted, in the file, in the link, opened elsewhere, and asked for by programs."""
+    page = visit.page
+    page.fill("#rs-seed input", str(seed))
+    page.press("#rs-seed input", "Tab")
+    visit.paint(steps=1)
+    recipe = save(page)
+    assert recipe["seed"] == seed
+    right = np.asarray(pipe(**recipe).images[0])
+    assert (canvas(page) == right).all()
+    link = page.locator(".rs-kept").first.get_attribute("data-link")
+    assert decode(link) == Recipe.from_dict(recipe)
+    other = Visit(browser, address)
+    other.go(f"{address}?{link}")
+    other.finish()
+    assert (canvas(other.page) == right).all()
+    assert other.page.input_value("#rs-seed input") == str(seed)
+    other.leave()
+    for said in (seed, str(seed)):  # programs in JavaScript have no such number
+        again = call(address, "generate", [recipe["neighbors"], *[None] * 5, 1, None, said])
+        assert f'"seed": {seed}' in again
+    page.get_by_label("New seed every time").check()
 
 
 def test_messages_quote_forty_characters_and_programs_get_them_as_they_are(address):
@@ -334,6 +528,17 @@ def test_every_answer_has_safe_headers(address, pipe):
             assert host in rules["frame-ancestors"].split()
         assert "unsafe-inline" not in rules.get("script-src", "")
         assert "http" not in rules.get("script-src", "") + rules.get("connect-src", "")
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.svg", "a.xhtml", "a.js", "a.pdf"])
+def test_a_file_that_was_sent_runs_nothing_when_it_is_opened(address, name):
+    script = b"<html xmlns='http://www.w3.org/1999/xhtml'><script>alert(1)</script></html>"
+    sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, script)})
+    answer = httpx.get(f"{address}gradio_api/file={sent.json()[0]}")
+    assert answer.content == script
+    rules = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in rules
+    assert "script-src" not in rules
 
 
 def test_markup_that_gets_in_runs_nothing_and_asks_nobody(visit):

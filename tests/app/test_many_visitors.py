@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from calling import trigger
+from calling import eventually, trigger
 
 from rissole.app.limits import Limits
 from rissole.app.links import encode
@@ -38,13 +38,6 @@ def painted(address: str, **given) -> str:
     file, _ = json.loads(said(ask(address, **given)))
     answer = httpx.get(f"{address}gradio_api/file={file['path']}", timeout=60)
     return hashlib.sha256(answer.content).hexdigest()
-
-
-def eventually(condition) -> bool:
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
 
 
 @contextmanager

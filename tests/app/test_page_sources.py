@@ -7,6 +7,7 @@ import gradio as gr
 import httpx
 import numpy as np
 import pytest
+from calling import result_of
 from conftest import picture
 from visiting import PHONE, Visit, canvas, save
 
@@ -206,6 +207,7 @@ def test_an_upload_among_the_neighbors(visit, photos):
         "(n) => document.querySelectorAll('.rs-hit').length > n", arg=len(before)
     )
     assert visit.hits() == [*before, 24]
+    page.wait_for_selector(".rs-gallery-count:has-text('24 pictures and 1 of yours')")
     seen(page)
     visit.paint()
     recipe = save(page)
@@ -238,15 +240,15 @@ def test_what_a_browser_says_about_photos_is_not_believed(pipe, databases, tmp_p
     picture(1).save(outside)
     for files in ([str(outside)], ["/etc/hostname", None, "\0"], [], "x", None):
         with pytest.raises(gr.Error, match="None of the files is a photo"):
-            actions.photos(Visit_(), 4, gr.EventData(None, {"files": files}), None)
+            result_of(actions.photos(Visit_(), 4, gr.EventData(None, {"files": files}), None))
     assert outside.exists()
     for key in ("moods", "../moods", None, 3):
         with pytest.raises(gr.Error, match="not here any more"):
-            actions.choose(Visit_(), 4, gr.EventData(None, {"key": key}))
+            result_of(actions.choose(Visit_(), 4, gr.EventData(None, {"key": key})))
     with pytest.raises(gr.Error, match="no class 'blue'"):
         actions.filter(Visit_(), 4, None, gr.EventData(None, {"label": "blue"}))
     with pytest.raises(gr.Error, match="no CLIP model"):
-        actions.compare_by(Visit_(), 4, None, gr.EventData(None, {"encoder": "clip"}))
+        result_of(actions.compare_by(Visit_(), 4, None, gr.EventData(None, {"encoder": "clip"})))
 
 
 def test_databases_that_can_be_chosen(pipe, databases, tmp_path):

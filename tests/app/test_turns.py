@@ -116,6 +116,18 @@ def test_a_full_line_says_so_and_when_to_come_again():
     assert turns.place(more)[0] == 1
 
 
+def test_one_address_leaves_places_in_the_line_for_others():
+    turns = Turns(Limits(queue=7, at_once=1, share=50))
+    pupils = [Job(visit(f"pupil {number}", "school"), None, LONG) for number in range(5)]
+    for job in pupils:
+        turns.enter(job)
+    for job in pupils[:4]:
+        turns.admit(job)
+    with pytest.raises(BusyError):
+        turns.admit(pupils[4])
+    begin(turns, "at home", LONG)
+
+
 def test_what_nobody_listens_to_is_not_begun(turns, monkeypatch):
     monkeypatch.setattr("rissole.app.turns.UNHEARD", 0)
     job = Job(Client("here", "a", frozenset({"stream"})))

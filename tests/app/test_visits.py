@@ -1,19 +1,21 @@
 """What a real server keeps of visits and programs, asked as letter by letter as they can."""
 
+import contextlib
 import gc
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
-from calling import listener
+from calling import Page, eventually
 from conftest import picture
 from gradio_client import Client, handle_file
 from PIL import Image
@@ -27,44 +29,7 @@ from rissole.config import RissoleError
 from rissole.storage.staging import aside
 
 ROOT = Path(__file__).parents[2]
-
-
-class Page:
-    """A page as the server sees it: a name, a line that stays open, and events."""
-
-    def __init__(self, address: str):
-        self.address, self.name = address, os.urandom(6).hex()
-        self.http = httpx.Client(timeout=60)
-        self.line = self.http.stream("GET", f"{address}gradio_api/heartbeat/{self.name}")
-        self.line.__enter__()
-
-    def send(self, file) -> str:
-        with file.open("rb") as data:
-            answer = self.http.post(f"{self.address}gradio_api/upload", files={"files": data})
-        return answer.raise_for_status().json()[0]
-
-    def do(self, part: str, event: str, sent: object = None, **inputs: object) -> dict:
-        """The final message of an event; `inputs` by their place among those of the listener."""
-        number, data = listener(self.address, part, event)
-        for place, value in inputs.items():
-            data[int(place[1:])] = value
-        body = {"data": data, "fn_index": number, "event_data": sent, "session_hash": self.name}
-        place = f"{self.address}gradio_api/queue"
-        self.http.post(f"{place}/join", json=body).raise_for_status()
-        with self.http.stream("GET", f"{place}/data?session_hash={self.name}") as lines:
-            for line in lines.iter_lines():
-                message = json.loads(line.removeprefix("data: ")) if line else {}
-                if message.get("msg") == "process_completed":
-                    return message
-        raise AssertionError("the stream ended early")
-
-    def use(self, *paths: str) -> dict:
-        return self.do("rs-memory", "photos", {"files": list(paths), "skipped": []})
-
-    def close(self) -> None:
-        self.http.post(f"{self.address}left/{self.name}").raise_for_status()
-        self.line.__exit__(None, None, None)
-        self.http.close()
+HITS = {"hits": [{"id": 1, "on": True}], "blocks": {}}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +124,7 @@ def test_programs_do_not_push_visits_out(server, page, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "odd", [{"blocks": {str(n): [n] for n in range(200_000)}}, {"hits": ["x" * 400_000]}]
+    "odd", [{"blocks": {str(n): [n] for n in range(50_000)}}, {"hits": ["x" * 400_000]}]
 )
 def test_a_value_larger_than_any_page_sends_is_refused_and_not_kept(server, page, odd):
     page.do("rs-surprise", "click")
@@ -174,6 +139,98 @@ def test_of_odd_neighbors_of_blocks_only_places_of_a_grid_come_back(page):
     odd = {"9,9": [1], "0,0": [1, "a" * 99], "1,1": {"a": 1}, "x": [1], "0,1": list(range(99))}
     value = page.do("rs-surprise", "click", _2={"blocks": odd})["output"]["data"][1]
     assert value["blocks"] == {"0,0": [1, None], "1,1": [], "0,1": list(range(17))}
+
+
+@pytest.fixture
+def traced():
+    """How much less memory Python's own objects take after something was done."""
+
+    def freed(act, *given) -> int:
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        act(*given)
+        gc.collect()
+        return before - tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    yield freed
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("visits", lambda page, file: page.do("rs-surprise", "click")),
+        ("visits", lambda page, file: page.do("rs-generate", "click", _1=HITS, _4=1, _7="1")),
+        ("visits", lambda page, file: page.use(page.send(file))),
+        ("photos", lambda page, file: page.use(page.send(file))),
+        ("photos", lambda page, file: add(page, file)),
+    ],
+    ids=["empty", "painted", "moved", "photos", "added"],
+)
+def test_visits_hold_no_more_than_is_counted(server, traced, tmp_path, part, change):
+    (address, household), few, file = server, 3, photo(tmp_path)
+    pages = [Page(address) for _ in range(few)]
+    for page in pages:
+        assert change(page, file)["success"]
+    kept = getattr(household, part)
+    counted = sum(kept.size(page.name) for page in pages)
+    held = traced(lambda: [kept.forget(page.name) for page in pages])
+    print(f"{part}: {counted // few} bytes are counted, of which Python holds {held // few}")
+    assert 0 < held <= counted  # pixels and tensors lie elsewhere: see `test_belongings`
+    for page in pages:
+        page.close()
+
+
+def add(page: Page, file: Path) -> dict:
+    said = {"path": page.send(file), "meta": {"_type": "gradio.FileData"}}
+    return page.do("rs-add", "upload", _1={"hits": []}, _2=said)
+
+
+@pytest.fixture
+def reading(pipe, monkeypatch):
+    """Own photos that are being read, slowly until `go` is set: (their count so far, go)."""
+    gathering, count, go = pipe.retriever.gathering, [], threading.Event()
+
+    def slow(*given):
+        count.append(0)
+        try:
+            for made in gathering(*given):
+                count[-1] += 1
+                go.wait(0.2 * (count[-1] > 3))
+                yield made
+        finally:
+            count.append(None)
+
+    monkeypatch.setattr(pipe.retriever, "gathering", slow)
+    return count, go
+
+
+def test_others_have_their_turn_while_photos_are_read(server, page, reading, tmp_path):
+    (count, go), other, file = reading, Page(server[0]), photo(tmp_path)
+    paths = [page.send(file) for _ in range(40)]
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(page.use, *paths)
+        assert eventually(lambda: count and count[0] > 3)
+        assert other.do("rs-surprise", "click")["success"]
+        assert count[0] < 40
+        go.set()
+        assert own(read.result())["own"]["count"] == 40
+    other.close()
+
+
+def test_photos_of_a_page_that_is_closed_are_read_no_further(server, reading, tmp_path):
+    (count, _), page, file = reading, Page(server[0]), photo(tmp_path)
+    paths = [page.send(file) for _ in range(40)]
+    page.begin("rs-memory", "photos", {"files": paths})
+    with contextlib.closing(page.answers()) as answers:
+        next(answers)
+        assert eventually(lambda: count and count[0] > 3)
+    page.close()
+    assert eventually(lambda: count[-1] is None)
+    assert count[0] < 40
+    assert not any(Path(path).exists() for path in paths)
+    assert server[1].photos.size(page.name) == 0
 
 
 # ---- uploads -------------------------------------------------------------------------------------

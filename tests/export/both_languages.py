@@ -41,11 +41,15 @@ RECIPES = (
         ),
         None,
     ),
+    (Recipe.validated(neighbors=[4], block_neighbors={(1, 2): [9]}, strength=2.5), None),
 )  # fmt: skip
 REFUSED = (
     "", "b=1&d=2", "p=", "p=n", "p=n1..2", "p=n1~wx", "p=n1~z3", "p=n1~g3", "p=n1~oq", "p=n1~t0",
     "p=op", "p=n1&p=n1", "p=n1~x0", "p=n1~x9.9.1", "p=n1~s18446744073709551616",
-    "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0",
+    "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0", "p=n1~f5", "p=n1~fx",
+    "p=n1~oAiogajhn~op", "p=n1~s1~s2",
+    encode(RECIPES[3][0]).replace("p=c", "P=c", 1), encode(RECIPES[3][0]).rpartition("&p=c")[0],
+    encode(RECIPES[2][0]).replace("s9007199254740993", "s9007199254740992"),
 )  # fmt: skip
 PAINTED: tuple[dict[str, Any], ...] = (
     {"order": "parallel", "grid": 4, "steps": 3, "scale": 1.6},
@@ -56,7 +60,12 @@ PAINTED: tuple[dict[str, Any], ...] = (
      "blocks": [[1, 2], [0, 3]]},
     {"order": "parallel", "grid": 4, "steps": 3, "scale": 1.6, "blocks": [[1, 2], [1, 3]]},
 )  # fmt: skip
-PLAIN = ("p=n3.5~s1", "p=n3~g2~w2~t7~oi&other=1", "?p=n1~r1.1&p=n2")
+# of a repaint, before every `p` had a checksum: one for all
+OLDER = (
+    "b=1f3a&d=77c0&p=cffnalghg~n3.17.5~op~g4~t20~w1.6~s18446744073709551615"
+    "&p=n4~oi~g4~t20~w1e-05~s0~r0.3~r1.2"
+)
+PLAIN = ("p=n3.5~s1", "p=n3~g2~w2~t7~oi&other=1", "?p=n1~r1.1&p=n2", OLDER)
 
 
 def made() -> dict[str, Any]:

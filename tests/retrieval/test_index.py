@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,18 @@ def test_index_files_that_are_none_are_one_line(tmp_path):
     (tmp_path / "index.faiss").write_bytes(b"no index")
     with pytest.raises(RissoleError, match="no usable index"):
         VectorIndex.load(tmp_path / "index.faiss", IndexFacts(), 1)
+
+
+@pytest.mark.parametrize("held", [64, 64 * 8, 300, 0])  # lists, numbers of centers, entries, scales
+def test_lengths_beyond_the_file_are_refused_before_room_is_taken_for_them(tmp_path, held):
+    path, made = tmp_path / "index.faiss", np.random.default_rng(0).standard_normal((300, 8))
+    made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    facts = build(path, lambda: iter([made]), 300, 8, exact=10)
+    whole, said = path.read_bytes(), struct.pack("<Q", held)
+    places = [at for at in range(37, len(whole) - 8) if whole[at : at + 8] == said]
+    assert places
+    for at in places[:20]:
+        path.unlink()  # it is mapped into memory
+        path.write_bytes(whole[:at] + struct.pack("<Q", 2**36) + whole[at + 8 :])
+        with pytest.raises(RissoleError, match="no usable index"):
+            VectorIndex.load(path, facts, 300)

@@ -31,3 +31,13 @@ def test_pictures_are_gathered_and_what_is_none_is_left_out(pipe):
 def test_an_encoder_that_is_not_there_is_named(pipe):
     with pytest.raises(RissoleError, match="latent"):
         pipe.with_encoder("none")
+
+
+def test_vectors_can_be_made_in_steps(pipe):
+    own = pipe.with_pictures([picture(seed) for seed in range(20)]).retriever
+    corner = own.find_encoder("latent-corner")
+    assert list(own.preparing(corner)) == [None, None]  # two batches
+    assert list(own.preparing(corner)) == []
+    hits = own.retrieve(item=3, encoder="latent-corner")
+    anew = pipe.with_pictures([picture(seed) for seed in range(20)])
+    assert anew.retrieve(item=3, encoder="latent-corner").scores == hits.scores

@@ -6,10 +6,11 @@ import { checked, layersOf, LIMITS, ORDERS, Refusal } from "./recipe.js";
 const DAMAGED = "the link is damaged, or not one of this app";
 const LONGEST = 6000; // characters
 const CHECK = "c", OWN = ["b", "d", "q", "p"];
+const SEVERAL = ["block_neighbors", "blocks"]; // fields that a picture may have more than once
 const NUMBERS = /^\d{1,20}(\.\d{1,20})*$/;
 /** @type {Record<string, string>} */
 const LETTERS = { n: "neighbors", o: "order", g: "grid", t: "num_inference_steps", w: "guidance_scale",
-  s: "seed", x: "block_neighbors", r: "blocks" };
+  s: "seed", x: "block_neighbors", r: "blocks", f: "strength" };
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let rest = byte;
@@ -38,6 +39,7 @@ const layer = (recipe) => [
   ...recipe.block_neighbors.map(([row, col, ids]) => `x${[row, col, ...ids].join(".")}`),
   `o${recipe.order[0]}`, `g${recipe.grid}`, `t${recipe.num_inference_steps}`,
   `w${spelled(recipe.guidance_scale)}`, `s${recipe.seed}`,
+  ...(recipe.strength === 1 ? [] : [`f${spelled(recipe.strength)}`]),
   ...recipe.blocks.map((place) => `r${place.join(".")}`),
 ].join("~");
 
@@ -46,8 +48,9 @@ export const encode = (recipe, item = null) => {
   const origin = Object.entries({ b: recipe.bundle, d: recipe.database, q: item })
     .filter(([, value]) => value !== null);
   const start = origin.map(([name, value]) => `${name}=${value}&`).join("");
-  const layers = layersOf(recipe).map(layer).join("&p=");
-  return `${start}p=${CHECK}${checksum(`${start}p=${layers}`)}~${layers}`;
+  const layers = layersOf(recipe).map(layer);
+  const field = `p=${CHECK}${checksum(`${start}p=${layers.join("&p=")}`)}~`;
+  return start + layers.map((text) => field + text).join("&");
 };
 
 /** @param {unknown} link @returns {[string, string][]} */
@@ -57,16 +60,16 @@ const pairsOf = (link) => {
   return [...new URLSearchParams(query)].filter(([, value]) => value !== "");
 };
 
-/** Without the checksum, which must be right where there is one. @param {[string, string][]} pairs */
+/** Without the checksums, which must be right where there are any. @param {[string, string][]} pairs */
 const intact = (pairs) => {
-  const own = pairs.filter(([name]) => OWN.includes(name));
-  const first = own.find(([name]) => name === "p");
-  if (!first?.[1].startsWith(CHECK)) return own;
-  const [found, ...rest] = first[1].split("~");
-  first[1] = rest.join("~");
-  if (found !== CHECK + checksum(own.map(([name, value]) => `${name}=${value}`).join("&"))) {
-    throw new Refusal(`${DAMAGED}: its checksum is wrong`);
+  const own = pairs.filter(([name]) => OWN.includes(name)), found = new Set();
+  for (const pair of own.filter(([name, value]) => name === "p" && value.startsWith(CHECK))) {
+    const [field, ...rest] = pair[1].split("~");
+    found.add(field);
+    pair[1] = rest.join("~");
   }
+  const right = CHECK + checksum(own.map(([name, value]) => `${name}=${value}`).join("&"));
+  if ([...found].some((field) => field !== right)) throw new Refusal(`${DAMAGED}: its checksum is wrong`);
   return own;
 };
 
@@ -76,10 +79,17 @@ const numbers = (text) => {
   return text.split(".").map(Number);
 };
 
+/** @param {string} text */
+const real = (text) => {
+  if (!/^[\d.e-]+$/.test(text)) throw new Refusal(DAMAGED);
+  return Number(text);
+};
+
 /** @type {Record<string, (text: string) => unknown>} */
 const READERS = {
   order: (text) => ORDERS.find((order) => order[0] === text) ?? text,
-  guidance_scale: (text) => { if (!/^[\d.e-]+$/.test(text)) throw new Refusal(DAMAGED); return Number(text); },
+  guidance_scale: real,
+  strength: real,
   seed: (text) => { if (!NUMBERS.test(text)) throw new Refusal(DAMAGED); return text.split(".")[0]; },
   neighbors: numbers,
 };
@@ -90,7 +100,8 @@ const settings = (text) => {
   const found = { block_neighbors: [], blocks: [] };
   for (const field of text.split("~")) {
     const name = LETTERS[field[0]], value = field.slice(1);
-    if (!name) throw new Refusal(DAMAGED);
+    // a damaged checksum can look like a field
+    if (!name || (name in found && !SEVERAL.includes(name))) throw new Refusal(DAMAGED);
     if (name === "blocks") found.blocks.push(numbers(value));
     else if (name === "block_neighbors") {
       const [row, col, ...ids] = numbers(value);
