@@ -58,6 +58,9 @@ export class Engine {
       networks.load(there, progress),
     ]);
     await networks.use(there.length > 1 ? await best(there, attempts(networks, facts)) : there[0]);
+    // the largest first: the others then fit where its making took memory
+    const guide = facts.shape.flow_map ? [] : ["blind"];
+    await networks.prepare([`step${facts.defaults.grid}`, ...guide, "neighbors", "decoder"]);
     return new Engine(facts, networks, shipped(facts.database, index, rows, new Int16Array(classes)));
   }
 
