@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components.navbar import Navbar
 from starlette.middleware import Middleware
 
 from rissole.app import (
@@ -127,8 +126,6 @@ def _page(
     """Lays out the page of one world, and wires it."""
     words, place = studio.words["page"], next(p for p in offer if p.sources is studio.sources)
     page = Page(studio, demo, gr.State(Visit()), place.showcase, offer, examples)
-    if len(offer.places) > 1:
-        Navbar(visible=False)  # the library's own menu
     gr.HTML(header(studio, menu(offer, place, words["worlds"])), elem_id="rs-header")
     with gr.Row(elem_id="rs-page", equal_height=False):
         with gr.Column(elem_id="rs-paint", min_width=0):

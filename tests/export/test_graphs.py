@@ -14,10 +14,11 @@ from torch import nn
 
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import Call, Graph, graphs_of, record
-from rissole.export.static_page import WEIGHTS
+from rissole.export.static_page import WEIGHTS, write_scripts
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
 from rissole.noise import normal
+from rissole.storage.manifest import PAGE_SUFFIXES, write_manifest
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 LENGTHS = {"k": 5, "n": 2}
@@ -128,6 +129,11 @@ def test_other_autoencoders_compute_what_torch_does(make, pipe, tmp_path):
         (found,) = evaluated(tmp_path / f"{name}.onnx", inputs)
         known = graphs[name].network(*inputs.values())
         torch.testing.assert_close(found, known, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_page_may_hold_every_file_of_the_scripts(tmp_path):
+    write_scripts(tmp_path)
+    write_manifest(tmp_path, "page", PAGE_SUFFIXES)
 
 
 def test_facts_are_json(pipe):

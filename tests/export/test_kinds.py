@@ -102,7 +102,12 @@ def test_a_shipped_bundle(browser, name, tmp_path):
     bundle = Path(__file__).parents[2] / "checkpoints" / name
     if not bundle.is_dir():
         pytest.skip(f"{name} is not here")
-    check_page(browser, exported(bundle, tmp_path / "page"), bundle, ({}, *RECIPES[1:3]))
+    check_page(
+        browser,
+        exported(bundle, tmp_path / "page"),
+        bundle,
+        ({"neighbors": [3, 17, 5]}, *RECIPES[1:3]),
+    )
 
 
 # ---- what cannot be exported --------------------------------------------------------------------
