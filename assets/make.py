@@ -1,4 +1,4 @@
-"""Makes the pictures of the page that README.md shows: `python assets/make.py`, some minutes.
+"""Makes the pictures of the page that README.md shows: `python -m assets.make`, some minutes.
 
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone.
