@@ -92,7 +92,7 @@ def by_page(page: Page, given: dict) -> str:
     """Hash of the picture that a page offers to save."""
     page.begin("rs-generate", "click", **typed(given))
     said = [json.dumps(message) for message in page.answers()]  # of later ones what has changed
-    file = re.findall(r'"path": "([^"]+\.png)"', "".join(said))[-1]
+    file = re.findall(r'"path"(?:: |\], )"([^"]+\.png)"', "".join(said))[-1]
     return pixels(page.http.get(f"{page.address}gradio_api/file={file}").content)
 
 
