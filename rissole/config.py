@@ -15,6 +15,7 @@ GRIDS = (1, 2, 4)
 MAX_NEIGHBORS = 16
 MAX_STEPS = 200
 MAX_GUIDANCE_SCALE = 20.0
+MAX_STRENGTH = 4.0
 MAX_SEED = 2**64 - 1
 NUM_INFERENCE_STEPS = 20  # these two: of new bundles, and what comparisons start from
 GUIDANCE_SCALE = 1.6
@@ -44,6 +45,8 @@ class Recipe:
         guidance_scale: 1 is unguided; above, away from what the network would paint knowing less;
             0 as if there were no neighbors.
         seed: the noise of every block is its crop of the canvas noise of this seed.
+        strength: how much blocks with neighbors of their own follow them: 1 as the network does by
+            itself, above more, below less, 0 as if they had those of the picture.
         blocks: blocks that were repainted; empty for a whole picture.
         init: recipe of the picture whose other blocks were kept, when `blocks` is not empty.
     """
@@ -57,6 +60,7 @@ class Recipe:
     num_inference_steps: int = NUM_INFERENCE_STEPS
     guidance_scale: float = GUIDANCE_SCALE
     seed: int = 0
+    strength: float = 1.0
     blocks: tuple[tuple[int, int], ...] = ()
     init: Recipe | None = None
 
@@ -100,13 +104,19 @@ class Recipe:
             ),
             guidance_scale=_real(raw["guidance_scale"], "guidance_scale", 0.0, MAX_GUIDANCE_SCALE),
             seed=whole_number(raw["seed"], "seed", 0, MAX_SEED),
+            strength=_real(raw["strength"], "strength", 0.0, MAX_STRENGTH),
             blocks=blocks,
             init=init,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values; `pipe(**recipe)` paints the picture again."""
+        """The recipe as JSON-ready values; `pipe(**recipe)` paints the picture again.
+
+        A usual strength is left out, so that recipes without one can be read by what is older.
+        """
         data = asdict(self)
+        if self.strength == 1:
+            del data["strength"]
         data["neighbors"] = list(self.neighbors)
         data["block_neighbors"] = {f"{r},{c}": list(ids) for r, c, ids in self.block_neighbors}
         data["blocks"] = [list(p) for p in self.blocks]

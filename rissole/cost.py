@@ -27,4 +27,15 @@ def work_of(recipe: Recipe, model: BlockDenoiser, scheduler: Scheduler) -> float
         calls = network_calls(scheduler, steps, guidance, groups)
     window = 1 / recipe.grid + 2 * config.halo / config.latent_size
     neighbors = 0.75 + 0.25 * len(recipe.all_neighbors) / USUAL_NEIGHBORS
-    return calls * (FIXED + BY_AREA * together * window**2) * neighbors
+    led = len(led_blocks_of(recipe))  # one after another, or all in one evaluation more
+    more = (led, 1) if recipe.order == "sequential" else (min(led, 1), led)
+    parts = (calls, together), (more[0] * steps, more[1])
+    return sum(n * (FIXED + BY_AREA * area * window**2) for n, area in parts) * neighbors
+
+
+def led_blocks_of(recipe: Recipe) -> list[tuple[int, int]]:
+    """The blocks of a recipe that its strength leads on, in an evaluation of their own."""
+    if recipe.strength in (0, 1):
+        return []
+    own = [(row, col) for row, col, _ in recipe.block_neighbors]
+    return [at for at in own if at in (recipe.blocks or own)]

@@ -24,6 +24,7 @@ from rissole.outputs import BlockStep, GenerationOutput, Previews, last_output
 from rissole.request import Init, Origin, checked_recipe
 from rissole.retrieval.database import Database, Hits
 from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.encoded import EncodedNeighbors
 from rissole.retrieval.encoders import BundleParts, ClipEncoder, QueryEncoder, load_encoders
 from rissole.retrieval.encoding import IndexingParts
 from rissole.retrieval.retriever import Retriever
@@ -68,6 +69,7 @@ class RissolePipeline:
         self.embedding, self.config = embedding, config
         self.fingerprint, self.folder = fingerprint, folder
         self._lock = threading.Lock()  # one evaluation of a network at a time
+        self._encoded = EncodedNeighbors()
         loading.check_fit(denoiser, scheduler, database, self.image_size)
         named = load_encoders(BundleParts(embedding, database.latent_shape, folder), encoders)
         default = config.get("encoder", "latent")
@@ -323,17 +325,19 @@ class RissolePipeline:
             init = self(recipe.init)
         ids = sorted(recipe.all_neighbors)  # a fixed order, so that a set has one sum
         with self._lock, torch.inference_mode():
-            neighbors = self.database.latents(ids)[None].to(self.device, self.torch_dtype)
-            features = self.denoiser.encode_neighbors(neighbors)
+            features = self._encoded(self.denoiser, self.database, ids)
+        visible, usual = (x.to(self.device) for x in visible_neighbors(recipe, ids))
         plan = Plan(
             canvas_noise(recipe.seed, self.denoiser.latent_shape)[None].to(self.device),
             features,
-            visible_neighbors(recipe, ids).to(self.device),
+            visible,
             recipe.guidance_scale,
             recipe.num_inference_steps,
             recipe.order,
             None if init is None else init.latents[:1].to(self.device),
             recipe.blocks,
+            usual=usual,
+            follow=recipe.strength,
         )
         previews = Previews(self.decode)
         for step in paint(self.denoiser, self.scheduler, plan, self._lock):

@@ -42,6 +42,9 @@ class Plan:
         blocks: (row, col) of the blocks to repaint; none means all.
         strength: (B, g, g), how much each block follows its neighbors: from 0, as usual, to 1;
             for networks that were trained to be told.
+        usual: bool like `visible`, which neighbors blocks with some of their own would see without.
+        follow: how much those blocks are led away from what they would be without: 1 not at all,
+            above they follow their own neighbors more, below less.
     """
 
     noise: Tensor
@@ -53,6 +56,8 @@ class Plan:
     init: Tensor | None = None
     blocks: Sequence[tuple[int, int]] = ()
     strength: Tensor | None = None
+    usual: Tensor | None = None
+    follow: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class PaintStep:
         attention: (B, K, S/2, S/2), mean share of each neighbor on each cell so far; 0 where
             nothing is painted yet.
         network_calls: evaluations of the denoiser so far; a guided step takes two, but one
-            of a network that answers for whole steps.
+            of a network that answers for whole steps; blocks that follow take one more.
     """
 
     position: tuple[int, int] | None
@@ -145,6 +150,7 @@ class _Network:
         self.grid, self.halo, self.calls = plan.visible.shape[1], model.config.halo, 0
         size, neighbors = plan.noise.shape[-1] // 2, plan.visible.shape[-1]
         device = plan.noise.device
+        self._led = led_blocks(plan)
         self._shares = torch.zeros(len(plan.noise), neighbors, size, size, device=device)
         self._times = torch.zeros(size, size, device=device)
 
@@ -176,6 +182,8 @@ class _Network:
         """Answers (B, C, S, S) from the windows of a group of blocks."""
         index = torch.tensor(group, device=visible.device)
         windows, share = self._evaluate(state, visible, index.expand(len(visible), -1))
+        if visible is self.plan.visible:
+            windows = self._followed(windows, state, group)
         if listen:
             share = inner(share.float(), self.grid, self.halo // 2)
             self._shares += on_canvas(share, group, self.grid)
@@ -184,6 +192,22 @@ class _Network:
         if state.context[0]:
             return blend(windows, index, self.grid, self.halo)
         return on_canvas(inner(windows, self.grid, self.halo), group, self.grid)
+
+    def _followed(self, windows: Tensor, state: State, group: list[int]) -> Tensor:
+        """Windows (B, n, C, w, w) of a group, of which some are led on toward their neighbors.
+
+        Guidance for single blocks: away from what the picture's neighbors would make of them. The
+        windows beside them fade in as ever, so that no border shows.
+        """
+        led = [number for number in group if number in self._led]
+        if not led or self.plan.usual is None:
+            return windows
+        index = torch.tensor(led, device=windows.device).expand(len(windows), -1)
+        less, _ = self._evaluate(state, self.plan.usual, index)
+        places = [group.index(number) for number in led]
+        followed = windows.clone()
+        followed[:, places] = less + self.plan.follow * (windows[:, places] - less)
+        return followed
 
     def blind(self, state: State, group: list[int]) -> Tensor:
         """What the same network would do if it knew less: (B, C, S, S).
@@ -223,6 +247,14 @@ def network_calls(scheduler: Scheduler, steps: int, guidance_scale: float, group
     return groups * (steps + sum(is_guided(level.time, guidance_scale) for level in levels))
 
 
+def led_blocks(plan: Plan) -> list[int]:
+    """Raster numbers of the blocks that a plan leads on toward neighbors of their own."""
+    if plan.usual is None or plan.follow == 1:
+        return []
+    own = (plan.visible != plan.usual).any(-1).any(0).flatten()
+    return own.nonzero().flatten().tolist()
+
+
 def mask_of(group: Sequence[int], grid: int) -> Tensor:
     """bool (g, g), True for the blocks of these raster numbers."""
     mask = torch.zeros(grid * grid, dtype=torch.bool)
@@ -254,10 +286,13 @@ def canvas_noise(seed: int, shape: tuple[int, int, int]) -> Tensor:
     return normal(seed, shape)
 
 
-def visible_neighbors(recipe: Recipe, ids: Sequence[int]) -> Tensor:
-    """bool (1, g, g, len(ids)): the neighbors each block listens to."""
-    visible = torch.tensor([i in recipe.neighbors for i in ids])
-    visible = visible.repeat(recipe.grid, recipe.grid, 1)
-    for row, col, own in recipe.block_neighbors:
+def visible_neighbors(recipe: Recipe, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The neighbors each block listens to, and those of the picture: bool (1, g, g, len(ids)) each.
+
+    At strength 0 both are the same.
+    """
+    usual = torch.tensor([i in recipe.neighbors for i in ids]).repeat(recipe.grid, recipe.grid, 1)
+    visible = usual.clone()
+    for row, col, own in recipe.block_neighbors if recipe.strength else ():
         visible[row, col] = torch.tensor([i in own for i in ids])
-    return visible[None]
+    return visible[None], usual[None]

@@ -219,6 +219,20 @@ def under_way(pipe, monkeypatch):
     return entries
 
 
+@pytest.fixture
+def endless(under_way, pipe, monkeypatch):
+    """The same, of paintings that show their first step until they are ended."""
+    stream = pipe.stream
+
+    def going_on(*args, **options):
+        for step in stream(*args, **options):
+            while True:
+                yield step
+
+    monkeypatch.setattr(pipe, "stream", going_on)
+    return under_way
+
+
 @pytest.fixture(scope="session")
 def photos() -> torch.Tensor:
     """uint8 (48, 3, SIZE, SIZE) to train on."""

@@ -34,6 +34,7 @@ def learn(
     at: Mapping[int, Callable[[Tensor], Tensor | None]] = {},
     width: int = 8,
     out: list | None = None,
+    device: str = "cpu",
 ) -> Noisy:
     """Trains two kinds of steps and a second module; goes on from checkpoints.
 
@@ -44,17 +45,18 @@ def learn(
         at: what happens in steps, by their number; a tensor takes the place of the loss.
         width: of the network.
         out: gets the history when what was learned is kept.
+        device: where to train.
     """
-    model, rival = seeded(partial(Noisy, width), 3), seeded(Noisy, 4)
-    draw = torch.Generator().manual_seed(5)
+    model, rival = (seeded(partial(Noisy, w), s).to(device) for w, s in ((width, 3), (8, 4)))
+    draw = torch.Generator(device).manual_seed(5)
     trained = {
-        "model": Trained(model, 1e-2, average=Average(0.9, every=3)),
+        "model": Trained(model, 1e-2, average=Average((0.9, 0.5), every=3)),
         "rival": Trained(rival, 1e-2, steady=True, clip=None),
     }
     trainer = Trainer(trained, draw, state, schedule=schedule, seed=6)
 
     def losses(index: Tensor, sign: float) -> dict[str, Tensor]:
-        x = torch.randn(len(index), 3, generator=draw) + index[:, None]
+        x = torch.randn(len(index), 3, generator=draw, device=device) + index[:, None]
         loss = (model.layers(x) - sign * rival.layers(x)).square().mean()
         happens = at.get(trainer.steps)
         other = happens(loss) if happens else None

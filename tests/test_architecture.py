@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -173,6 +174,19 @@ def test_files_are_written_by_one_helper_or_into_a_stage():
     assert found == set()
     for module in WRITERS:  # and nobody stands in the list without need
         assert any(writes(node) for node in ast.walk(TREES[module]) if isinstance(node, ast.Call))
+
+
+def test_scripts_make_no_markup_of_texts():
+    """Names and messages may come from anybody: they become text, and never elements."""
+    markup = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextual")
+    found = {
+        f"{path.name}: {line.strip()}"
+        for path in (ROOT / "rissole").rglob("*.js")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if markup.search(line)
+    }
+    assert {line.partition(": ")[0] for line in found} == {"host.js"}
+    assert len(found) == 1  # which fills in files of the page itself
 
 
 def test_no_file_name_is_used_twice():

@@ -16,6 +16,15 @@ def test_round_trip_through_json():
     assert again.all_neighbors == (3, 1, 9, 4, 5)
 
 
+def test_a_usual_strength_is_not_written_and_another_is():
+    assert "strength" not in Recipe.validated(**GOOD).to_dict()
+    led = Recipe.validated(**GOOD, strength=2)
+    assert led.to_dict()["strength"] == 2.0
+    assert Recipe.from_dict(led.to_dict()) == led != Recipe.validated(**GOOD)
+    with pytest.raises(RissoleError, match="strength must be from 0 to 4"):
+        Recipe.validated(**GOOD, strength=5)
+
+
 def test_repaint_keeps_the_whole_history():
     first = Recipe.validated(**GOOD)
     second = Recipe.validated(**GOOD, blocks=[(2, 3)], init=first.to_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -16,7 +17,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rissole import RissolePipeline
-from rissole.cli import main
 from rissole.data.images import read_recipe, to_pil
 from rissole.training.checkpoint import read_state
 
@@ -26,9 +26,22 @@ MODULES = re.findall(r"<!-- runs: (\w+\.py) -->\n```python\n(.*?)```", TEXT, re.
 COMMANDS = re.findall(r"^rissole (--plugin mine .*)$", TEXT, re.MULTILINE)
 
 
+# one process for all lines: most of its time goes into importing the libraries
+DRIVER = """
+import contextlib, io, json, runpy, sys
+from rissole.cli import main
+for line in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(line) if len(line) > 1 else runpy.run_path(line[0]) and 0
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+WRONG = ["train", "--data", "photos", "--out", "refused", "--stage", "palette.txt"]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where somebody works: their modules, and a few photos."""
+    """Where somebody works: their modules, a few photos, latents to train on."""
     folder = tmp_path_factory.mktemp("elsewhere")
     for name, code in MODULES:
         with (folder / name).open("a") as file:
@@ -36,54 +49,70 @@ def folder(tmp_path_factory) -> Path:
     (folder / "photos").mkdir()
     for number in range(24):
         picture(number).save(folder / "photos" / f"{number:02}.png")
+    (folder / "two.json").write_text('{"colors": 2}')
+    (folder / "none.json").write_text('{"colors": 0}')
     return folder
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs this Python in a folder, with the package found as an installed one is."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = (sys.executable, *arguments)
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def as_printed(folder: Path, word: str, *more: str) -> str:
-    """Runs the one command of CONTRIBUTING.md that has a word in it; returns what it prints."""
+def printed(word: str, *more: str) -> list[str]:
+    """The one command line of CONTRIBUTING.md that has a word in it."""
     (line,) = (line for line in COMMANDS if word in shlex.split(line))
     line = line.replace("PHOTOS", "photos").replace("PHOTO", "photos/03.png")
-    done = python(folder, "-m", "rissole", *shlex.split(line), *more)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return [*shlex.split(line), *more]
+
+
+@pytest.fixture(scope="module")
+def said(folder) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of every line, run one after another in that folder."""
+    run = ["--out", "runs/mine", "--data", "photos", "--size", "32", "--device", "cpu"]
+    lines = {
+        "stage": printed("palette.txt", "--config", "two.json"),
+        "help": ["train", "--help"],
+        "refused": [*WRONG, "--config", "none.json"],
+        "encoder": printed("color"),
+        "bundle": ["bundle.py"],
+        "denoiser": printed("means"),
+        "autoencoder": ["train", "--stage", "autoencoder", "--space", "pixel", *run],
+        "latents": ["train", "--stage", "latents", *run],
+        "method": printed("mean", "--steps", "3", "--device", "cpu"),
+    }
+    # `python FILE` finds modules beside the file, as an installed `rissole` does with --plugin
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), "."))}
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER], input=json.dumps(list(lines.values())),
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    outcomes = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    assert len(outcomes) == len(lines), done.stderr
+    return dict(zip(lines, outcomes, strict=True))
+
+
+def succeeded(outcome: tuple[int, str, str]) -> bool:
+    assert outcome[0] == 0, outcome[2]
+    return True
 
 
 def test_every_command_is_run_here():
     assert len(COMMANDS) == 4
 
 
-def test_a_stage(folder):
-    as_printed(folder, "palette.txt", "--config", write(folder, '{"colors": 2}'))
+def test_a_stage(folder, said):
+    assert succeeded(said["stage"])
     found = (folder / "runs" / "mine" / "palette.txt").read_text().splitlines()
     wanted = [np.asarray(picture(i)).mean((0, 1)).astype(int).tolist() for i in range(2)]
     assert found == [str(color) for color in wanted]
 
 
-def test_a_stage_is_treated_like_those_of_the_package(folder):
-    train = ("-m", "rissole", "--plugin", "mine", "train", "--data", "photos", "--out", "refused")
-    shown = python(folder, *train, "--help").stdout
-    assert "palette.txt" in shown
-    wrong = write(folder, '{"colors": 0}')
-    done = python(folder, *train, "--stage", "palette.txt", "--config", wrong)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "colors" in done.stderr
+def test_a_stage_is_treated_like_those_of_the_package(said):
+    assert "palette.txt" in said["help"][1]
+    code, _, err = said["refused"]
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "colors" in err
 
 
-def write(folder: Path, text: str) -> str:
-    (folder / "settings.json").write_text(text)
-    return "settings.json"
-
-
-def test_an_encoder(folder):
-    as_printed(folder, "color")
+def test_an_encoder(folder, said):
+    assert succeeded(said["encoder"])
     pipe = RissolePipeline.from_pretrained("cats-128")
     everything = np.stack([colors(pipe.database.image(i)) for i in range(len(pipe.database))])
     nearest = np.argsort(-everything @ colors(picture(3)))[:8]
@@ -97,10 +126,9 @@ def colors(image: Image.Image) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def test_a_denoiser_with_a_prediction_type_and_a_scheduler(folder):
-    made = python(folder, "bundle.py")
-    assert made.returncode == 0, made.stderr
-    as_printed(folder, "means")
+def test_a_denoiser_with_a_prediction_type_and_a_scheduler(folder, said):
+    assert succeeded(said["bundle"])
+    assert succeeded(said["denoiser"])
     pipe = RissolePipeline.from_pretrained("cats-128")
     neighbors = pipe.retrieve(k=8, seed=0).ids
     mean = pipe.database.latents(neighbors).float().mean(0, keepdim=True)
@@ -109,13 +137,9 @@ def test_a_denoiser_with_a_prediction_type_and_a_scheduler(folder):
     assert np.abs(painted - wanted).mean() < 2
 
 
-def test_a_method_is_trained_on_the_same_latents(folder):
-    run = ["--out", str(folder / "runs" / "mine"), "--data", str(folder / "photos")]
-    options = ["--size", "32", "--device", "cpu"]
-    pixels = ["--stage", "autoencoder", "--space", "pixel"]
-    assert main(["train", *pixels, *run, *options]) == 0
-    assert main(["train", "--stage", "latents", *run, *options]) == 0
-    as_printed(folder, "mean", "--steps", "3", "--device", "cpu")
+def test_a_method_is_trained_on_the_same_latents(folder, said):
+    for line in ("autoencoder", "latents", "method"):
+        assert succeeded(said[line])
     assert load_file(folder / "runs" / "mine" / "mean" / "model.safetensors").keys() == {"strength"}
     state = read_state(folder / "runs" / "mine" / "state" / "mean")
     assert state.steps == 3

@@ -22,15 +22,48 @@ def flow_map():
     return seeded(Denoiser(replace(TINY, flow_map=True, strength=True)), 3)
 
 
-def painted(model, guidance_scale, order="parallel", steps=4, neighbors=None, **changes):
+def painted(
+    model, guidance_scale, order="parallel", steps=4, neighbors=None, visible=None, **changes
+):
     draw = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 4, 32, 32, generator=draw)
     near = torch.randn(1, 3, 4, 32, 32, generator=draw) if neighbors is None else neighbors
     with torch.inference_mode():
         features = model.encode_neighbors(near)
-    visible = torch.ones(1, 4, 4, 3, dtype=torch.bool)
+    if visible is None:
+        visible = torch.ones(1, 4, 4, 3, dtype=torch.bool)
     plan = Plan(noise, features, visible, guidance_scale, steps, order, **changes)
     return list(paint(model, default_scheduler(), plan))[-1]
+
+
+@pytest.mark.parametrize("order", ["parallel", "independent"])
+def test_blocks_follow_neighbors_of_their_own_as_much_as_is_asked_for(model, order):
+    usual = torch.ones(1, 4, 4, 3, dtype=torch.bool)
+    usual[..., 2] = False
+    given = usual.clone()
+    given[0, 1, 2] = torch.tensor([False, False, True])
+
+    def result(follow, steps=1):
+        return painted(model, 1.0, order, steps, visible=given, usual=usual, follow=follow)
+
+    plain = painted(model, 1.0, order, 1, visible=given)
+    assert torch.equal(result(1.0).estimate, plain.estimate)
+    assert (result(1.0).network_calls, result(2.0).network_calls) == (1, 2)
+    zero, one, two = (result(follow).estimate for follow in (0.0, 1.0, 2.0))
+    assert (one - zero).abs().amax() > 1e-3
+    assert torch.allclose(two - zero, 2 * (one - zero), atol=1e-4)
+    changed = (two - zero)[0].abs().amax(0) > 1e-4
+    assert changed[8:16, 16:24].any()
+    assert not changed[20:].any() and not changed[:, :12].any()  # beyond the halo of the block
+
+
+def test_only_blocks_that_are_led_take_an_evaluation_more(model):
+    usual = torch.ones(1, 4, 4, 3, dtype=torch.bool)
+    given = usual.clone()
+    given[0, 0, :2, 0] = False
+    how = {"visible": given, "usual": usual, "follow": 2.0}
+    assert painted(model, 1.0, "sequential", 2, **how).network_calls == 2 * (16 + 2)
+    assert painted(model, 0.0, "parallel", 2, **how).network_calls == 2  # nobody is listened to
 
 
 def test_levels_fall_from_noise_to_clean_in_small_steps_at_both_ends():

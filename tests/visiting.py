@@ -84,6 +84,10 @@ class Visit:
     def paint(self, steps: int = 2) -> None:
         """Generates, and waits until the finished picture is on the canvas."""
         self.set_steps(steps)
+        self.paint_as_it_is()
+
+    def paint_as_it_is(self) -> None:
+        """The same with the steps that are set."""
         self.page.click("#rs-generate")
         self.finish()
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rissole.app.address import believing, listening, no_proxies
+from rissole.app.face import Face
 from rissole.app.limits import Limits
 from rissole.app.zerogpu import prepare
 from rissole.config import RissoleError
@@ -39,8 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "--databases",
         default=known("RISSOLE_DATABASES") or None,
-        help="folder of further databases for visitors to choose from [$RISSOLE_DATABASES, "
-        "else none]",
+        help="folder of further databases to choose from [$RISSOLE_DATABASES, else none]",
     )
     add(
         "--clip",
@@ -54,6 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="branch, tag or commit of a bundle on the Hub [$RISSOLE_REVISION, else main]",
     )
     _listen(add)
+    Face.add_options(parser)
     Limits.add_options(parser)
     return parser.parse_args(arguments)
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # what is asked to end, not killed, tidies up behind itself
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        limits = Limits.given(options)
+        limits, face = Limits.given(options), Face.given(options)
         listening(options.host, options.port)  # no use to load anything for a wrong address
         print(f"Loading {options.bundle} ...", flush=True)
         prepare()
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reader = None if options.clip in ("", NONE) else Reader(options.clip)
         where = options.host, options.port
         with believing(options.proxies):
-            serve(first, *where, more, names, limits, others, reader, quiet=False)
+            serve(first, *where, more, names, limits, others, reader, face, quiet=False)
     except RissoleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -80,13 +80,15 @@ class Api:
         encoder: str | None = None,
         text: str | None = None,
         bundle: str | None = None,
+        block_neighbors: dict | None = None,
+        strength: float | None = None,
     ) -> tuple[FileData, dict]:
         """Paints one picture, block by block, guided by neighbors from a database.
 
         Give neighbors, or a query (item, image, text) to retrieve some for, or nothing.
 
         Args:
-            neighbors: numbers of database pictures, 1 to 16 of them.
+            neighbors: numbers of database pictures, 1 to 16; or give a query, or nothing.
             item: number of the database picture to use as the query.
             image: picture file to use as the query.
             k: how many neighbors to retrieve for the query, 1 to 16.
@@ -100,13 +102,15 @@ class Api:
             encoder: what pictures are compared by, "latent", "latent-corner", "learned" or "clip".
             text: or words as the query.
             bundle: name of the model, one of those the page offers; the first one if left out.
+            block_neighbors: neighbors of single blocks by row and column, such as {"0,1": [9]}.
+            strength: 0 to 4, how much those blocks follow theirs; 1 as usual.
 
         Returns:
             picture: PNG file with the recipe inside
             recipe: everything that determines the picture
         """
         where, query, search = (bundle, database), (image, item, text), (k, label, encoder)
-        values = order, grid, steps, guidance_scale, seed
+        values = order, grid, steps, guidance_scale, seed, block_neighbors, (), None, strength
         return self._generated(where, neighbors, query, search, values)
 
     def regenerate_block(

@@ -13,12 +13,13 @@ from torch import Tensor
 from rissole.app.about import card_facts, latent_picture
 from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
-from rissole.app.influence import influence
+from rissole.app.influence import influence, seen_by
+from rissole.app.pace import Ahead
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Block, Visit, place
 from rissole.app.studio import PRIVATE, QUIET, Studio
-from rissole.app.zerogpu import on_gpu
+from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
 
 
@@ -27,7 +28,8 @@ class Explaining:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
-        self.latents, self.measured = on_gpu(20)(self._query), on_gpu(60)(self._measured)
+        self.latents = on_gpu(20)(self._query)
+        self.measured = on_gpu(self._lease)(self._measured)
 
     def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
         """The latents of the query, and of the picture on show if it is finished."""
@@ -37,7 +39,7 @@ class Explaining:
             made = shown[-1].output.latents if getattr(event, "run", None) and shown else None
             return {"encoded": self._uri(query), "made": self._uri(made)}
 
-    def influence(self, visit: Visit, event: gr.EventData) -> Iterator[dict[str, Any]]:
+    def influence(self, visit: Visit, event: gr.EventData) -> Iterator[Any]:
         """What each neighbor did to one block; yields what is known so far."""
         with clear_errors(self.errors):
             kept = visit.pictures[: place(visit.pictures, event) + 1]
@@ -46,11 +48,20 @@ class Explaining:
                 raise RissoleError(self.errors["repaint"])
             told = {"run": kept[-1].message["run"], "at": f"{block[0]},{block[1]}"}
             known: dict[str, float] = {}  # keys as JSON has them
+            yield self._ahead(kept[-1].recipe, visit, block)
             yield {"influence": {**told, "levels": {}, "done": False}}
             for item, levels in self.measured(kept[-1].recipe, visit, block):
                 known[str(item)] = round(levels, 1)
                 yield {"influence": {**told, "levels": dict(known), "done": False}}
             yield {"influence": {**told, "levels": known, "done": True}}
+
+    def _ahead(self, recipe: Recipe, visit: Visit, block: Block) -> Ahead:
+        """How much there is to paint: the picture as it is, and without each in turn."""
+        layer, seen = seen_by(recipe, block)
+        return self.studio.of(visit).ahead([layer] * (1 + len(seen)), visit.pictures[-1])
+
+    def _lease(self, recipe: Recipe, visit: Visit, block: Block) -> int:
+        return lease(self._ahead(recipe, visit, block).work)
 
     def _measured(self, recipe: Recipe, visit: Visit, block: Block) -> Iterator[tuple[int, float]]:
         yield from influence(self.studio.of(visit).pipe, recipe, block)

@@ -6,9 +6,10 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rissole.app.guard import path_of
@@ -16,6 +17,7 @@ from rissole.app.routes import FILE
 
 # Spaces show the page in a frame on the Hub
 FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"
+Faced = Callable[[bytes, Request], bytes]
 HUB = "https://huggingface.co https://*.huggingface.co https://*.hf.space"
 SAFE = {
     "X-Content-Type-Options": "nosniff",
@@ -24,7 +26,7 @@ SAFE = {
 _INLINE = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 
 
-def policy(scripts: Iterable[bytes]) -> str:
+def policy(scripts: Iterable[bytes], frames: str = FRAMES) -> str:
     """The content security policy of the page.
 
     Scripts are files of this server, or inline and exactly those given: markup that gets in runs
@@ -33,6 +35,7 @@ def policy(scripts: Iterable[bytes]) -> str:
 
     Args:
         scripts: the inline scripts of the page.
+        frames: who may show it in a frame.
     """
     known = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     hub = f" {HUB}" if os.environ.get("SPACE_ID") else ""  # its bar above the page
@@ -48,7 +51,7 @@ def policy(scripts: Iterable[bytes]) -> str:
             "worker-src 'self' blob:",
             "base-uri 'self'",
             "form-action 'none'",
-            FRAMES,
+            frames,
         )
     )
 
@@ -62,11 +65,12 @@ class SafeHeaders:
 
     Args:
         app: the application.
-        scripts: what the page's own script adds to it inline.
+        sites: those that may show a page in a frame, beside the Hub.
+        faced: what becomes of a page before it is sent.
     """
 
-    def __init__(self, app: ASGIApp, scripts: Iterable[str] = ()):
-        self.app, self.scripts = app, [script.encode() for script in scripts]
+    def __init__(self, app: ASGIApp, sites: Iterable[str] = (), faced: Faced | None = None):
+        self.app, self.frames, self.faced = app, " ".join((FRAMES, *sites)), faced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on; holds a page back until its scripts are known."""
@@ -81,12 +85,12 @@ class SafeHeaders:
                 if page and headers.get("content-type", "").startswith("text/html"):
                     held.append(message)
                     return
-                headers["Content-Security-Policy"] = f"default-src 'none'; {FRAMES}"
+                headers["Content-Security-Policy"] = f"default-src 'none'; {self.frames}"
             elif held:
                 held.append(message)
                 if message.get("more_body"):
                     return
-                self._protect(held)
+                self._protect(held, Request(scope))
                 while held:
                     await send(held.pop(0))
                 return
@@ -94,7 +98,11 @@ class SafeHeaders:
 
         await self.app(scope, receive, adding if scope["type"] == "http" else send)
 
-    def _protect(self, page: list[Message]) -> None:
+    def _protect(self, page: list[Message], request: Request) -> None:
         body = b"".join(message.get("body", b"") for message in page[1:])
         headers = MutableHeaders(scope=page[0])
-        headers["Content-Security-Policy"] = policy((*_INLINE.findall(body), *self.scripts))
+        if self.faced is not None and request.method == "GET":
+            body = self.faced(body, request)
+            headers["Content-Length"] = str(len(body))
+            page[1:] = [{"type": "http.response.body", "body": body}]
+        headers["Content-Security-Policy"] = policy(_INLINE.findall(body), self.frames)

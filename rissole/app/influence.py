@@ -13,6 +13,13 @@ from rissole.outputs import last_output
 from rissole.pipeline import RissolePipeline
 
 
+def seen_by(recipe: Recipe, block: Block) -> tuple[Recipe, tuple[int, ...]]:
+    """(the layer that painted a block, the neighbors that it saw); of several repaints the last."""
+    layer = next(one for one in reversed(recipe.layers) if not one.blocks or block in one.blocks)
+    own = {(row, col): ids for row, col, ids in layer.block_neighbors}
+    return layer, own.get(block, layer.neighbors)
+
+
 def influence(pipe: RissolePipeline, recipe: Recipe, block: Block) -> Iterator[tuple[int, float]]:
     """Hides one neighbor after another from a block, and paints with the same seed.
 
@@ -25,11 +32,10 @@ def influence(pipe: RissolePipeline, recipe: Recipe, block: Block) -> Iterator[t
         (neighbor, mean change of the block in levels of 255) for each that it sees. Nothing for an
         only neighbor: there is no picture without it.
     """
-    layer = next(one for one in reversed(recipe.layers) if not one.blocks or block in one.blocks)
-    own = {(row, col): ids for row, col, ids in layer.block_neighbors}
-    seen = own.get(block, layer.neighbors)
+    layer, seen = seen_by(recipe, block)
     if len(seen) < 2:
         return
+    own = {(row, col): ids for row, col, ids in layer.block_neighbors}
     init = None if layer.init is None else pipe(layer.init)
     usual = _pixels(pipe, layer, init, block)
     for item in seen:

@@ -28,6 +28,7 @@ _OWN = ("b", "d", "q", "p")  # what the checksum covers; mail programs and the p
 
 _LETTERS = {"n": "neighbors", "o": "order", "g": "grid", "t": "num_inference_steps"}
 _LETTERS |= {"w": "guidance_scale", "s": "seed", "x": "block_neighbors", "r": "blocks"}
+_LETTERS |= {"f": "strength"}  # how much blocks follow; left out where it is 1
 _SEVERAL = ("block_neighbors", "blocks")  # fields that a picture may have more than once
 _TO_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _NUMBERS = re.compile(r"\d{1,20}(\.\d{1,20})*", re.ASCII)
@@ -114,6 +115,7 @@ def _layer(recipe: Recipe) -> str:
         f"t{recipe.num_inference_steps}",
         "w" + repr(recipe.guidance_scale).removesuffix(".0"),
         f"s{recipe.seed}",
+        *(["f" + repr(recipe.strength).removesuffix(".0")] if recipe.strength != 1 else []),
         *("r" + _dotted(position) for position in recipe.blocks),
     ]
     return "~".join(fields)
@@ -141,7 +143,7 @@ def _settings(text: str) -> dict[str, Any]:
 def _value(name: str, text: str) -> Any:
     if name == "order":
         return {order[0]: order for order in ORDERS}.get(text, text)
-    if name == "guidance_scale":
+    if name in ("guidance_scale", "strength"):
         try:
             return float(text)
         except ValueError:

@@ -55,6 +55,7 @@ class Remembering:
             "source": here.key,
             "chosen": original(sources, here.key),
             "count": len(database),
+            "added": added(database),
             "about": database.label,
             "fingerprint": database.fingerprint,
             "databases": entries,
@@ -221,6 +222,13 @@ def original(sources: Sources, key: str) -> str:
         key = pipe.database.extends
         pipe = sources.find(key)
     return key
+
+
+def added(database: Database) -> int:
+    """How many pictures of the visitor are behind those of a database."""
+    if not isinstance(database, Extended):
+        return 0
+    return len(database.more) + added(database.first)
 
 
 def _listed(value: Any) -> list:

@@ -24,7 +24,9 @@ class Page:
         visit: a `state.Visit`, one for each visitor.
         showcase: what the page opens with; None where the bundle has nothing stored.
         offer: the worlds that have a page each.
+        examples: (number in the gallery, name) of what an owner lets visitors begin with.
         memory: its value is what `memory.Remembering.show` returns.
+        sides: only where there is more than one encoder.
         text: only where words are understood.
         reading: asks how far the model that reads them is, beside it.
         neighbors: its value is described at `choose.Choosing`.
@@ -36,6 +38,7 @@ class Page:
     visit: gr.State
     showcase: Showcase | None
     offer: Offer
+    examples: tuple[tuple[int, str], ...] = ()
     presets: list[gr.Button] = field(init=False)
     surprise: gr.Button = field(init=False)
     upload: gr.UploadButton = field(init=False)
@@ -43,6 +46,7 @@ class Page:
     reading: gr.Timer = field(init=False)
     memory: gr.HTML = field(init=False)
     gallery: gr.HTML = field(init=False)
+    sides: gr.HTML | None = field(init=False, default=None)
     neighbors: gr.HTML = field(init=False)
     add: gr.UploadButton = field(init=False)
     k: gr.Slider = field(init=False)

@@ -23,6 +23,7 @@ ROUTES = (
     ("GET", "/thumbs/{name}/{name}"),
     ("GET", "/web/{name}/{path}"),
     ("GET", "/showcase/{name}"),
+    ("GET", "/card.jpg"),
     ("POST", "/left/{name}"),  # see `household`
     # whatever is done waits in the queue
     ("POST", "/gradio_api/queue/join"),

@@ -8,6 +8,7 @@ it small messages (`frames`), and its script draws them. Each section of the pag
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from rissole.app import (
     painting,
     presets,
     share,
+    sides,
     sketches,
 )
 from rissole.app.address import Names, believing, listening, no_proxies
@@ -32,7 +34,9 @@ from rissole.app.assets import asset, texts
 from rissole.app.clip_reader import Reader
 from rissole.app.databases import Sources
 from rissole.app.decoder import reader
+from rissole.app.face import AS_SHIPPED, Face
 from rissole.app.frames import Throttle
+from rissole.app.front import FAVICON, Fronts
 from rissole.app.guard import Guard, thumbnail_routes
 from rissole.app.headers import SafeHeaders
 from rissole.app.household import Household, Watched
@@ -68,7 +72,7 @@ __all__ = ["MAX_UPLOAD_MB", "Throttle", "build", "launch_options", "serve"]
 
 MAX_UPLOAD_MB = 20
 REQUESTS = 512  # that the library holds at once; whose turn it is, `turns` decides
-STYLES = ("page", "memory", "canvas", "share", "compare", "explain")
+STYLES = ("page", "memory", "canvas", "share", "compare", "explain", "sides")
 
 
 def build(
@@ -76,6 +80,7 @@ def build(
     turns: Turns | None = None,
     others: Iterable[Sources] = (),
     clip: Reader | None = None,
+    face: Face = AS_SHIPPED,
 ) -> gr.Blocks:
     """The pages for some worlds, with endpoints `/retrieve`, `/generate` and `/regenerate_block`.
 
@@ -86,18 +91,22 @@ def build(
         turns: whose turn it is, in all of them.
         others: of further worlds.
         clip: the model that reads words, fetched when it is needed; None for none.
+        face: what the pages say.
     """
-    return _laid_out(Offer([sources, *others]), turns or Turns(Limits()), clip)
+    return _laid_out(Offer([sources, *others]), turns or Turns(Limits()), clip, face)
 
 
-def _laid_out(offer: Offer, turns: Turns, clip: Reader | None) -> gr.Blocks:
+def _laid_out(offer: Offer, turns: Turns, clip: Reader | None, face: Face) -> gr.Blocks:
     keep_in(private_folder())  # before the components ask where it is
-    words = texts()
+    words = face.told(texts())
     how: dict[str, Any] = {"limits": turns.limits, "reader": clip}
     studios = [Studio(place.sources, words, **how) for place in offer]
-    options = {"title": words["page"]["title"], "analytics_enabled": False}
+    options: dict[str, Any] = {
+        "title": html.unescape(words["page"]["title"]),
+        "analytics_enabled": False,
+    }
     with gr.Blocks(**options) as demo:
-        pages = [_page(studios[0], demo, offer)]
+        pages = [_page(studios[0], demo, offer, face.examples)]
         api.wire(studios)
     for studio, place in zip(studios[1:], list(offer)[1:], strict=True):
         with demo.route(place.name, place.path, show_in_navbar=False):
@@ -111,10 +120,12 @@ def _laid_out(offer: Offer, turns: Turns, clip: Reader | None) -> gr.Blocks:
     return demo
 
 
-def _page(studio: Studio, demo: gr.Blocks, offer: Offer) -> Page:
+def _page(
+    studio: Studio, demo: gr.Blocks, offer: Offer, examples: tuple[tuple[int, str], ...] = ()
+) -> Page:
     """Lays out the page of one world, and wires it."""
     words, place = studio.words["page"], next(p for p in offer if p.sources is studio.sources)
-    page = Page(studio, demo, gr.State(Visit()), place.showcase, offer)
+    page = Page(studio, demo, gr.State(Visit()), place.showcase, offer, examples)
     gr.HTML(header(studio, menu(offer, place, words["worlds"])), elem_id="rs-header")
     with gr.Row(elem_id="rs-page", equal_height=False):
         with gr.Column(elem_id="rs-paint", min_width=0):
@@ -123,6 +134,7 @@ def _page(studio: Studio, demo: gr.Blocks, offer: Offer) -> Page:
             with gr.Column(elem_classes="rs-card"):
                 heading(studio.words["neighbors"]["title"])
                 choose.nearest(page)
+                sides.section(page)
             with gr.Column(elem_classes="rs-card"):
                 heading(studio.words["query"]["title"])
                 memory.section(page)
@@ -136,7 +148,7 @@ def _page(studio: Studio, demo: gr.Blocks, offer: Offer) -> Page:
         compare.section(page)
         explain.section(page)
     gr.HTML(footer(studio.pipe, words, studio.reader is not None), elem_id="rs-footer")
-    for part in (presets, memory, choose, painting, sketches, share, compare, explain):
+    for part in (presets, memory, choose, painting, sides, sketches, share, compare, explain):
         part.wire(page)
     return page
 
@@ -150,6 +162,7 @@ def serve(
     limits: Limits | None = None,
     others: Iterable[World] = (),
     clip: Reader | None = None,
+    face: Face = AS_SHIPPED,
     **options: Any,
 ) -> tuple[Any, str, str]:
     """Serves the page until interrupted, or in the background with `prevent_thread_lock=True`.
@@ -163,6 +176,7 @@ def serve(
         limits: how much visitors may ask for; see `Limits`.
         others: further worlds, with a page each.
         clip: the model that reads words, fetched when it is needed; None for none.
+        face: what the pages say.
         **options: further arguments of `gr.Blocks.launch`.
 
     Returns:
@@ -175,16 +189,14 @@ def serve(
     waits, turns = not options.pop("prevent_thread_lock", False), Turns(limits or Limits())
     folders, household = list(databases), Household(turns.limits)
     offer = Offer([Sources(each, folders, household) for each in (model, *others)])
-    options = {**launch_options(offer, household, Names(host, names), turns), **options}
-    demo, host = _laid_out(offer, turns, clip), f"[{host}]" if ":" in host else host
+    options = {**launch_options(offer, household, Names(host, names), turns, face), **options}
+    demo, host = _laid_out(offer, turns, clip, face), f"[{host}]" if ":" in host else host
     household.start()
     reader().begin()
     keep_visits(lambda: Sessions(household.visits))
     try:
         with believing(), no_proxies():  # the library asks its own server whether it is there
-            served = demo.launch(
-                server_name=host, server_port=port, prevent_thread_lock=True, **options
-            )
+            served = demo.launch(server_name=host, server_port=port, **options)
     except OSError as error:  # all the ports that it tries are taken
         raise RissoleError(str(error).partition(". ")[0]) from error
     if waits:
@@ -193,10 +205,11 @@ def serve(
 
 
 def launch_options(
-    offer: Offer, household: Household, names: Names, turns: Turns
+    offer: Offer, household: Household, names: Names, turns: Turns, face: Face
 ) -> dict[str, Any]:
     """Arguments of `gr.Blocks.launch`: the look, the thumbnails, and nothing left ajar."""
-    words, pages = texts()["errors"], frozenset(f"/{name}" for name in offer.names)
+    said, pages = face.told(texts()), frozenset(f"/{name}" for name in offer.names)
+    words, fronts = said["errors"], Fronts(said["page"], offer)
     words["large"] = words["large"].format(limit=MAX_UPLOAD_MB)
     # room for the form around the file
     guard = Middleware(
@@ -206,13 +219,16 @@ def launch_options(
     uploads = upload_route(household.disk, MAX_UPLOAD_MB * 2**20, words)
     routes = [*thumbnail_routes(offer.opened), *modules().routes(), uploads]
     routes += [*household.routes(), *showcase_routes(place.showcase for place in offer)]
+    routes += fronts.routes()
     styles = "".join(asset(f"{name}.css") for name in STYLES)
     streams = Middleware(Listening, turns=turns)
     signs = Middleware(Signposts, offer=offer)
-    layers = [Middleware(SafeHeaders, scripts=[]), guard, signs, watched, streams]
+    safe = Middleware(SafeHeaders, sites=face.frames, faced=fronts.faced)
+    layers = [safe, guard, signs, watched, streams]
     return {
         "theme": theme(),
         "head": f"<style>{styles}</style>{modules().head()}",
+        "favicon_path": FAVICON,
         "footer_links": ["api"],
         "app_kwargs": {"middleware": layers, "routes": routes},
         "max_threads": REQUESTS,  # places in the queue; few of them ever compute at once
@@ -222,4 +238,5 @@ def launch_options(
         "run_history": False,
         "share": False,
         "quiet": True,
+        "prevent_thread_lock": True,
     }

@@ -49,7 +49,7 @@ class Sharing:
         self.words, self.painting = studio.words["share"], Painting(studio)
         self.remembering, self.defaults = Remembering(studio), studio.pipe.defaults
         self.painted, self.lent = on_gpu(self._lease)(self._painted), on_gpu(20)(self._neighbors)
-        self.recorded = on_gpu(60)(self._recorded)
+        self.recorded = on_gpu(self._lease)(self._recorded)
 
     # -- pictures put back
 
@@ -222,7 +222,7 @@ class Sharing:
             name = f"rissole-{recipe.seed}.gif"
             yield _done(self.studio.file(animated(frames), name))
 
-    def _lease(self, recipe: Recipe, visit: Visit) -> int:
+    def _lease(self, recipe: Recipe, visit: Visit, *_: Any) -> int:
         return lease(self.studio.of(visit).ahead([recipe]).work)
 
     def _painted(self, recipe: Recipe, visit: Visit) -> Iterator[tuple]:
@@ -247,13 +247,14 @@ class Sharing:
             name = f"rissole-{recipe.seed}-blocks.png"
             yield _done(self.studio.png(image, recipe.to_dict(), name))
 
-    def run(self, visit: Visit, event: gr.EventData) -> Iterator[dict]:
+    def run(self, visit: Visit, event: gr.EventData) -> Iterator[Any]:
         """Every step of a link as npz or json, or its shares as csv; yields as `film` does."""
         with clear_errors(self.errors):
             recipe, kind = decode(getattr(event, "link", None), self.defaults), event.kind
             there = self._checked(visit, recipe, None)
             if kind not in ("npz", "json", "csv"):
                 raise RissoleError(self.errors["unexpected"])
+            yield self.studio.of(there).ahead([recipe])
             yield {"job": kind, "done": 0}
             data = self.recorded(recipe, there, f".{kind}")
             yield _done(self.studio.file(data, f"rissole-{recipe.seed}.{kind}"))

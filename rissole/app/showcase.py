@@ -69,7 +69,7 @@ def paint_showcase(pipe: RissolePipeline, item: int | None = None, seed: int = 0
         item: the query; a random one of this seed if left out.
         seed: of the picture.
     """
-    hits = pipe.retrieve(item=item, seed=None if item is not None else seed)
+    hits = pipe.retrieve(item=item, k=pipe.defaults["k"], seed=None if item is not None else seed)
     recipe = pipe.recipe(hits, seed=seed)
     meter, messages = Meter(recipe.grid), []
     query = item if item is not None else hits.item

@@ -175,6 +175,7 @@ class Studio:
         block_neighbors: Any = None,
         blocks: Any = (),
         init: Recipe | None = None,
+        strength: Any = None,
     ) -> Recipe:
         """The recipe of these settings, every one of them checked; None is as shipped."""
         return self.pipe.recipe(
@@ -187,6 +188,7 @@ class Studio:
             seed=typed(seed),
             blocks=blocks,
             init=init,
+            strength=strength,
         )
 
     def ahead(self, recipes: Sequence[Recipe], before: Picture | None = None) -> Ahead:

@@ -35,6 +35,19 @@ Item = Annotated[
 ]
 Text = Annotated[str | None, typer.Option(help="Name of a class, or with --clip any words.")]
 Named = Annotated[str | None, typer.Option(help="Name the neighbors yourself, such as 3,17,5.")]
+Blocks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--block",
+        help="A block with neighbors of its own, as row,column=neighbors from 0 at the top left, "
+        "such as 0,1=9,17. May be given several times.",
+        show_default="none",
+    ),
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="0 to 4: how much those blocks follow theirs.", show_default="1, as usual"),
+]
 Only = Annotated[str | None, typer.Option(help="Only neighbors of this class.", show_default="all")]
 NumImages = Annotated[int, typer.Option(help="How many pictures to paint.")]
 RUNS = ("npz", "json", "csv")
@@ -71,6 +84,8 @@ def sample(
     item: Item = None,
     text: Text = None,
     neighbors: Named = None,
+    block: Blocks = None,
+    strength: Strength = None,
     only: Only = None,
     k: options.Neighbors = None,
     order: options.Order = None,
@@ -87,22 +102,21 @@ def sample(
 ) -> None:
     """Paint pictures and save them as PNG, each with the recipe that paints it again.
 
-    Without --query, --text, --item or --neighbors every picture starts from a random item of the
-    database.
+    Without a query or --neighbors every picture starts from a random item of the database.
     """
     chosen = one_query(query, text, item, neighbors, only)
     paths = output_paths(out, num_images)
     seed = secrets.randbelow(2**32) if seed is None else seed
     options.check_seeds(seed, num_images)
     settings: dict[str, Any] = {"order": order, "grid": grid, "num_inference_steps": steps}
-    settings["guidance_scale"] = guidance_scale
+    settings |= {"guidance_scale": guidance_scale, "strength": strength} | own_neighbors(block)
     from rissole.data.images import save_png
 
     pipe = options.load(bundle, database, device, encoder=encoder, clip=clip, revision=revision)
     k = pipe.defaults["k"] if k is None else k
-    named = "neighbors" in chosen
     for own, path in enumerate(paths, seed):
         start = time.perf_counter()
+        named = "neighbors" in chosen
         given = chosen if named else {"hits": pipe.retrieve(**chosen, k=k, seed=own)}
         stream = pipe.stream(**given, **settings, seed=own)
         watched = follow(stream, f"{path.name} ({own - seed + 1} of {num_images})")
@@ -110,8 +124,7 @@ def sample(
         save_png(output.images[0], path, output.recipe)
         ids = ", ".join(map(str, output.recipe["neighbors"]))
         ids += "" if named or len(given["hits"].ids) == k else f" (no more than these, of {k})"
-        seconds = time.perf_counter() - start
-        typer.echo(f"{path}  seed {own}  neighbors {ids}  {seconds:.1f} s")
+        typer.echo(f"{path}  seed {own}  neighbors {ids}  {time.perf_counter() - start:.1f} s")
 
 
 def one_query(
@@ -129,15 +142,26 @@ def one_query(
 
         chosen["image"] = load_image(query, 512, OWN_FILES)  # larger than bundles paint
     if neighbors is not None:
-        parts = [part.strip() for part in neighbors.split(",")]
-        if not all(re.fullmatch(r"\d{1,18}", part) for part in parts):
-            raise RissoleError(
-                f"--neighbors must be numbers such as 3,17,5, not {neighbors[:60]!r}"
-            )
-        chosen["neighbors"] = [int(part) for part in parts]
+        chosen["neighbors"] = ids_of("--neighbors", neighbors)
     if only is not None:
         chosen["label"] = only
     return chosen
+
+
+def ids_of(name: str, text: str) -> list[int]:
+    """Numbers of pictures in a list such as 3,17,5."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,18}", part) for part in parts):
+        raise RissoleError(f"{name} must be numbers such as 3,17,5, not {text[:60]!r}")
+    return [int(part) for part in parts]
+
+
+def own_neighbors(blocks: list[str] | None) -> dict[str, Any]:
+    """The setting of blocks with neighbors of their own; where they lie is checked later."""
+    pairs = [text.partition("=") for text in blocks or []]
+    if odd := next((place for place, equals, _ in pairs if not equals), None):
+        raise RissoleError(f"--block must be such as 0,1=9,17, not {quoted(odd)}")
+    return {"block_neighbors": {place: ids_of("--block", ids) for place, _, ids in pairs}}
 
 
 def output_paths(out: Path, count: int) -> list[Path]:

@@ -187,3 +187,5 @@ def report(figures: dict[str, Any], target: Path) -> None:
     for name, value in options.flat(figures):
         typer.echo(f"{name}  {value:.5g}" if isinstance(value, float) else f"{name}  {value}")
     typer.echo(f"written to {target}")
+    if (target / "database").is_dir():  # a bundle: what makes it is not for a machine that trains
+        typer.echo(f"its page opens with a painting after: rissole showcase {target}")

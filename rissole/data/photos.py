@@ -33,11 +33,11 @@ class Labelled(NamedTuple):
 
 
 def load_labelled(source: str | Path, size: int, limit: int | None = None) -> Labelled:
-    """Reads photos from this machine, see `open_source`; never from the Hub.
+    """Reads photos, see `open_source`; a data set of the Hub is kept in the library's cache.
 
     Args:
-        source: a folder or a parquet file. A column of labels, or one folder per class, gives the
-            classes.
+        source: a folder, a parquet file, or `owner/name` of a data set on the Hub. A column of
+            labels, or one folder per class, gives the classes.
         size: side of the square the pictures are cropped and resized to, in pixels.
         limit: read only so many.
 
@@ -47,9 +47,7 @@ def load_labelled(source: str | Path, size: int, limit: int | None = None) -> La
     Raises:
         RissoleError: when there is nothing to read.
     """
-    if not Path(source).exists():
-        raise RissoleError(f"no folder of pictures and no parquet file: {source}")
-    pictures = open_source(source)
+    pictures = open_source(source, kept=True)
     photos, labels, left_out = [], [], [*pictures.left_out]
     total = pictures.total if limit is None else min(limit, pictures.total or limit)
     bar = tqdm(pictures.items(), "reading photos", total, leave=False, disable=None)

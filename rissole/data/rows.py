@@ -198,13 +198,14 @@ def saved_source(folder: Path, split: str | None) -> Source:
     return DatasetSource(folder.resolve().name, data, identity, len(data), folder)
 
 
-def hub_source(repo_id: str, split: str | None, revision: str | None) -> Source:
+def hub_source(repo_id: str, split: str | None, revision: str | None, kept: bool = False) -> Source:
     """A data set on the Hugging Face Hub, streamed: nothing of it is kept on disk.
 
     Args:
         repo_id: owner/name.
         split: its part; None is `train`, or the first one where there is no such.
         revision: branch, tag or commit.
+        kept: download it to the cache of the `datasets` library, for those who read it again.
 
     Raises:
         RissoleError: when there is no such data set, or it cannot be read.
@@ -213,7 +214,7 @@ def hub_source(repo_id: str, split: str | None, revision: str | None) -> Source:
 
     newest = commit(Repo(repo_id, "dataset", revision))
     try:
-        parts = load_dataset(repo_id, streaming=True, revision=newest)
+        parts = load_dataset(repo_id, streaming=not kept, revision=newest)
         wanted = split or ("train" if "train" in parts else next(iter(parts)))
         data = _part(parts, wanted, repo_id)
         data = data if data.features is not None else data._resolve_features()

@@ -17,7 +17,9 @@ from rissole.data.kinds import HEAD, Kind, other_kind, readable_format
 from rissole.data.rows import ParquetSource, classes_beside, hub_source, saved_source
 
 
-def open_source(where: str | Path, split: str | None = None, revision: str | None = None) -> Source:
+def open_source(
+    where: str | Path, split: str | None = None, revision: str | None = None, kept: bool = False
+) -> Source:
     """Finds out what `where` is.
 
     Args:
@@ -25,6 +27,7 @@ def open_source(where: str | Path, split: str | None = None, revision: str | Non
             `save_to_disk`; a parquet file; or `owner/name` of a data set on the Hub.
         split: part of a data set; None is all that there is in a folder, and `train` on the Hub.
         revision: branch, tag or commit of a data set on the Hub.
+        kept: keep a data set of the Hub on this machine, for those who read it again.
 
     Raises:
         RissoleError: when it is none of them.
@@ -39,7 +42,7 @@ def open_source(where: str | Path, split: str | None = None, revision: str | Non
         raise RissoleError(f"cannot read {path.name[:40]}: {error.strerror or error}") from error
     parts = str(where).split("/")
     if len(parts) == 2 and all(parts) and not parts[0].startswith("."):
-        return hub_source(str(where), split, revision)
+        return hub_source(str(where), split, revision, kept)
     shown = printable(str(where))
     shown = shown if len(shown) <= QUOTED else "..." + shown[3 - QUOTED :]
     raise RissoleError(f"no folder of pictures, no parquet file, no data set: {shown or 'nothing'}")

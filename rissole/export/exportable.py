@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rissole.config import RissoleError
 from rissole.models.denoiser import Denoiser
-from rissole.models.scheduler import FLOW, Scheduler, default_scheduler, prediction_of, started
+from rissole.models.scheduler import Scheduler, default_scheduler, started
 from rissole.noise import normal
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.index import EXACT
@@ -30,8 +30,6 @@ def check_exportable(pipe: RissolePipeline) -> None:
     """Raises RissoleError where the page's scripts could not paint the same pictures."""
     if type(pipe.denoiser) is not Denoiser:  # the parts of another class are not known here
         raise RissoleError(f"a denoiser of class {type(pipe.denoiser).__name__} cannot be exported")
-    if prediction_of(pipe.scheduler) is not FLOW:
-        raise RissoleError("only denoisers that predict flow can be exported")
     if not pipe.denoiser.flow_map and not usual(pipe.scheduler):
         kind = type(pipe.scheduler).__name__
         raise RissoleError(f"the scheduler {kind} with these settings has no script to run it")

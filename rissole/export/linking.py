@@ -1,8 +1,10 @@
 """Graphs whose weights are those of the bundle's own files.
 
 ONNX lets a weight lie in another file, at an offset. A bundle's safetensors hold all of them in
-half precision, so a graph only has to say where, and to cast. The graphs become small, and the page
-reads the very files that Python reads.
+half precision, so a graph only has to say where. The graphs become small, and the page reads the
+very files that Python reads: it hands their numbers to the runtime as float32, one after another
+(`networks.js`), and offsets count in those. Graphs that cast by themselves would hold every weight
+three times while they are made.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class Weight(NamedTuple):
         file: name of the file beside the graph.
         name: of the tensor in it.
         shape: as stored.
-        offset, length: in bytes.
+        offset, length: in bytes, of the file's numbers as float32.
         turned: whether the graph wants it transposed.
     """
 
@@ -68,10 +70,11 @@ def half_tensors(path: Path, file: str) -> Iterable[tuple[Weight, np.ndarray]]:
     for name, entry in json.loads(raw[8:start]).items():
         if entry.get("dtype") != "F16":
             continue
-        begin, end = (start + offset for offset in entry["data_offsets"])
+        begin, end = entry["data_offsets"]
         shape = tuple(entry["shape"])
-        values = np.frombuffer(raw[begin:end], np.float16).reshape(shape).astype(np.float32)
-        yield Weight(file, name, shape, begin, end - begin), values
+        numbers = np.frombuffer(raw[start + begin : start + end], np.float16)
+        place = Weight(file, name, shape, 2 * begin, 2 * (end - begin))
+        yield place, numbers.reshape(shape).astype(np.float32)
 
 
 def link(path: Path, weights: Weights) -> int:
@@ -83,7 +86,7 @@ def link(path: Path, weights: Weights) -> int:
     graph, remaining = model.graph, 0
     kept: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
-    linked: set[str] = set()
+    placed: dict[tuple[str, str], str] = {}
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
         weight = weights.find(values)
@@ -91,13 +94,14 @@ def link(path: Path, weights: Weights) -> int:
             kept.append(tensor)
             remaining += values.nbytes
             continue
-        name = f"{weight.file}:{weight.name}"
-        if name not in linked:
-            linked.add(name)
-            kept.append(_outside(weight, name))
-            nodes.append(_node("Cast", name, f"{name}:float", to=onnx.TensorProto.FLOAT))
-        last = ("Transpose", {"perm": [1, 0]}) if weight.turned else ("Identity", {})
-        nodes.append(_node(last[0], f"{name}:float", tensor.name, **last[1]))
+        key = weight.file, weight.name
+        if key not in placed:
+            placed[key] = ":".join(key) if weight.turned else tensor.name
+            kept.append(_outside(weight, placed[key]))
+        if weight.turned:
+            nodes.append(_node("Transpose", placed[key], tensor.name, perm=[1, 0]))
+        elif placed[key] != tensor.name:
+            nodes.append(_node("Identity", placed[key], tensor.name))
     _replace(graph.initializer, kept)
     _replace(graph.node, [*nodes, *graph.node])
     _forget(model)
@@ -114,7 +118,7 @@ def _outside(weight: Weight, name: str) -> onnx.TensorProto:
     import onnx
 
     tensor = onnx.TensorProto()
-    tensor.name, tensor.data_type = name, onnx.TensorProto.FLOAT16
+    tensor.name, tensor.data_type = name, onnx.TensorProto.FLOAT
     tensor.dims.extend(weight.shape)
     tensor.data_location = onnx.TensorProto.EXTERNAL
     place = {"location": weight.file, "offset": weight.offset, "length": weight.length}

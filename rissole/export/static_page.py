@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import numpy as np
 import torch
 import yaml
 
+from rissole.app.about import card_facts
 from rissole.app.assets import FOLDER as APP
 from rissole.app.choose import most_neighbors
 from rissole.app.guard import classes_of
+from rissole.app.presets import PRESETS
 from rissole.export.exportable import check_exportable, check_tools
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import graphs_of, record
+from rissole.export.opening import write_opening
 from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
 from rissole.pipeline import RissolePipeline
@@ -77,7 +81,7 @@ def export_page(
         say("the database and the page")
         write_database(pipe, stage)
         write_scripts(stage)
-        facts = facts_of(pipe)
+        facts = facts_of(pipe) | {"opening": write_opening(pipe, stage)}
         seal(stage, facts)
     return facts
 
@@ -141,6 +145,8 @@ def facts_of(pipe: RissolePipeline) -> dict[str, Any]:
             "flow_map": pipe.denoiser.flow_map,
             "strength": bool(config.strength),
         },
+        "card": card_facts(pipe),
+        "presets": [asdict(preset) for preset in PRESETS],
         "most": most_neighbors(pipe),
         "encoder": {"name": encoder.name, "label": encoder.label},
         "database": {

@@ -29,7 +29,18 @@ LEFT_OUT = "left-out.json"  # of a database: names of its maker's files, which s
 FORMAT = 1
 SUFFIXES = (".safetensors", ".json", ".md", ".txt", ".faiss", ".webp", ".png", ".gif")
 # of a page that paints in a browser: nothing here opens them, a browser does
-PAGE_SUFFIXES = (*SUFFIXES, ".html", ".css", ".js", ".mjs", ".wasm", ".onnx", ".bin", "/LICENSE")
+PAGE_SUFFIXES = (
+    *SUFFIXES,
+    ".html",
+    ".css",
+    ".js",
+    ".mjs",
+    ".svg",
+    ".wasm",
+    ".onnx",
+    ".bin",
+    "/LICENSE",
+)
 MAX_PATH = 200  # characters of a path inside a bundle; Windows takes 260 with the folder's own
 LARGE = 64 * 2**20  # bytes; no file of a shipped bundle has so many, see `verify`
 SETTLED = 2.0  # seconds in which a file may change unnoticed: some file systems keep even ones only

@@ -22,6 +22,7 @@ from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.learner import Average, Trained
 from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
+from rissole.training.snapshots import Snapshots
 from rissole.training.stage import state_folder
 from rissole.training.together import rank
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
@@ -41,11 +42,9 @@ def train_denoiser(
 ) -> dict[str, float]:
     """Trains on the latents of `make_latents` and writes the averaged weights to `out`.
 
-    Run again on the same folder, it goes on where it stopped.
-
     Args:
         data: of `make_latents`.
-        out: folder of the network.
+        out: folder of the network; a training that began there goes on.
         budget: of this session.
         method: what to train; the block denoiser by default.
         model: changes to the network's settings.
@@ -58,12 +57,14 @@ def train_denoiser(
         Losses on training and held-out latents; they compare within a method only.
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
-    build = partial(method.build, data["latents"], model or {}, method.inputs(settings))
+    build = partial(method.build, data["latents"], model or {}, method.inputs(settings, data))
     network: Any = seeded(build, seed).to(device)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
-    how = Trained(network, settings.peak_rate, average=Average(0.9995**4, every=4))
+    average = Average(tuple(decay**4 for decay in settings.averages), every=4)
+    how = Trained(network, settings.peak_rate, weight_decay=settings.weight_decay, average=average)
     trainer = Trainer({"model": how}, generator, state_folder(out), schedule=schedule, seed=seed)
+    Snapshots(trainer, out, settings.averages, settings.snapshots)
 
     def keep(history: History) -> None:
         network.save(out)
@@ -95,11 +96,11 @@ def validate(
 ) -> dict[str, float]:
     """Losses on training and on held-out latents, the same noise for both.
 
-    Of pictures as they are painted by default: nothing told, no neighbors of blocks.
+    Of pictures as they are painted by default: not changed, nothing told, no neighbors of blocks.
     """
     model.eval()
     result = {}
-    settings = replace(settings, own=0.0, told=0.0, blinkered=0.0)
+    settings = replace(settings, own=0.0, told=0.0, blinkered=0.0, plain=1.0)
     for prefix, shown in (("", "train_"), ("held_", "held_")):
         generator = torch.Generator(device)
         sampler = make_sampler(data, prefix, settings, generator, device)
@@ -122,9 +123,11 @@ class Rissole(Method):
     # what it is told follows from how it is trained; flow maps have a stage of their own
     fixed = Method.fixed | {"strength", "augmentation", "flow_map"}
 
-    def inputs(self, settings: DenoiserTraining) -> dict[str, Any]:
-        """The strength of neighbors, where it is told."""
-        return {"strength": True} if settings.told else {}
+    def inputs(self, settings: DenoiserTraining, data: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The strength of neighbors, and how pictures were changed, where they are told."""
+        strength = {"strength": True} if settings.told else {}
+        changed = settings.plain < 1 and "ways" in data
+        return strength | ({"augmentation": data["ways"].shape[1]} if changed else {})
 
     def losses(self, model: Any, sampler: Sampler) -> dict[str, Loss]:
         """A kind for every grid."""
@@ -143,6 +146,14 @@ class Rissole(Method):
         groups = how.grid**2 if how.order == "sequential" else 1
         scale = how.guidance_scale if how.k else 1.0
         return network_calls(default_scheduler(), how.num_inference_steps, scale, groups)
+
+
+@METHODS.register
+class Small(Rissole):
+    """The same in 4.9 million parameters, half as many."""
+
+    name = "rissole-small"
+    changes = {"channels": (64, 128), "canvas_channels": (64, 128)}
 
 
 @METHODS.register

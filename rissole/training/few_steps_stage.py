@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from rissole.config import RissoleError
+from rissole.config import RissoleError, quoted
 from rissole.training.hyperparameters import FewStepsTraining, Share
 from rissole.training.stage import STAGES, Job, Stage
 
@@ -15,9 +16,12 @@ class FewStepsSettings(FewStepsTraining):
     """Settings of the stage.
 
     Attributes:
+        start: preset whose network the student starts as, such as rissole-small; the teacher, the
+            run's denoiser, by default.
         schedule: part of the learning-rate schedule, for training in sessions.
     """
 
+    start: str = ""
     schedule: tuple[Share, Share] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
@@ -38,6 +42,16 @@ class FewStepsStage(Stage):
     reads_photos = False
     shared = True
 
+    def target(self, run: Path, settings: FewStepsSettings) -> Path:
+        """A folder, another one for a student that starts as another network."""
+        return run / "-".join(filter(None, (self.name, settings.start)))
+
+    def prepare(self, job: Job, settings: FewStepsSettings) -> None:
+        """Refuses to start as a network that is not there."""
+        super().prepare(job, settings)
+        if settings.start and not (path := job.run / settings.start).is_dir():
+            raise RissoleError(f"{path} is missing: train --preset {quoted(settings.start)} first")
+
     def run(self, job: Job, settings: FewStepsSettings) -> dict[str, Any]:
         """Writes the flow map."""
         from rissole.models.denoiser import Denoiser
@@ -45,8 +59,9 @@ class FewStepsStage(Stage):
         from rissole.training.neighborhoods import read_latents
 
         teacher, out = Denoiser.load(job.run / "denoiser"), self.target(job.run, settings)
+        start = Denoiser.load(job.run / settings.start) if settings.start else None
         student = train_flow_map(
-            teacher, read_latents(job.run), out, job.budget, settings=settings,
+            teacher, read_latents(job.run), out, job.budget, start=start, settings=settings,
             schedule=settings.schedule, device=job.device, seed=job.seed,
         )  # fmt: skip
         return {"parameters": sum(weights.numel() for weights in student.parameters())}

@@ -31,6 +31,7 @@ from rissole.training.checkpoint import write_json
 from rissole.training.hyperparameters import DenoiserTraining, FewStepsTraining
 from rissole.training.learner import Average, Trained
 from rissole.training.situations import Sampler, make_sampler
+from rissole.training.snapshots import Snapshots
 from rissole.training.stage import state_folder
 from rissole.training.teaching import Scene, Teacher, canvas_velocity, grown, moved, recordable
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
@@ -98,8 +99,9 @@ class Distiller:
         teacher: in the precision it works in.
         student: a flow map that starts as the teacher.
         sampler: draws pictures and neighbors.
-        maps: of the sampler's pictures.
+        maps: of the sampler's pictures, by the teacher.
         settings: of the stage.
+        own: the same by a student that starts as another network.
     """
 
     def __init__(
@@ -109,8 +111,10 @@ class Distiller:
         sampler: Sampler,
         maps: Maps,
         settings: FewStepsTraining,
+        own: Maps | None = None,
     ):
-        self.teacher, self.student, self.maps, self.settings = teacher, student, maps, settings
+        self.teacher, self.student, self.settings = teacher, student, settings
+        self.maps, self.own = maps, own or maps
         self.samplers = {kind: copy(sampler) for kind in KINDS}
         for kind, drawing in self.samplers.items():
             chosen = settings.mixed if kind == "mixed" else (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -144,7 +148,7 @@ class Distiller:
         ids, scene = self.scene(kind, index, active)
         device = index.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            features = self.maps.features(self.student, ids)
+            features = self.own.features(self.student, ids)
             target = self.target(state, features, ids, scene, level, end)
             reached = moved(state, scene, end, self.velocity(state, features, scene, end)).canvas
         cells = per_cell(active.view(-1, grid, grid).float(), clean.shape[-1])[:, None]
@@ -206,12 +210,32 @@ class Distiller:
         return canvas_velocity(self.student, state._replace(aims=aims), features, scene)
 
 
+def distiller(
+    teacher: Denoiser,
+    start: Denoiser | None,
+    sampler: Sampler,
+    settings: FewStepsTraining,
+    device: str,
+    seed: int,
+) -> Distiller:
+    """A student that starts as the teacher, or as another network, and who teaches it."""
+    half = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    first = start or teacher
+    student: Any = seeded(lambda: recordable(grown(first, flow_map=True)), seed).to(device)
+    student.requires_grad_(True).neighbors.requires_grad_(False)
+    taught = recordable(deepcopy(teacher)).requires_grad_(False).to(device, half)
+    maps = Maps(taught, sampler.latents)
+    own = None if start is None else Maps(student, sampler.latents)
+    return Distiller(Teacher(taught, settings.negative), student, sampler, maps, settings, own)
+
+
 def train_flow_map(
     teacher: Denoiser,
     data: dict[str, Tensor],
     out: Path,
     budget: Budget,
     *,
+    start: Denoiser | None = None,
     settings: FewStepsTraining | None = None,
     schedule: tuple[float, float] = (0.0, 1.0),
     device: str = "cuda",
@@ -226,25 +250,24 @@ def train_flow_map(
         data: of `make_latents`.
         out: folder of the network.
         budget: of this session.
+        start: a trained denoiser, perhaps a smaller one, that the student starts as; the teacher by
+            default.
         settings: of the stage.
         schedule: the part of the learning-rate schedule that the budget covers.
         device: where to train.
         seed: of weights, batches and noise.
     """
     settings = settings or FewStepsTraining()
-    half = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    student: Any = seeded(lambda: recordable(grown(teacher, flow_map=True)), seed).to(device)
-    student.requires_grad_(True).neighbors.requires_grad_(False)
-    taught = recordable(deepcopy(teacher)).requires_grad_(False).to(device, half)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", drawing(settings), generator, device)
-    maps = Maps(taught, sampler.latents)
-    work = Distiller(Teacher(taught, settings.negative), student, sampler, maps, settings)
-    how = Trained(student, settings.peak_rate, average=Average(settings.decay**4, every=4))
+    work = distiller(teacher, start, sampler, settings, device, seed)
+    student: Any = work.student
+    how = Trained(student, settings.peak_rate, average=Average((settings.decay**4,), every=4))
     trainer = Trainer(
         {"model": how}, generator, state_folder(out), schedule=schedule, seed=seed,
         follow=work.follow,
     )  # fmt: skip
+    Snapshots(trainer, out, (settings.decay,), settings.snapshots)
 
     def keep(history: History) -> None:
         student.save(out)

@@ -107,6 +107,13 @@ class DenoiserTraining:
         own_neighbors: such neighbors per picture.
         told: share of pictures in which blocks are told how near their neighbors are; above 0 the
             network can be asked to follow them.
+        plain: share of pictures that are not changed, where the stage `latents` made several
+            `ways`; the network is told how the others were.
+        weight_decay: of AdamW, on the weights of layers; norms and biases have none.
+        averages: decays, per step, of moving averages of the weights; the first is what the stage
+            writes.
+        snapshots: how often in a session all averages are kept in the folder `snapshots`, for one
+            to be chosen afterwards.
     """
 
     batch_size: Positive = 128
@@ -121,8 +128,14 @@ class DenoiserTraining:
     own: Share = 0.0
     own_neighbors: Positive = 2
     told: Share = 0.0
+    plain: Part = 0.3
+    weight_decay: Share = 0.01
+    averages: tuple[Part, ...] = (0.9995,)
+    snapshots: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
+        if not self.averages:
+            raise RissoleError("averages must hold a number at least")
         for name in ("grids", "situations"):
             if not any(getattr(self, name)):
                 raise RissoleError(f"{name} must hold numbers above 0")
@@ -151,6 +164,8 @@ class FewStepsTraining:
         own, foreign: share of pictures with blocks that have neighbors of their own, and of those
             the share whose neighbors are any pictures, as a visitor may choose.
         told: share of pictures in which blocks are told how near their neighbors are.
+        snapshots: how often in a session the network is kept in the folder `snapshots`, for one to
+            be chosen afterwards.
     """
 
     batch_size: Positive = 64
@@ -172,6 +187,7 @@ class FewStepsTraining:
     own: Share = 0.3
     foreign: Share = 0.5
     told: Share = 0.6
+    snapshots: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if not len(self.calls) == len(self.early) == len(self.late) > 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rissole.training.hyperparameters import Share
+from rissole.training.hyperparameters import Positive, Share
 from rissole.training.stage import STAGES, Job, Stage
 
 
@@ -19,10 +19,13 @@ class LatentsSettings:
             retrieves without a class gets neighbors of several.
         own_blocks: find neighbors of every single block of a 4x4 grid as well, for training with
             blocks that have neighbors of their own.
+        ways: in how many ways photos are encoded, the first of them as they are; the others turn,
+            shift, enlarge and color all of them, for training that is told of it.
     """
 
     same_class: Share = 0.75
     own_blocks: bool = False
+    ways: Positive = 1
 
 
 @STAGES.register
@@ -51,6 +54,6 @@ class LatentsStage(Stage):
             job.run / "autoencoder", photos, self.target(job.run, settings), job.device,
             encoder=LearnedEncoder.load(learned) if learned.is_dir() else None,
             labels=labels, classes=classes, same_class=settings.same_class,
-            own_blocks=settings.own_blocks,
+            own_blocks=settings.own_blocks, ways=settings.ways,
         )  # fmt: skip
         return {name: " x ".join(map(str, tensor.shape)) for name, tensor in made.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -54,14 +56,15 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Average:
-    """A moving average of the weights.
+    """Moving averages of the weights.
 
     Attributes:
-        decay: share that an update keeps of what was there, once it is warm.
+        decays: for each the share that an update keeps of what was there, once it is warm; the
+            first is that of the average that a training ends with.
         every: steps between updates, which touch all weights.
     """
 
-    decay: float
+    decays: tuple[float, ...]
     every: int
 
 
@@ -73,9 +76,9 @@ class Trained:
         module: parameters that do not require gradients stay as they are.
         peak_rate: highest learning rate of AdamW.
         steady: keep that rate in place of warming up and cooling down.
-        betas, weight_decay: of AdamW.
+        betas, weight_decay: of AdamW; only weights of layers decay, not norms, biases and tokens.
         clip: joint norm that gradients are scaled down to; None leaves them.
-        average: of the weights; None ends with the last ones.
+        average: averages of the weights; None ends with the last ones.
     """
 
     module: nn.Module
@@ -88,22 +91,25 @@ class Trained:
 
 
 class Learner:
-    """Optimizer, gradients and average of a module."""
+    """Optimizer, gradients and averages of a module."""
 
     def __init__(self, how: Trained):
         self.how, self.module = how, how.module
-        self.parameters = [p for p in self.module.parameters() if p.requires_grad]
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        layers, others = ([p for p in trained if (p.dim() > 1) == is_layer]
+                          for is_layer in (True, False))  # fmt: skip
+        self.parameters = [*layers, *others]  # in the order in which the optimizer counts them
+        groups: list[Any] = [{"params": others, "weight_decay": 0.0}] if others else []
+        if layers:
+            groups.insert(0, {"params": layers, "weight_decay": how.weight_decay})
         self.optimizer = torch.optim.AdamW(
-            self.parameters, how.peak_rate, betas=how.betas, weight_decay=how.weight_decay,
-            fused=self.parameters[0].is_cuda,
-        )  # fmt: skip
+            groups, how.peak_rate, betas=how.betas, fused=trained[0].is_cuda
+        )
         self.gradients = Gradients([self.module])
-        self.average = None
-        if how.average:
-            self.average = EMAModel(
-                self.parameters, decay=how.average.decay, use_ema_warmup=True, power=0.75,
-                foreach=True,
-            )  # fmt: skip
+        self.averages = [
+            EMAModel(self.parameters, decay=decay, use_ema_warmup=True, power=0.75, foreach=True)
+            for decay in (how.average.decays if how.average else ())
+        ]
 
     def prepare(self) -> Tensor:
         """Makes the gradients ready for `update`; returns their norm, which must be finite."""
@@ -123,18 +129,38 @@ class Learner:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(progress, warming, how.peak_rate)
         self.optimizer.step()
-        if self.average and how.average and step % how.average.every == 0:
-            self.average.step(self.parameters)
+        if how.average and step % how.average.every == 0:
+            for average in self.averages:
+                average.step(self.parameters)
+
+    @contextmanager
+    def averaged(self, number: int) -> Iterator[None]:
+        """The module has the weights of one of its averages for a while."""
+        self.averages[number].store(self.parameters)
+        self.averages[number].copy_to(self.parameters)
+        try:
+            yield
+        finally:
+            self.averages[number].restore(self.parameters)
+
+    def end(self) -> None:
+        """Leaves the module with its first average, if it has any."""
+        for average in self.averages[:1]:
+            average.copy_to(self.parameters)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a later session needs, by name."""
         found = {f"weights.{name}": value for name, value in self.module.state_dict().items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             found |= {f"optimizer.{number}.{key}": value for key, value in moments.items()}
-        if self.average:
-            shadows = enumerate(self.average.shadow_params)
-            found |= {f"average.{number}": value for number, value in shadows}
-            found["average.steps"] = torch.tensor(self.average.optimization_step)
+        return found | self._average_tensors()
+
+    def _average_tensors(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for which, average in enumerate(self.averages):
+            shadows = enumerate(average.shadow_params)
+            found |= {f"average.{which}.{number}": value for number, value in shadows}
+            found[f"average.{which}.steps"] = torch.tensor(average.optimization_step)
         return found
 
     def fits(self, found: Mapping[str, Tensor]) -> bool:
@@ -143,10 +169,7 @@ class Learner:
         for number, weights in enumerate(self.parameters):
             like |= {f"optimizer.{number}.{key}": weights for key in ("exp_avg", "exp_avg_sq")}
             like[f"optimizer.{number}.step"] = torch.zeros(())
-        if self.average:
-            shadows = enumerate(self.average.shadow_params)
-            like |= {f"average.{number}": value for number, value in shadows}
-            like["average.steps"] = torch.tensor(0)
+        like |= self._average_tensors()
         return found.keys() == like.keys() and all(
             (value.shape, value.dtype) == (like[name].shape, like[name].dtype)
             for name, value in found.items()
@@ -167,7 +190,7 @@ class Learner:
         self.optimizer.load_state_dict(
             {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
-        if self.average:
-            for number, shadow in enumerate(self.average.shadow_params):
-                shadow.data.copy_(found[f"average.{number}"])
-            self.average.optimization_step = int(found["average.steps"])
+        for which, average in enumerate(self.averages):
+            for number, shadow in enumerate(average.shadow_params):
+                shadow.data.copy_(found[f"average.{which}.{number}"])
+            average.optimization_step = int(found[f"average.{which}.steps"])

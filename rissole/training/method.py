@@ -54,8 +54,8 @@ class Method(ABC):
         found: Any = checked(model, self.network.config_class, "model", self.fixed)
         return replace(found, **self.changes)
 
-    def inputs(self, settings: DenoiserTraining) -> dict[str, Any]:
-        """Settings of the network that follow from how it is trained."""
+    def inputs(self, settings: DenoiserTraining, data: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Settings of the network that follow from how, and on which latents, it is trained."""
         return {}
 
     def build(

@@ -21,13 +21,20 @@ from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
 from rissole.storage.files import save_tensors
 from rissole.training.checkpoint import write_json
+from rissole.training.ways import Ways, changed, draw_ways
 
 POOL = 64  # neighbors kept per picture; training draws its few from them
 DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 
-def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
-    """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images."""
+def encode_photos(
+    codec: Codec, photos: Tensor, device: str, ways: Ways | None = None, number: int = 0
+) -> Tensor:
+    """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images.
+
+    Args:
+        ways, number: how they are changed before; None leaves them.
+    """
     codec = codec.to(device)
     both = torch.cat([photos, photos.flip(-1)])
     parts = tqdm(
@@ -37,8 +44,13 @@ def encode_photos(codec: Codec, photos: Tensor, device: str) -> Tensor:
         leave=False,
         disable=None,
     )
+
+    def encode(part: Tensor) -> Tensor:
+        pixels = to_float(part.to(device))
+        return codec.encode(pixels if ways is None else changed(pixels, ways, number)).cpu()
+
     with torch.inference_mode():
-        return torch.cat([codec.encode(to_float(part).to(device)).cpu() for part in parts])
+        return torch.cat([encode(part) for part in parts])
 
 
 def neighbor_table(
@@ -143,43 +155,71 @@ def make_latents(
     encoder: QueryEncoder | None = None,
     same_class: float = 0.75,
     own_blocks: bool = False,
+    ways: int = 1,
 ) -> dict[str, Tensor]:
-    """Encodes photos, finds neighbors and writes both to `out`.
-
-    Reads them when they are there and were made of the same photos by the same networks.
+    """Encodes photos, finds neighbors and writes both to `out`; reads what is there of the same.
 
     Args:
         labels: (N,) classes of the photos, -1 for none; numbers into `classes`, which are noted.
         encoder: what neighbors are found by; the pooled latents by default.
-        same_class: share of pictures whose neighbors are of their own class. Not all are: who
-            retrieves without a class gets neighbors of several.
+        same_class: share of pictures whose neighbors are of their own class.
         own_blocks: whether to find neighbors of every single block, too: `block_tables`.
+        ways: in how many ways training photos are encoded, the first of them as they are.
 
     Returns:
         `latents` (2 N, C, S, S) float16 and `neighbors` (2 N, 64) of the training photos;
         `held_latents` and `held_neighbors` of the held-out ones (neighbors among training photos);
-        with classes also `labels` (2 N,) and `held_labels`; on request `block_neighbors`.
+        with classes also `labels` (2 N,) and `held_labels`; on request `block_neighbors`; with
+        several ways `changed` (ways - 1, 2 N, C, S, S) float16 and `ways` (ways, 8), see `Ways`.
     """
     path = out / "latents.safetensors"
     codec = Codec.load(autoencoder)
-    made_of = {
-        "autoencoder": _encoding(codec),
-        "photos": digest({"photos": photos}),
-        "neighbors": "" if encoder is None else encoder.id,
-        "classes": f"{same_class} {classes} {digest({} if labels is None else {'': labels})}",
-    } | ({"blocks": "own"} if own_blocks else {})
+    made_of = (
+        {
+            "autoencoder": _encoding(codec),
+            "photos": digest({"photos": photos}),
+            "neighbors": "" if encoder is None else encoder.id,
+            "classes": f"{same_class} {classes} {digest({} if labels is None else {'': labels})}",
+        }
+        | ({"blocks": "own"} if own_blocks else {})
+        | ({"ways": str(ways)} if ways > 1 else {})
+    )
     if path.exists() and _noted(path) == made_of:
         return load_file(path)
     known = None if labels is None or not len(classes) else labels
     data, embedding = _computed(codec, photos, known, encoder, same_class, device)
     if own_blocks:
         data["block_neighbors"] = block_tables(data["latents"], device=device)
+    data |= in_other_ways(codec, photos, ways, device)
+    return write_latents(out, data, embedding, made_of, [] if known is None else list(classes))
+
+
+def in_other_ways(codec: Codec, photos: Tensor, count: int, device: str) -> dict[str, Tensor]:
+    """Latents of the training photos in all of some ways but the first, and what is told of them.
+
+    Nothing where there is no other way.
+    """
+    if count == 1:
+        return {}
+    ways, train = draw_ways(count), split(photos)[0]
+    others = [encode_photos(codec, train, device, ways, i).half() for i in range(1, count)]
+    return {"changed": torch.stack(others), "ways": ways.told}
+
+
+def write_latents(
+    out: Path,
+    data: dict[str, Tensor],
+    embedding: LatentEmbedding,
+    made_of: dict[str, str],
+    classes: list[str],
+) -> dict[str, Tensor]:
+    """Writes what `make_latents` returns, with what it follows from; returns it."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "classes.json").unlink(missing_ok=True)
-    if known is not None:
-        write_json(out / "classes.json", list(classes))
+    if classes:
+        write_json(out / "classes.json", classes)
     embedding.save(out)
-    save_tensors(data, path, metadata=made_of)
+    save_tensors(data, out / "latents.safetensors", metadata=made_of)
     return data
 
 

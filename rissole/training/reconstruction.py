@@ -102,7 +102,7 @@ def judging_network(network: LiteNetwork | None, device: str) -> LiteNetwork:
 
 def codec_training(model: nn.Module, peak_rate: float) -> Trained:
     """How an autoencoder, or a part of it, is trained."""
-    return Trained(model, peak_rate, weight_decay=1e-4, average=Average(0.995, every=5))
+    return Trained(model, peak_rate, weight_decay=1e-4, average=Average((0.995,), every=5))
 
 
 def fit_codec(

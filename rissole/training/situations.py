@@ -39,7 +39,7 @@ class Batch(NamedTuple):
         clean: (B, C, S, S).
         neighbors: (B, K, C, S, S).
         visible, own: see `Hood`.
-        aims: strength of the neighbors.
+        aims: strength of the neighbors, and how all of these pictures were changed.
     """
 
     clean: Tensor
@@ -59,6 +59,8 @@ class Sampler:
         generator: of all that is drawn.
         pool: (M, C, S, S), by default the pictures themselves.
         blocks: (16, N, P) of the neighbors of every block of a 4x4 grid.
+        changed: (V - 1, N, C, S, S), the pictures in all ways but the first.
+        ways: (V, A), what the network is told of the ways.
     """
 
     def __init__(
@@ -69,10 +71,13 @@ class Sampler:
         generator: torch.Generator,
         pool: Tensor | None = None,
         blocks: Tensor | None = None,
+        changed: Tensor | None = None,
+        ways: Tensor | None = None,
     ):
         self.latents, self.table, self.settings = latents, table, settings
         self.pool = latents if pool is None else pool
-        self.block_table = blocks
+        self.block_table, self.ways = blocks, ways
+        self.in_ways = None if changed is None else torch.cat([latents[None], changed])
         self.nearness = Nearness(latents, table, self.pool) if settings.told else None
         self.generator = generator
         self.batches = Batches(len(latents), settings.batch_size, generator)
@@ -92,8 +97,15 @@ class Sampler:
     def batch(self, index: Tensor, grid: int) -> Batch:
         """Pictures (B,) with their neighbors."""
         hood = self.hood(index, grid)
-        clean, near = self.latents[index].float(), self.pool[hood.ids].float()
-        aims = Aims(strength=self.strength(clean, near, hood))
+        told = None
+        if self.in_ways is None or self.ways is None:
+            clean, near = self.latents[index].float(), self.pool[hood.ids].float()
+        else:  # neighbors are changed as their picture is, so that blocks keep matching
+            way = (self.rand(len(index)) * len(self.ways)).long().clamp(max=len(self.ways) - 1)
+            way = torch.where(self.rand(len(index)) < self.settings.plain, 0, way)
+            clean, told = self.in_ways[way, index].float(), self.ways[way]
+            near = self.in_ways[way[:, None], hood.ids].float()
+        aims = Aims(strength=self.strength(clean, near, hood), augmentation=told)
         return Batch(clean, near, hood.visible, hood.own, aims)
 
     def neighbors(self, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -238,12 +250,16 @@ def make_sampler(
     device: str,
 ) -> Sampler:
     """A sampler of the training (prefix "") or held-out ("held_") pictures of `make_latents`."""
-    blocks = data.get("block_neighbors") if settings.own and not prefix else None
+    more = {}
+    if settings.own and not prefix:
+        more["blocks"] = data.get("block_neighbors")
+    if settings.plain < 1 and not prefix:
+        more |= {"changed": data.get("changed"), "ways": data.get("ways")}
     return Sampler(
         data[f"{prefix}latents"].to(device),
         data[f"{prefix}neighbors"].to(device),
         settings,
         generator,
         data["latents"].to(device),
-        None if blocks is None else blocks.to(device),
+        **{name: None if x is None else x.to(device) for name, x in more.items()},
     )

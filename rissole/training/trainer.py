@@ -66,7 +66,7 @@ class Trainer:
         schedule: the part of the learning-rate schedule that the budget covers; a run in two
             sessions is (0, 0.5), then (0.5, 1).
         seed: of the kinds of steps, and of dropout.
-        follow: told, before each step, how much of the schedule is done.
+        follow: told, before each step and after the last, how much of the schedule is done.
     """
 
     session: Session
@@ -83,7 +83,9 @@ class Trainer:
     ):
         torch.set_float32_matmul_precision("high")  # products may use the tensor cores
         torch.backends.cudnn.benchmark = True
-        self.generator, self.schedule, self.follow = generator, schedule, follow
+        torch.backends.cudnn.benchmark_limit = 4  # trying all kernels takes longer than it saves
+        self.generator, self.schedule = generator, schedule
+        self.followers = [follow] if follow else []
         self.learners = {name: Learner(how) for name, how in trained.items()}
         self.seed = seed + int(1000 * schedule[0])
         self.kinds = torch.Generator().manual_seed(self.seed)
@@ -156,6 +158,7 @@ class Trainer:
                     bar.report(self._step(steps[kind], next(batches), watch))
                     if session.due(budget.saved) and (why := self._save(batches, watch)):
                         tell(f"note: not saved, the checkpoint before stays: {why}")
+            self._tell_followers()
             self._finish(batches, watch, keep, interrupts)
         return self.history
 
@@ -192,8 +195,7 @@ class Trainer:
     ) -> dict[str, Tensor]:
         """One step on a batch (B,) of pictures; returns its losses."""
         session = self.session
-        if self.follow:
-            self.follow(session.overall)
+        self._tell_followers()
         values = step(index)
         norms = {f"the gradient of {n}": one.prepare() for n, one in self.learners.items()}
         watch.see(session.step, index, {**values, **norms})
@@ -204,6 +206,10 @@ class Trainer:
         self.steps += 1
         session.advance()
         return values
+
+    def _tell_followers(self) -> None:
+        for follow in self.followers:
+            follow(self.session.overall)
 
     @contextmanager
     def _random_state(self, batches: Batches) -> Iterator[None]:
@@ -273,8 +279,7 @@ class Trainer:
         whole = self.steps > 0 and not interrupts.urgent
         if whole:
             for learner in self.learners.values():
-                if learner.average:
-                    learner.average.copy_to(learner.parameters)
+                learner.end()
             known = self.found.finished and self.steps == self.found.steps
             if rank() == 0 and not known:
                 keep(self.history)

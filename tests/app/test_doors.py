@@ -597,8 +597,15 @@ def test_pages_of_other_sites_send_nothing_to_this_computer(address):
 # ---- threads -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", ["import app", "import rissole", "import rissole.cli"])
-@pytest.mark.parametrize(("own", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize(
+    ("first", "own", "found"),
+    [
+        ("import app", None, "PASSIVE"),
+        ("import rissole", None, "PASSIVE"),
+        ("import rissole.cli", None, "PASSIVE"),
+        ("import rissole", "ACTIVE", "ACTIVE"),
+    ],
+)
 def test_threads_wait_without_spinning_unless_told_otherwise(first, own, found):
     """What the thread library itself says it was told, in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}

@@ -25,6 +25,15 @@ DROP = """([text, name]) => {
 }"""
 
 
+# when a picture is drawn: its link, and that of the picture that the tools are for
+AT_HAND = """() => {
+  window.next = new Promise((done) => document.addEventListener("rissole:drawn", (event) => {
+    const chosen = document.querySelector("[data-of=history] [aria-selected=true]");
+    if (event.detail.state === "done") done([event.detail.link, chosen?.dataset.link]);
+  }));
+}"""
+
+
 def paint(visit, steps: int = 2) -> None:
     visit.page.evaluate("document.documentElement.dataset.rissole = 'asked'")
     visit.set_steps(steps)
@@ -64,6 +73,13 @@ def open_file(page, data: bytes, name: str = "picture.png") -> None:
     with page.expect_file_chooser() as chooser:
         tool(page, "file")
     chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": data})
+
+
+def wait_until_over(under_way: list, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while under_way and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not under_way
 
 
 # ---- keep and share ------------------------------------------------------------------------------
@@ -233,11 +249,30 @@ def test_a_film_and_a_contact_sheet(visit, pipe):
     assert read_recipe(sheet.path()) == save(page)
     with Image.open(sheet.path()) as image:
         assert image.height > 4 * 64
-    paint(visit, 60)  # long enough to be cancelled
-    tool(page, "film")
-    page.click("[data-do=quit]")
-    page.wait_for_selector(".rs-said:has-text('Cancelled')")
-    assert page.is_enabled("[data-do=film]")
+
+
+def test_a_film_is_cancelled_as_soon_as_it_can_be(visit, request):
+    page, held = visit.page, []
+    paint(visit)
+    under_way = request.getfixturevalue("endless")
+    for _ in range(2):  # what was cancelled is over: the next one is heard
+        page.route("**/queue/join*", lambda route: held.append(route), times=1)
+        with page.expect_request("**/queue/join*"):
+            tool(page, "film")
+        page.click("[data-do=quit]")  # the server has not yet heard of the film
+        held.pop().continue_()
+        page.wait_for_selector(".rs-said:has-text('Cancelled')")
+        assert page.is_enabled("[data-do=film]")
+    wait_until_over(under_way)
+
+
+def test_what_is_painted_last_is_at_hand_at_once(visit):
+    page = visit.page
+    paint(visit, 1)
+    page.evaluate(AT_HAND)
+    page.click("#rs-generate")
+    painted, chosen = page.evaluate("window.next")
+    assert painted == chosen
 
 
 # ---- compare -------------------------------------------------------------------------------------
@@ -348,10 +383,7 @@ def test_leaving_in_the_middle_of_a_comparison_leaves_nothing_running(visit, und
         assert len(under_way) == 1
         leave()
         visit.troubles.clear()  # the library reports a stream that ends with its page
-        deadline = time.monotonic() + 5
-        while under_way and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not under_way
+        wait_until_over(under_way)
 
 
 # ---- explain -------------------------------------------------------------------------------------

@@ -207,6 +207,7 @@ def test_an_upload_among_the_neighbors(visit, photos):
         "(n) => document.querySelectorAll('.rs-hit').length > n", arg=len(before)
     )
     assert visit.hits() == [*before, 24]
+    page.wait_for_selector(".rs-gallery-count:has-text('24 pictures and 1 of yours')")
     seen(page)
     visit.paint()
     recipe = save(page)

@@ -255,8 +255,9 @@ def test_words_are_an_argument_and_a_reader_understands_any(client, reading):
     for name in ("/retrieve", "/generate"):
         shown = client.view_api(return_format="dict")["named_endpoints"][name]["parameters"]
         names = [part["parameter_name"] for part in shown]
-        assert names[-6:] == ["seed", "database", "label", "encoder", "text", "bundle"]
-        assert "as the page lists it" in shown[-5]["python_type"]["description"]
+        at = names.index("seed")
+        assert names[at : at + 6] == ["seed", "database", "label", "encoder", "text", "bundle"]
+        assert "as the page lists it" in shown[at + 1]["python_type"]["description"]
     with pytest.raises(AppError, match="no text encoder is loaded"):
         client.predict(text="a cat", api_name="/retrieve")
     app, url, _ = serve(reading, "127.0.0.1", prevent_thread_lock=True)

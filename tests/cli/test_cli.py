@@ -226,7 +226,7 @@ def test_unwritable_output_is_one_line(run, tiny_bundle, tmp_path):
 def test_interrupt_is_one_line_and_exit_code_130(tiny_bundle, tmp_path):
     command = [sys.executable, "-m", "rissole", "sample", "--bundle", str(tiny_bundle)]
     child = subprocess.Popen(
-        [*command, "--steps", "200", "--num-images", "1000", "--out", str(tmp_path / "cat.png")],
+        [*command, "--steps", "20", "--num-images", "1000", "--out", str(tmp_path / "cat.png")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

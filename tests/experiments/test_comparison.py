@@ -38,7 +38,7 @@ def tiny(kind: str) -> BaselineConfig:
 
 @pytest.fixture(scope="module")
 def photos():
-    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(40)])
+    return torch.stack([torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(24)])
 
 
 @pytest.fixture(scope="module")
@@ -119,21 +119,21 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
         Case("absent", "whole-image"),
     ]
     seen = []
-    settings = {"samples": 16, "device": "cpu", "probe_steps": 1}
+    settings = {"samples": 8, "device": "cpu", "probe_steps": 1}
     rows = compare(run, photos, cases[:2], on_row=lambda n, r: seen.append(n), **settings)
     (run / "published" / "minutes.json").write_text('{"minutes": 9.0}')  # trained on
     rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
     assert seen == ["ours", "theirs", "theirs", "copies"]
     assert rows["theirs"]["minutes"] == 9.0
-    assert _kept(rows["ours"], cases[0], run, 16, 0)
-    assert not _kept(rows["ours"], replace(cases[0], num_inference_steps=1), run, 16, 0)
-    assert not _kept(rows["ours"], cases[0], run, 17, 0)
-    assert not _kept(rows["ours"], cases[0], run, 16, 1)
+    assert _kept(rows["ours"], cases[0], run, 8, 0)
+    assert not _kept(rows["ours"], replace(cases[0], num_inference_steps=1), run, 8, 0)
+    assert not _kept(rows["ours"], cases[0], run, 9, 0)
+    assert not _kept(rows["ours"], cases[0], run, 8, 1)
     assert write_report(run, cases[2:], "no-paintings").exists()  # a table without its picture
     assert (run / "comparison" / "rows.json").read_text() == json.dumps(rows, indent=2) + "\n"
     assert rows["ours"]["network_calls"] == 3
     assert rows["theirs"]["network_calls"] == 8
-    assert rows["copies"]["features"]["n"] == 16
+    assert rows["copies"]["features"]["n"] == 8
     add_costs(run)
     costs = json.loads((run / "comparison" / "rows.json").read_text())
     assert costs["ours"]["cpu_seconds"] > 0 and costs["theirs"]["cpu_peak_memory_gb"] > 0.1

@@ -41,11 +41,13 @@ RECIPES = (
         ),
         None,
     ),
+    (Recipe.validated(neighbors=[4], block_neighbors={(1, 2): [9]}, strength=2.5), None),
 )  # fmt: skip
 REFUSED = (
     "", "b=1&d=2", "p=", "p=n", "p=n1..2", "p=n1~wx", "p=n1~z3", "p=n1~g3", "p=n1~oq", "p=n1~t0",
     "p=op", "p=n1&p=n1", "p=n1~x0", "p=n1~x9.9.1", "p=n1~s18446744073709551616",
-    "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0", "p=n1~oAiogajhn~op", "p=n1~s1~s2",
+    "p=caaaaaaaa~n1~op~g4~t20~w1.6~s0", "p=n1~r0.0", "p=n1~f5", "p=n1~fx",
+    "p=n1~oAiogajhn~op", "p=n1~s1~s2",
     encode(RECIPES[3][0]).replace("p=c", "P=c", 1), encode(RECIPES[3][0]).rpartition("&p=c")[0],
     encode(RECIPES[2][0]).replace("s9007199254740993", "s9007199254740992"),
 )  # fmt: skip

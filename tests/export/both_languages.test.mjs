@@ -125,3 +125,22 @@ test("the same blocks again are painted on the picture before", () => {
   const { recipe } = decode(golden.recipes[3].link);
   for (const { blocks, itself } of golden.beneath) assert.equal(beneath(recipe, blocks) === recipe, itself);
 });
+
+test("blocks are led on toward neighbors of their own, away from the picture's", async () => {
+  const shape = { channels: 1, size: 16, halo: 0, listeners: 0, flow_map: true, strength: false };
+  // a network whose answer for a block is the number of the neighbors that it sees, from 1 up
+  const run = async (_, { visible, index }) => {
+    const seen = [...index.data].map((at) => visible.data.subarray(2 * Number(at), 2 * Number(at) + 2));
+    return { windows: Float32Array.from(seen.flatMap(([a, b]) => Array(64).fill(a + 2 * b))),
+      share: new Float32Array(seen.length * 2 * 16) };
+  };
+  const usual = Uint8Array.from([1, 0, 1, 0, 1, 0, 1, 0]), visible = usual.slice();
+  visible.set([0, 1], 2 * 3); // the last of four blocks
+  const plan = { shape, noise: new Float32Array(256), features: {}, count: 2, visible, usual, scale: 1,
+    steps: 1, order: "parallel", grid: 2 };
+  for (const [follow, led, calls] of [[1, 2, 1], [3, 1 + 3 * (2 - 1), 2], [0.5, 1.5, 2]]) {
+    const { value: step } = await paint(run, { ...plan, follow }).next();
+    assert.equal(step.calls, calls);
+    assert.deepEqual([-step.estimate[0], -step.estimate[255]], [1, led]); // a whole step from 1 to 0
+  }
+});

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { fromHalf, Parts, readIndex, Rows } from "../../rissole/export/web/files.js";
+import { fromHalf, numbersOf, Parts, readIndex, Rows } from "../../rissole/export/web/files.js";
 
 const HEADER = JSON.stringify({
   __metadata__: { format: "pt" }, latents: { dtype: "F16", shape: [3, 1, 2], data_offsets: [0, 12] },
@@ -41,6 +41,10 @@ const serving = async (ranges, work) => {
 test("half precision is read as it is", () => {
   const bytes = new Uint8Array(Uint16Array.from(NUMBERS).buffer);
   assert.deepEqual([...fromHalf(bytes)], [1, -1, 0, 3.140625, 65504, 2 ** -24]);
+});
+
+test("all numbers of a file are those behind its header", () => {
+  assert.deepEqual([...numbersOf(tensors())], [1, -1, 0, 3.140625, 65504, 2 ** -24]);
 });
 
 test("rows come by ranges, one request each", () => serving(true, async (base, asked) => {

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, seeded
@@ -13,10 +14,11 @@ from torch import nn
 
 from rissole.export.linking import Weights, link
 from rissole.export.onnx_graphs import Call, Graph, graphs_of, record
-from rissole.export.static_page import WEIGHTS
+from rissole.export.static_page import WEIGHTS, write_scripts
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
 from rissole.noise import normal
+from rissole.storage.manifest import PAGE_SUFFIXES, write_manifest
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 LENGTHS = {"k": 5, "n": 2}
@@ -27,6 +29,13 @@ def evaluated(path, inputs):
     wanted = {entry.name for entry in session.get_inputs()}
     given = {name: tensor.numpy() for name, tensor in inputs.items() if name in wanted}
     return [torch.from_numpy(found) for found in session.run(None, given)]
+
+
+def as_a_page_reads(path):
+    """Turns a safetensors file of half precision into its numbers, as `networks.js` does."""
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    path.write_bytes(np.frombuffer(raw[start:], np.float16).astype(np.float32).tobytes())
 
 
 def exported(graph, path, weights):
@@ -64,6 +73,7 @@ def test_weights_lie_in_the_safetensors_file_once(tmp_path):
     remaining = exported(
         graph, tmp_path / "g.onnx", Weights({"w.safetensors": tmp_path / "w.safetensors"})
     )
+    as_a_page_reads(tmp_path / "w.safetensors")
     (found,) = evaluated(tmp_path / "g.onnx", inputs)
     torch.testing.assert_close(found, layers(inputs["x"]).detach(), rtol=1e-5, atol=1e-5)
     assert remaining <= 4 * (16 + 8)  # the biases are too small to link
@@ -82,9 +92,11 @@ def test_every_graph_computes_what_torch_does_at_any_length(pipe, tmp_path, kind
     for name, source in list(WEIGHTS.items())[:2]:
         folder = tmp_path if name.startswith("denoiser") else pipe.folder
         files[name] = shutil.copy(folder / source, tmp_path / name)
-    files = {name: tmp_path / name for name in files}
+    weights = Weights({name: tmp_path / name for name in files})
+    for name in files:
+        as_a_page_reads(tmp_path / name)
     for name, graph in graphs_of(pipe.codec, denoiser, pipe.retriever.encoder).items():
-        remaining = exported(graph, tmp_path / f"{name}.onnx", Weights(files))
+        remaining = exported(graph, tmp_path / f"{name}.onnx", weights)
         inputs = of_other_lengths(graph)
         with torch.no_grad():
             known = graph.network(*inputs.values())
@@ -117,6 +129,11 @@ def test_other_autoencoders_compute_what_torch_does(make, pipe, tmp_path):
         (found,) = evaluated(tmp_path / f"{name}.onnx", inputs)
         known = graphs[name].network(*inputs.values())
         torch.testing.assert_close(found, known, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_page_may_hold_every_file_of_the_scripts(tmp_path):
+    write_scripts(tmp_path)
+    write_manifest(tmp_path, "page", PAGE_SUFFIXES)
 
 
 def test_facts_are_json(pipe):

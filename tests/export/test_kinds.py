@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 from alike import check_alike
 from conftest import TINY, picture, seeded
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from pages import exported
 from test_static_page import painted, serving
 
@@ -103,7 +102,12 @@ def test_a_shipped_bundle(browser, name, tmp_path):
     bundle = Path(__file__).parents[2] / "checkpoints" / name
     if not bundle.is_dir():
         pytest.skip(f"{name} is not here")
-    check_page(browser, exported(bundle, tmp_path / "page"), bundle, ({}, *RECIPES[1:3]))
+    check_page(
+        browser,
+        exported(bundle, tmp_path / "page"),
+        bundle,
+        ({"neighbors": [3, 17, 5]}, *RECIPES[1:3]),
+    )
 
 
 # ---- what cannot be exported --------------------------------------------------------------------
@@ -122,19 +126,17 @@ def with_scheduler(bundle: Path, folder: Path, scheduler) -> Path:
 
 
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 1.0}
-SCHEDULERS = {
-    "only denoisers that predict flow": DDIMScheduler(prediction_type="epsilon"),
-    "DPMSolverMultistepScheduler with these settings": DPMSolverMultistepScheduler(
-        **FLOW, solver_type="heun"
-    ),
-}
+SCHEDULERS = (
+    DPMSolverMultistepScheduler(**FLOW, solver_type="heun"),
+    FlowMatchEulerDiscreteScheduler(),
+)
 
 
-@pytest.mark.parametrize("words", SCHEDULERS)
-def test_a_solver_without_a_script_is_refused_before_any_work(tiny_bundle, tmp_path, words):
-    bundle = with_scheduler(tiny_bundle, tmp_path / "other", SCHEDULERS[words])
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=["heun", "euler"])
+def test_a_solver_without_a_script_is_refused_before_any_work(tiny_bundle, tmp_path, scheduler):
+    bundle = with_scheduler(tiny_bundle, tmp_path / "other", scheduler)
     said: list[str] = []
-    with pytest.raises(RissoleError, match=words):
+    with pytest.raises(RissoleError, match=f"{type(scheduler).__name__} with these settings"):
         export_page(bundle, tmp_path / "page", say=said.append)
     assert said == [] and not (tmp_path / "page").exists()
 
@@ -153,7 +155,5 @@ def test_an_encoder_that_is_not_in_the_bundle_is_refused(reading):
 
 
 def test_a_bundle_of_few_steps_can_be_exported_whatever_its_scheduler(few_steps, tmp_path):
-    heun = SCHEDULERS["DPMSolverMultistepScheduler with these settings"]
-    bundle = with_scheduler(few_steps, tmp_path / "other", heun)
+    bundle = with_scheduler(few_steps, tmp_path / "other", SCHEDULERS[0])
     check_exportable(RissolePipeline.from_pretrained(bundle))
-    assert json.loads((bundle / "scheduler/scheduler_config.json").read_text())["solver_type"]

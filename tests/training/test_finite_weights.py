@@ -46,7 +46,7 @@ def learn(run: Path, rate: float) -> None:
         loss.backward()
         return {"loss": loss.detach()}
 
-    trained = {"model": Trained(model, rate, average=Average(0.9, every=4))}
+    trained = {"model": Trained(model, rate, average=Average((0.9,), every=4))}
     trainer = Trainer(trained, draw, state_folder(out))
     trainer.fit([losses], Batches(2, 2, draw), Budget(steps=3), lambda history: model.save(out))
 

@@ -111,6 +111,17 @@ def test_a_student_learns_guidance_and_goes_on(teacher, data, tmp_path):
     assert Denoiser.load(tmp_path / "few-steps").flow_map
 
 
+def test_a_smaller_student_learns_of_a_larger_teacher(teacher, data, tmp_path):
+    small = seeded(Denoiser(replace(TINY, canvas_channels=(8, 16), head_channels=8)), 4)
+    settings = replace(SETTINGS, negative="both")
+    train_flow_map(
+        teacher, data, tmp_path / "few-steps", Budget(steps=2), start=small, settings=settings,
+        device="cpu",
+    )  # fmt: skip
+    student = Denoiser.load(tmp_path / "few-steps")
+    assert student.config == replace(small.config, flow_map=True)
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [

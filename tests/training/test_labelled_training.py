@@ -1,11 +1,16 @@
 """Training on photos with classes, painted as they are: from a folder to a bundle."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import picture
+from files_of_photos import write_parquet
+from loopback_hub import environment, running
 from safetensors.torch import load_file
 
 from rissole import RissolePipeline
@@ -72,6 +77,29 @@ def test_classes_stay_with_their_photos_when_files_are_skipped(folder, capsys):
     assert (classes, len(photos)) == (CLASSES, 96)
     assert torch.equal(labels, (photos.float().mean((1, 2, 3)) > 127).long())
     assert load_labelled(folder / "dark", 32).classes == []
+
+
+def test_a_data_set_of_the_hub_is_read_once_and_trained_on(tmp_path):
+    """Laid out as those that the paper trained on; later stages find it on this machine."""
+    with running(tmp_path / "hub") as hub:
+        served = tmp_path / "served"
+        (served / "data").mkdir(parents=True)
+        write_parquet(served / "data" / "train-00000-of-00001.parquet", 24)
+        hub.repos["dataset", "someone/pets"] = served
+        env = environment(tmp_path / "cache", hub.url, HF_DATASETS_CACHE=str(tmp_path / "sets"))
+        for more in (["--stage", "autoencoder", "--space", "pixel"], ["--stage", "latents"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "rissole", "train", "--data", "someone/pets", "--size", "32",
+                 "--device", "cpu", "--out", str(tmp_path / "pets"), *more],
+                cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        files = [line for line in hub.requests if "GET" in line and "train-00000" in line]
+    assert len(files) == 1
+    data = load_file(tmp_path / "pets" / "latents" / "latents.safetensors")
+    assert data["latents"].shape == (2 * 22, 3, 32, 32)
+    classes = json.loads((tmp_path / "pets" / "latents" / "classes.json").read_text())
+    assert classes == ["cat", "dog"]
 
 
 def unit_vectors(count, seed=0):

@@ -13,7 +13,7 @@ from small_training import learn
 import rissole
 from rissole.training.budget import Session, session_of
 from rissole.training.checkpoint import read_state
-from rissole.training.learner import learning_rate
+from rissole.training.learner import Learner, Trained, learning_rate
 from rissole.training.trainer import Batches, Budget
 
 TOGETHER = """
@@ -102,8 +102,18 @@ def test_training_in_sessions_is_training_at_once(tmp_path):
             assert torch.equal(value, second.part(part)[name]), f"{part} {name}"
 
 
+def test_norms_biases_and_tokens_do_not_decay():
+    layer = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    learner = Learner(Trained(layer, 0.1, steady=True, weight_decay=0.5))
+    learner.update(0, 0, 0)  # without gradients, decay is all there is
+    after = layer.state_dict()
+    changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
+    assert changed == ["0.weight"]
+
+
 def test_averages_are_kept_and_the_state_is_not_averaged(tmp_path):
     model = learn(tmp_path / "state", 8, (0, 1))
     raw = read_state(tmp_path / "state").part("model")
     assert not torch.equal(raw["weights.layers.0.weight"], model.layers[0].weight)
-    assert torch.equal(raw["average.0"], model.layers[0].weight)
+    assert torch.equal(raw["average.0.0"], model.layers[0].weight)

@@ -170,6 +170,14 @@ export const mount = (component) => {
     if (value.state === "idle" && !isLive(state())) drawCommon();
   };
 
+  /** What cannot be painted leaves the picture there that was there. */
+  const putBack = () => {
+    const { phase, message } = state();
+    if (phase === "error" && message?.frame && paper.dataset.shown === "") drawFrame(message);
+  };
+  hear(E.MESSAGE, putBack);
+  hear(E.FAILED, putBack);
+
   const wait = () => { paper.dataset.shown = ""; };
 
   hear(E.START, () => {

@@ -4,6 +4,7 @@ import { bring, make, parts, shot, within, worded } from "./shared/dom.js";
 import { E } from "./shared/events.js";
 import { saveFile } from "./shared/patches.js";
 import { hear, tell } from "./shared/store.js";
+import { endRun } from "./shared/turns.js";
 import { fill } from "./shared/values.js";
 
 /**
@@ -26,6 +27,8 @@ export const mount = ({ element, props, trigger, watch }) => {
   let state = "idle"; // idle, waiting, running, done, stopped or error
   /** @type {string | null} */
   let deadRun = null;
+
+  let halting = false; // the server has not yet ended what was stopped
 
   const live = () => ["waiting", "running"].includes(state);
 
@@ -113,7 +116,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     part(".rs-said").textContent = words();
     part(".rs-halt").hidden = !live();
     part(".rs-save").hidden = live() || !cells.length;
-    for (const name of [".rs-ways", ".rs-cross"]) button(name).disabled = live();
+    for (const name of [".rs-ways", ".rs-cross"]) button(name).disabled = live() || halting;
     draw();
   };
 
@@ -144,11 +147,14 @@ export const mount = ({ element, props, trigger, watch }) => {
     event.preventDefault();
     start("cross", { x: axis("x"), y: axis("y") });
   });
-  part(".rs-halt").addEventListener("click", () => {
+  part(".rs-halt").addEventListener("click", async () => {
     deadRun = message?.run || null;
     state = "stopped";
     message ??= NOTHING;
-    trigger("halt", {});
+    halting = true;
+    render();
+    await endRun(() => trigger("halt", {}));
+    halting = false;
     render();
     part(".rs-ways").focus();
   });

@@ -9,7 +9,7 @@ import { E } from "./shared/events.js";
 import { fileInput, hintPictures } from "./shared/patches.js";
 import { labelOf } from "./shared/state.js";
 import { follow, hear, state, tell } from "./shared/store.js";
-import { arrow, fill, thumb, whole } from "./shared/values.js";
+import { arrow, fileOf, fill, thumb, whole } from "./shared/values.js";
 
 const GAP = 6;
 const LEAST = 62; // pixels: as many columns as fit with at least this much each
@@ -20,14 +20,14 @@ const AROUND = 4; // rows kept ready above and below
  * @param {string} source
  */
 const fetchClasses = async (source) => {
-  const answer = await fetch(`thumbs/${encodeURIComponent(source)}/classes.bin`).catch(() => null);
+  const answer = await fetch(fileOf(source, "classes.bin")).catch(() => null);
   return answer?.ok ? new Int16Array(await answer.arrayBuffer()) : null;
 };
 
 /** @param {import("./types").Component} component */
 export const mount = ({ element, props }) => {
   const { texts } = props;
-  const { part } = parts(element);
+  const { part, input: field } = parts(element);
   const [list, sheet] = [part(".rs-gallery"), part(".rs-sheet")];
   /** @type {Map<number, HTMLElement>} */
   const nodes = new Map(); // item -> its element
@@ -107,12 +107,17 @@ export const mount = ({ element, props }) => {
   // ---- a visitor's choice ----------------------------------------------------------------------
 
   /** @param {number} item */
-  const goTo = (item) => {
+  const scrollTo = (item) => {
     const { columns, size, pitch } = layout();
     const top = Math.floor(placeOf(item) / columns) * pitch;
-    current = item;
     if (top < list.scrollTop) list.scrollTop = top;
     else if (top + size > list.scrollTop + list.clientHeight) list.scrollTop = top + size - list.clientHeight + 2 * GAP;
+  };
+
+  /** @param {number} item */
+  const goTo = (item) => {
+    current = item;
+    scrollTo(item);
     render();
     nodes.get(item)?.focus({ preventScroll: true });
   };
@@ -123,9 +128,8 @@ export const mount = ({ element, props }) => {
     engine().retrieve({ item });
   };
 
-  /** @param {HTMLElement} option */
-  const choose = (option) => {
-    const item = Number(option.dataset.item);
+  /** @param {number} item */
+  const take = (item) => {
     current = item;
     render();
     if (tap === "add") tell(E.ADD, item);
@@ -134,7 +138,7 @@ export const mount = ({ element, props }) => {
 
   list.addEventListener("click", (event) => {
     const option = within(event, "[data-item]");
-    if (option) choose(option);
+    if (option) take(Number(option.dataset.item));
   });
 
   list.addEventListener("keydown", (event) => {
@@ -142,7 +146,7 @@ export const mount = ({ element, props }) => {
     if (!option || event.ctrlKey || event.metaKey) return;
     if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
-      choose(option);
+      take(Number(option.dataset.item));
       return;
     }
     const next = arrow(event.key, placeOf(Number(option.dataset.item)), layout().columns, length());
@@ -161,13 +165,28 @@ export const mount = ({ element, props }) => {
     });
   }
 
+  // ---- a picture by its number -----------------------------------------------------------------
+
+  const typed = field(".rs-number input");
+  part(".rs-number span").textContent = texts.number;
+  part(".rs-number").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const item = typed.valueAsNumber;
+    if (!Number.isInteger(item)) return;
+    if (placeOf(item) >= 0) scrollTo(item);
+    take(item);
+  });
+
   // ---- another database, or a class of it ------------------------------------------------------
 
   /** @param {string} label of the class that is searched alone */
   const renderCount = (label) => {
     const scroll = list.scrollHeight > list.clientHeight + 1 ? texts.scroll : "";
-    const values = { count: length().toLocaleString("en"), label, scroll };
-    part(".rs-gallery-count").textContent = fill(members ? texts.moreClass : texts.more, values);
+    const added = members ? 0 : state().memory?.added ?? 0;
+    const values = { count: (length() - added).toLocaleString("en"), label, scroll, added };
+    const all = added ? texts.moreAdded : texts.more;
+    typed.max = String((state().memory?.count ?? props.count) - 1);
+    part(".rs-gallery-count").textContent = fill(members ? texts.moreClass : all, values);
   };
 
   const renew = () => {

@@ -12,7 +12,7 @@ import { fill } from "./shared/values.js";
 
 /** @param {import("./types").Component} component */
 export const mount = ({ element, props, trigger, upload, watch }) => {
-  const { texts, size, most } = props;
+  const { texts, size, most, lasting } = props;
   const { part, button, input } = parts(element);
   const files = input(".rs-files");
   /** @type {Work | null} */
@@ -81,13 +81,16 @@ export const mount = ({ element, props, trigger, upload, watch }) => {
   };
 
   const render = () => {
-    const { own, source, count, about, databases } = current();
+    const { own, source, count, added = 0, about, databases } = current();
     Object.keys(menus).forEach(renderMenu);
-    part(".rs-about").textContent = about ? fill(texts.about, { count: count.toLocaleString("en"), label: about }) : "";
+    const values = { count: (count - added).toLocaleString("en"), label: about, added };
+    part(".rs-about").textContent = about ? fill(added ? texts.aboutAdded : texts.about, values) : "";
     part(".rs-about").hidden = !part("[data-of=database]").hidden;
     part(".rs-use").textContent = own ? texts.useOthers : texts.use;
     button(".rs-use").disabled = Boolean(busy) || live();
     part(".rs-return").hidden = !mine() || Boolean(busy);
+    part(".rs-forget").hidden = !lasting || !own || Boolean(busy); // else they go with the page
+    button(".rs-forget").disabled = live();
     button(".rs-return").disabled = live();
     renderWork();
     renderSkipped();
@@ -146,6 +149,11 @@ export const mount = ({ element, props, trigger, upload, watch }) => {
     begin("moving");
     trigger("move", { key: current().databases[0].key });
   });
+  part(".rs-forget").textContent = texts.forget;
+  part(".rs-forget").addEventListener("click", () => {
+    begin("moving");
+    trigger("forget", {});
+  });
   part(".rs-quit").textContent = texts.quit;
   part(".rs-quit").addEventListener("click", () => { givenUp = true; end(); });
 
@@ -156,6 +164,7 @@ export const mount = ({ element, props, trigger, upload, watch }) => {
   };
   watch("value", receive);
   hear(E.UNMOVED, () => { if (busy) end(); });
+  hear(E.PHOTOS, (/** @type {File[]} */ dropped) => { if (!busy) use(dropped); });
   receive();
   follow(({ memory, phase }) => [memory, phase], render);
 };

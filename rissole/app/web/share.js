@@ -1,11 +1,12 @@
 // The shelf: pictures of this visit, favorites, and what can be done with one of them.
+import { looked } from "./shared/address.js";
 import { make, parts, penOf, shot, within } from "./shared/dom.js";
 import { E } from "./shared/events.js";
 import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
 import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
-import { ending } from "./shared/turns.js";
+import { endRun, ending } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
 
 /**
@@ -17,14 +18,11 @@ const NAMES = /** @type {const} */ (["history", "favorites"]);
 const RUNS = /** @type {const} */ (["npz", "json", "csv"]);
 const THUMB = 112;
 
-/** @param {string} frame */
-const shrink = async (frame) => {
-  const image = new Image();
-  image.src = frame;
-  await image.decode();
-  const canvas = make("canvas", "", { width: THUMB, height: THUMB });
-  penOf(canvas).drawImage(image, 0, 0, THUMB, THUMB);
-  return canvas.toDataURL("image/webp", 0.8);
+/** What is on the canvas, small: at once, so that the newest picture is never the one before. */
+const thumbnail = () => {
+  const small = make("canvas", "", { width: THUMB, height: THUMB });
+  penOf(small).drawImage(parts(document).canvas(".rs-pixels"), 0, 0, THUMB, THUMB);
+  return small.toDataURL("image/webp", 0.8);
 };
 
 /** @param {Kept} picture */
@@ -38,17 +36,10 @@ const tile = ({ link, thumb, name }) => {
 const address = ({ link }) => `${location.origin}${location.pathname}?${link}`;
 
 /**
- * The block and the view that are on show, for the end of a link to the picture on show.
- * @param {import("./types").State} s
+ * Looks at what the end of a link names.
+ * @param {URLSearchParams} named
  */
-const looked = ({ pinned, view }) => {
-  const ends = [pinned ? `at=${pinned.join()}` : "", view === "picture" ? "" : `view=${view}`].filter(Boolean);
-  return ends.length ? `#${ends.join("&")}` : "";
-};
-
-/** Looks at what the end of a link names. */
-const lookAt = () => {
-  const named = new URLSearchParams(location.hash.slice(1));
+const lookAt = (named) => {
   const at = named.get("at")?.match(/^([0-3]),([0-3])$/);
   if (at) tell(E.CHOOSE, [Number(at[1]), Number(at[2])]);
   const view = VIEWS.find((one) => one === named.get("view"));
@@ -64,8 +55,10 @@ export const mount = ({ element, props, trigger, watch }) => {
   /** @type {Kept | null} */
   let picked = shelf.pictures("history")[0] || shelf.pictures("favorites")[0] || null;
   let job = ""; // the file being made
+  let quitting = false;
   let opening = false;
-  let arriving = false; // a link was opened that may name a block and a view
+  /** @type {URLSearchParams | null} */
+  let arriving = null; // a link was opened that may name a block and a view
 
   const say = (/** @type {string} */ text) => { part(".rs-said").textContent = text; };
 
@@ -99,6 +92,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     for (const name of ["favorite", "link"]) tool(name).disabled = off || Boolean(picked?.mine);
     tool("file").disabled = live();
     tool("quit").hidden = !job;
+    tool("quit").disabled = quitting;
     const marked = Boolean(shelf.find("favorites", picked?.link));
     tool("favorite").setAttribute("aria-pressed", String(marked));
     tool("favorite").textContent = marked ? texts.unmark : texts.mark;
@@ -120,14 +114,14 @@ export const mount = ({ element, props, trigger, watch }) => {
     render();
   };
 
-  const remember = async (/** @type {import("./types").Message} */ { state: phase, link, seed, frame, mine }) => {
+  const remember = (/** @type {import("./types").Message} */ { state: phase, link, seed, mine }) => {
     if (phase !== "done" || !link) return;
     if (opening) say("");
     opening = false;
-    if (arriving) lookAt();
-    arriving = false;
+    if (arriving) lookAt(arriving);
+    arriving = null;
     const picture = shelf.find("history", link)
-      ?? { link, thumb: await shrink(frame), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
+      ?? { link, thumb: thumbnail(), name: fill(texts.picture, { seed }), mine: Boolean(mine) };
     shelf.add("history", picture);
     choose(picture);
   };
@@ -194,7 +188,13 @@ export const mount = ({ element, props, trigger, watch }) => {
   for (const [name, act] of Object.entries(acts)) {
     tool(name).addEventListener("click", () => { if (picked) act(picked); });
   }
-  tool("quit").addEventListener("click", () => { trigger("quit", {}); finish(texts.quitDone); });
+  tool("quit").addEventListener("click", async () => {
+    quitting = true;
+    renderTools();
+    await endRun(() => trigger("quit", {}));
+    quitting = false;
+    if (job) finish(texts.quitDone); // else it was made meanwhile
+  });
   tool("file").addEventListener("click", () => document.getElementById("rs-opened")?.click());
 
   for (const name of NAMES) {
@@ -229,7 +229,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   hear(E.RECIPE, (file) => giveFile("rs-opened", file));
 
   let arrived = !new URLSearchParams(location.search).has("p");
-  arriving = !arrived;
+  if (!arrived) arriving = new URLSearchParams(location.hash.slice(1)); // now: the address bar will follow
   follow(({ neighbors }) => [neighbors], () => { // the page has its first query: now the link may replace it
     if (arrived || !chosen(state()).length) return;
     arrived = true;
@@ -252,7 +252,7 @@ export const mount = ({ element, props, trigger, watch }) => {
       finish(texts.saved);
     } else if (value.job === job) say(`${texts.jobs[job]} ${Math.round(100 * Number(value.done) || 0)} %`);
   });
-  hear(E.UNFILED, () => finish(""));
+  hear(E.UNFILED, () => { if (job && !quitting) finish(""); }); // what was cancelled fails, too
   hear(E.UNOPENED, () => { opening = false; say(texts.unopened); });
   hear(E.FAILED, () => { opening = false; });
   hear(E.DRAWN, remember);

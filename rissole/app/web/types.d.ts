@@ -34,6 +34,8 @@ export interface Memory {
   source: string;
   chosen: string;
   count: number;
+  /** How many of them the visitor added. */
+  added?: number;
   about: string;
   fingerprint: string;
   databases: { key: string; label: string; count: number }[];

@@ -1,11 +1,13 @@
 // The settings and buttons that Gradio draws on the server's page, with the same ids and texts.
 import { fill } from "../../app/web/shared/values.js";
 import { make, worded } from "../../app/web/shared/dom.js";
+import { E } from "../../app/web/shared/events.js";
+import { tell } from "../../app/web/shared/store.js";
 import { ORDERS } from "./recipe.js";
 
 const MOST_STEPS = 100, MOST_GUIDANCE = 6;
 
-/** @typedef {import("./visit.js").Settings} Settings */
+/** @typedef {import("./session.js").Settings} Settings */
 
 /** @param {string} id @param {string} text @param {string} [className] */
 export const button = (id, text, className = "") => worded("button", text, { id, type: "button", class: className });
@@ -54,6 +56,19 @@ const choiceOf = (name, label, options, info) => {
   };
 };
 
+/** A field for words that name a class. @param {Record<string, string>} said @param {string[]} classes
+ * @param {(text: string) => void} take */
+export const textOf = (said, classes, take) => {
+  const box = field("rs-text", said.text);
+  const input = make("input", "", { type: "text", id: "rs-text-input",
+    placeholder: fill(said.textClasses, { names: classes.slice(0, 3).join(", ") }) });
+  input.addEventListener("keydown", ({ key, isComposing }) => {
+    if (key === "Enter" && !isComposing) take(input.value);
+  });
+  box.append(input);
+  return box;
+};
+
 /**
  * A slider with a number beside it.
  * @param {string} name @param {string} label
@@ -69,6 +84,11 @@ const sliderOf = (name, label, { min, max, step }, info) => {
   box.append(row);
   return {
     box,
+    /** No more than there can be. */
+    limit: (/** @type {number} */ most) => {
+      for (const input of [slide, number]) input.max = String(most);
+      number.value = slide.value;
+    },
     read: () => Number(slide.value),
     write: (/** @type {unknown} */ value) => {
       slide.max = String(Math.max(Number(slide.max), Number(value)));
@@ -89,7 +109,6 @@ const seedOf = (said) => {
   fresh.checked = true;
   option.append(fresh, worded("span", said.random));
   box.append(input);
-  input.addEventListener("input", () => { fresh.checked = false; }); // who types a seed wants it used
   return { box, option, input, fresh };
 };
 
@@ -125,19 +144,29 @@ export const controlsOf = (facts, texts, draw) => {
     if (fresh !== undefined) seed.fresh.checked = Boolean(fresh);
   };
   write({ order: defaults.order, grid: defaults.grid, steps: defaults.num_inference_steps,
-    guidance: defaults.guidance_scale, k: Math.min(defaults.k, facts.most) });
+    guidance: defaults.guidance_scale, seed: facts.opening?.seed ?? 0,
+    k: facts.opening?.hits.length ?? Math.min(defaults.k, facts.most) });
+
+  const read = () => ({
+    k: sliders.k.read(), order: choices.order.read(), grid: Number(choices.grid.read()),
+    steps: sliders.steps.read(), guidance: sliders.guidance.read(), seed: seed.input.value.trim(),
+  });
 
   return {
     card,
     k: sliders.k.box,
+    limit: sliders.k.limit,
     write,
     /** Another seed, where a new one is wanted for each picture. */
     renew: () => { if (seed.fresh.checked) seed.input.value = String(draw()); },
-    /** @returns {Settings} */
-    read: () => ({
-      k: sliders.k.read(), order: choices.order.read(), grid: Number(choices.grid.read()),
-      steps: sliders.steps.read(), guidance: sliders.guidance.read(), seed: seed.input.value.trim(),
-    }),
+    /** @type {() => Settings} */
+    read,
+    /** Says to the page what is set. */
+    tell: () => {
+      const { grid, k: _, ...settings } = read();
+      tell(E.GRID, grid);
+      tell(E.SETTINGS, settings);
+    },
   };
 };
 

@@ -8,8 +8,22 @@ const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
 });
 
 /** @param {Uint8Array} bytes of float16 numbers @returns {Float32Array} */
-export const fromHalf = (bytes) =>
-  Float32Array.from(new Uint16Array(bytes.slice().buffer), (bits) => HALF[bits]);
+export const fromHalf = (bytes) => {
+  const { buffer, byteOffset, length } = bytes.byteOffset % 2 ? bytes.slice() : bytes;
+  const halves = new Uint16Array(buffer, byteOffset, length / 2), numbers = new Float32Array(halves.length);
+  for (let at = 0; at < halves.length; at++) numbers[at] = HALF[halves[at]];
+  return numbers;
+};
+
+/** Gives memory back at once, where the browser can: its own collector may come too late for a phone.
+ * @param {Uint8Array} bytes that nobody reads any more */
+export const free = (bytes) => { /** @type {any} */ (bytes.buffer).transfer?.(0); };
+
+/** All numbers of a safetensors file in half precision. @param {Uint8Array} file @returns {Float32Array} */
+export const numbersOf = (file) => {
+  const length = Number(new DataView(file.buffer, file.byteOffset, 8).getBigUint64(0, true));
+  return fromHalf(file.subarray(8 + length));
+};
 
 /** A file that does not come. */
 export class Missing extends Error {}
@@ -26,7 +40,7 @@ export class Parts {
   /** @param {string} address */
   constructor(address) {
     this.address = address;
-    /** @type {Uint8Array | null} */
+    /** @type {Blob | null} */
     this.whole = null; // some servers send all of it, whatever is asked for
   }
 
@@ -34,11 +48,10 @@ export class Parts {
   async read(start, end) {
     if (!this.whole) {
       const answer = await get(this.address, { headers: { Range: `bytes=${start}-${end - 1}` } });
-      const bytes = new Uint8Array(await answer.arrayBuffer());
-      if (answer.status === 206) return bytes;
-      this.whole = bytes;
+      if (answer.status === 206) return new Uint8Array(await answer.arrayBuffer());
+      this.whole = await answer.blob();
     }
-    return this.whole.subarray(start, end);
+    return new Uint8Array(await this.whole.slice(start, end).arrayBuffer());
   }
 }
 

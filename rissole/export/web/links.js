@@ -10,7 +10,7 @@ const SEVERAL = ["block_neighbors", "blocks"]; // fields that a picture may have
 const NUMBERS = /^\d{1,20}(\.\d{1,20})*$/;
 /** @type {Record<string, string>} */
 const LETTERS = { n: "neighbors", o: "order", g: "grid", t: "num_inference_steps", w: "guidance_scale",
-  s: "seed", x: "block_neighbors", r: "blocks" };
+  s: "seed", x: "block_neighbors", r: "blocks", f: "strength" };
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let rest = byte;
@@ -39,6 +39,7 @@ const layer = (recipe) => [
   ...recipe.block_neighbors.map(([row, col, ids]) => `x${[row, col, ...ids].join(".")}`),
   `o${recipe.order[0]}`, `g${recipe.grid}`, `t${recipe.num_inference_steps}`,
   `w${spelled(recipe.guidance_scale)}`, `s${recipe.seed}`,
+  ...(recipe.strength === 1 ? [] : [`f${spelled(recipe.strength)}`]),
   ...recipe.blocks.map((place) => `r${place.join(".")}`),
 ].join("~");
 
@@ -78,10 +79,17 @@ const numbers = (text) => {
   return text.split(".").map(Number);
 };
 
+/** @param {string} text */
+const real = (text) => {
+  if (!/^[\d.e-]+$/.test(text)) throw new Refusal(DAMAGED);
+  return Number(text);
+};
+
 /** @type {Record<string, (text: string) => unknown>} */
 const READERS = {
   order: (text) => ORDERS.find((order) => order[0] === text) ?? text,
-  guidance_scale: (text) => { if (!/^[\d.e-]+$/.test(text)) throw new Refusal(DAMAGED); return Number(text); },
+  guidance_scale: real,
+  strength: real,
   seed: (text) => { if (!NUMBERS.test(text)) throw new Refusal(DAMAGED); return text.split(".")[0]; },
   neighbors: numbers,
 };

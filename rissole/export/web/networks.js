@@ -1,5 +1,5 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
-import { get, Missing } from "./files.js";
+import { free, get, Missing, numbersOf } from "./files.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
@@ -55,10 +55,17 @@ export class Networks {
     this.files = files;
     /** @type {any} */
     this.ort = null;
+    /** The evaluation that is under way. @type {Promise<unknown>} */
+    this.busy = Promise.resolve();
     /** @type {Adapter | null} */
     this.adapter = null;
     /** @type {Map<string, Promise<any>>} */
     this.sessions = new Map();
+    /** @type {Map<string, Uint8Array>} */
+    this.read = new Map(); // weights in memory, while sessions are made of them
+    /** @type {Promise<unknown>} */
+    this.turn = Promise.resolve(); // sessions are made one after another
+    this.preparing = false;
     /** @type {Map<string, Promise<Blob>>} */
     this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
@@ -96,23 +103,30 @@ export class Networks {
 
   /** @param {string} name of a graph */
   session(name) {
-    return once(this.sessions, name, () => this.create(name));
+    return once(this.sessions, name, () => {
+      const made = this.turn.then(() => this.create(name));
+      this.turn = made.catch(() => {}).then(() => { if (!this.preparing) this.forget(); });
+      return made;
+    });
   }
 
   /** @param {string} name */
   async create(name) {
     // each session has weights of its own in memory: of the grids only one is kept
-    const isStep = (/** @type {string} */ one) => one.startsWith("step");
-    if (isStep(name)) await this.release([...this.sessions.keys()].filter(isStep));
+    const others = [...this.sessions.keys()].filter((one) => one.startsWith("step") && one !== name);
+    if (name.startsWith("step")) await this.release(others);
     const wanted = WEIGHTS[/** @type {keyof typeof WEIGHTS} */ (name)] ?? ["denoiser.safetensors"];
     const there = wanted.filter((path) => `model/${path}` in this.files);
     const [graph, ...data] = await Promise.all([
       get(`${this.base}model/${name}.onnx`).then((answer) => answer.arrayBuffer()),
-      ...there.map(async (path) => new Uint8Array(await (await this.file(`model/${path}`)).arrayBuffer())),
+      ...there.map((path) => this.numbers(`model/${path}`)),
     ]);
     return this.ort.InferenceSession.create(new Uint8Array(graph), {
       executionProviders: [this.adapter?.kind ?? "wasm"],
       graphOptimizationLevel: "all",
+      // memory that is taken in ever larger pieces, and kept, is not for a tab
+      enableCpuMemArena: false,
+      enableMemPattern: false,
       logSeverityLevel: 3, // errors alone
       externalData: there.map((path, n) => ({ path, data: data[n] })),
     });
@@ -130,21 +144,58 @@ export class Networks {
   /** Evaluates a graph. @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, Float32Array>>} */
   async run(name, inputs) {
-    return Object.fromEntries(Object.entries(await this.tensors(name, inputs)).map(([output, { data }]) =>
-      [output, data]));
+    // one after another: a sketch may be painted while a query is encoded, and not every adapter can
+    const mine = this.busy.then(() => this.tensors(name, inputs));
+    this.busy = mine.catch(() => {});
+    return Object.fromEntries(Object.entries(await mine).map(([output, { data }]) => [output, data]));
   }
 
-  /** Evaluates a graph, on the simplest adapter where another one gives out.
+  /** Makes ready what a picture needs, so that a device that cannot do it says so at once.
+   * @param {string[]} names of graphs */
+  async prepare(names) {
+    this.preparing = true; // several sessions are made of the same weights
+    try {
+      await this.steadily(async () => { for (const name of names) await this.session(name); });
+    } finally {
+      this.preparing = false;
+      this.forget();
+    }
+  }
+
+  /** Weights as float32. @param {string} name @returns {Promise<Uint8Array>} */
+  async numbers(name) {
+    const known = this.read.get(name);
+    if (known) return known;
+    const file = new Uint8Array(await (await this.file(name)).arrayBuffer());
+    const made = new Uint8Array(numbersOf(file).buffer);
+    free(file);
+    this.read.set(name, made);
+    return made;
+  }
+
+  /** Gives up the weights that sessions were made of, which have copies of their own. */
+  forget() {
+    for (const numbers of this.read.values()) free(numbers);
+    this.read.clear();
+  }
+
+  /** Evaluates a graph.
    * @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, {data: Float32Array, dims: number[]}>>} */
-  async tensors(name, inputs) {
+  tensors(name, inputs) {
+    return this.steadily(() => this.evaluate(name, inputs));
+  }
+
+  /** Does something, on the simplest adapter where another one gives out.
+   * @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  async steadily(work) {
     try {
-      return await this.evaluate(name, inputs);
+      return await work();
     } catch (error) {
       const simplest = this.adapter?.kind === "wasm" && this.adapter.threads === 1;
       if (simplest || error instanceof Missing) throw plain(error);
       await this.use({ kind: "wasm", threads: 1 });
-      return this.evaluate(name, inputs).catch((again) => { throw plain(again); });
+      return work().catch((again) => { throw plain(again); });
     }
   }
 

@@ -9,6 +9,7 @@ import { dpmSolver, euler, isGuided, levelsOf } from "./levels.js";
  *   flow_map: boolean, strength: boolean}} Shape
  * @typedef {{
  *   shape: Shape, noise: Float32Array, features: Tensors, count: number, visible: Uint8Array,
+ *   usual?: Uint8Array, follow?: number,
  *   scale: number, steps: number, order: string, grid: number,
  *   init?: Float32Array | null, blocks?: number[][],
  * }} Plan
@@ -23,6 +24,15 @@ const groupsOf = ({ blocks = [], grid, order }) => {
   const all = Array.from({ length: grid * grid }, (_, at) => at);
   const chosen = blocks.length ? blocks.map(([row, col]) => row * grid + col) : all;
   return { chosen, groups: order === "sequential" ? chosen.map((at) => [at]) : [chosen] };
+};
+
+/** The blocks that are led on toward neighbors of their own, see `_followed` in `rissole/sampling.py`.
+ * @param {Plan} plan */
+const ledBlocks = ({ visible, usual = visible, follow = 1, grid, count }) => {
+  const all = Array.from({ length: grid * grid }, (_, at) => at);
+  const own = (/** @type {number} */ at) => usual.subarray(at * count, (at + 1) * count)
+    .some((value, k) => value !== visible[at * count + k]);
+  return follow === 1 ? [] : all.filter(own);
 };
 
 /** How much each cell listened to each neighbor, on average so far.
@@ -51,6 +61,7 @@ const networkOf = (run, plan) => {
   const { shape, grid, count, scale, order, features } = plan;
   const { channels, size, halo } = shape, together = order !== "independent";
   const heard = listening(plan), cells = [1, grid, grid];
+  const { usual = plan.visible, follow = 1 } = plan, led = ledBlocks(plan);
   const tensor = (/** @type {ArrayLike<number>} */ data, /** @type {number[]} */ dims) =>
     ({ data: Float32Array.from(data), dims });
   let calls = 0;
@@ -81,6 +92,20 @@ const networkOf = (run, plan) => {
   /** @type {(windows: Float32Array, group: number[]) => Float32Array} */
   const laid = (windows, group) => layOut(windows, group, { size, grid, halo, channels, alone: !together });
 
+  /** @type {(windows: Float32Array, inputs: Tensors, group: number[]) => Promise<Float32Array>} */
+  const followed = async (windows, inputs, group) => {
+    const some = group.filter((at) => led.includes(at)), each = windows.length / group.length;
+    if (!some.length) return windows;
+    const less = (await evaluate(inputs, some, usual)).windows, result = windows.slice();
+    some.forEach((at, number) => {
+      const start = group.indexOf(at) * each, from = number * each;
+      for (let k = 0; k < each; k++) {
+        result[start + k] = less[from + k] + follow * (windows[start + k] - less[from + k]);
+      }
+    });
+    return result;
+  };
+
   /** @type {(inputs: Tensors, group: number[]) => Promise<Float32Array>} */
   const blind = async (inputs, group) => {
     const nobody = new Uint8Array(plan.visible.length);
@@ -100,7 +125,7 @@ const networkOf = (run, plan) => {
       const seen = scale === 0 ? new Uint8Array(plan.visible.length) : plan.visible;
       const { windows, share } = await evaluate(inputs, group, seen);
       heard.hear(share, group);
-      const seeing = laid(windows, group);
+      const seeing = laid(scale === 0 ? windows : await followed(windows, inputs, group), group);
       if (shape.flow_map || !isGuided(level, scale)) return seeing;
       const less = await blind(inputs, group);
       return seeing.map((value, at) => less[at] + scale * (value - less[at]));

@@ -35,7 +35,7 @@ export const addressOf = async (rgba, exact) => {
 /**
  * The largest centered square of a picture, scaled.
  * @param {Blob} file @param {number} side
- * @returns {Promise<{pixels: Float32Array, address: string}>} (3, side, side) in [-1, 1]
+ * @returns {Promise<{pixels: Float32Array, picture: Blob}>} (3, side, side) in [-1, 1], and as a small file
  */
 export const squareOf = async (file, side) => {
   const image = await createImageBitmap(file).catch(() => null);
@@ -47,8 +47,7 @@ export const squareOf = async (file, side) => {
   pen.drawImage(image, (image.width - cut) / 2, (image.height - cut) / 2, cut, cut, 0, 0, side, side);
   image.close();
   const { data } = pen.getImageData(0, 0, side, side);
-  const shown = await canvas.convertToBlob({ type: "image/webp", quality: 0.9 });
-  return { pixels: pixelsOf(data), address: await dataAddress(shown) };
+  return { pixels: pixelsOf(data), picture: await canvas.convertToBlob({ type: "image/webp", quality: 0.9 }) };
 };
 
 /** Pixels as a network wants them. @param {Uint8ClampedArray} rgba */
@@ -77,9 +76,20 @@ const chunksOf = function* chunksOf(png) {
   }
 };
 
+/** A picture at another size. @param {Uint8ClampedArray} rgba @param {number} side */
+export const scaled = (rgba, side) => {
+  const { pen } = sheet(side, side);
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(toCanvas(rgba), 0, 0, side, side);
+  return pen.getImageData(0, 0, side, side).data;
+};
+
 /** A PNG file with a recipe in it. @param {Uint8ClampedArray} rgba @param {string} json ASCII */
-export const pngWith = async (rgba, json) => {
-  const png = new Uint8Array(await (await toCanvas(rgba).convertToBlob({ type: "image/png" })).arrayBuffer());
+export const pngWith = async (rgba, json) => pngOf(await toCanvas(rgba).convertToBlob({ type: "image/png" }), json);
+
+/** The same of a file without one. @param {Blob} file @param {string} json ASCII */
+export const pngOf = async (file, json) => {
+  const png = new Uint8Array(await file.arrayBuffer());
   const [{ end }] = chunksOf(png);
   const text = chunk("tEXt", TEXT.encode(`${KEY}\0${json}`));
   return new Blob([png.slice(0, end), text, png.slice(end)], { type: "image/png" });

@@ -3,14 +3,14 @@
 
 export const ORDERS = ["parallel", "sequential", "independent"];
 const GRIDS = [1, 2, 4];
-export const LIMITS = { neighbors: 16, steps: 200, guidance: 20, repaints: 16, seed: 2n ** 64n - 1n };
+export const LIMITS = { neighbors: 16, steps: 200, guidance: 20, strength: 4, repaints: 16, seed: 2n ** 64n - 1n };
 
 /**
  * @typedef {{
  *   bundle: string | null, database: string | null, neighbors: number[],
  *   block_neighbors: [number, number, number[]][], order: string, grid: number,
- *   num_inference_steps: number, guidance_scale: number, seed: bigint, blocks: number[][],
- *   init: Recipe | null,
+ *   num_inference_steps: number, guidance_scale: number, seed: bigint, strength: number,
+ *   blocks: number[][], init: Recipe | null,
  * }} Recipe
  */
 
@@ -76,10 +76,10 @@ const ownOf = (value, grid) => {
   return [...chosen.values()].sort(([r, c], [s, d]) => inOrder([r, c], [s, d]));
 };
 
-/** @param {unknown} value @param {number} high */
-const guidanceOf = (value, high) => {
-  if (typeof value !== "number") throw new Refusal("guidance_scale must be a number");
-  if (!(value >= 0 && value <= high)) throw new Refusal(`guidance_scale must be from 0 to ${high}, not ${value}`);
+/** @param {unknown} value @param {string} name @param {number} high */
+const realOf = (value, name, high) => {
+  if (typeof value !== "number") throw new Refusal(`${name} must be a number`);
+  if (!(value >= 0 && value <= high)) throw new Refusal(`${name} must be from 0 to ${high}, not ${value}`);
   return value;
 };
 
@@ -119,8 +119,9 @@ export const checked = (raw, usual = {}) => {
     order,
     grid,
     num_inference_steps: whole(steps, "num_inference_steps", 1, LIMITS.steps),
-    guidance_scale: guidanceOf(guidance, LIMITS.guidance),
+    guidance_scale: realOf(guidance, "guidance_scale", LIMITS.guidance),
     seed: seedOf(raw.seed),
+    strength: realOf(raw.strength ?? 1, "strength", LIMITS.strength),
     blocks,
     init: init && checked(init, usual),
   };
@@ -134,9 +135,9 @@ export const layersOf = (recipe) => [...(recipe.init ? layersOf(recipe.init) : [
  * @param {Recipe} recipe
  */
 export const toJson = (recipe) => {
-  /** @param {Recipe} one @returns {Record<string, unknown>} */
-  const plain = (one) => ({
-    ...one, seed: `#${one.seed}#`, init: one.init && plain(one.init),
+  /** A usual strength is left out. @param {Recipe} one @returns {Record<string, unknown>} */
+  const plain = ({ strength, ...one }) => ({
+    ...one, ...(strength !== 1 && { strength }), seed: `#${one.seed}#`, init: one.init && plain(one.init),
     block_neighbors: Object.fromEntries(one.block_neighbors.map(([row, col, ids]) => [`${row},${col}`, ids])),
   });
   const sorted = (/** @type {string} */ _, /** @type {any} */ value) =>

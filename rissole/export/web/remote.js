@@ -47,11 +47,14 @@ export const remote = (worker) => {
      * came to its end.
      * @param {import("./recipe.js").Recipe} recipe
      * @param {Float32Array | null} init
-     * @param {number} rate milliseconds between two previews
+     * @param {string} source of its neighbors
+     * @param {number | number[]} rate milliseconds between two previews; or the numbers of the steps that
+     *   are decoded, and then every step is told
      * @param {(step: Shown) => void} shown
      */
-    paint: (recipe, init, rate, shown) => {
-      const { id, value } = ask("paint", [recipe, init, rate], ({ step }) => { if (calls.has(id)) shown(step); });
+    paint: (recipe, init, source, rate, shown) => {
+      const { id, value } = ask("paint", [recipe, init, rate, source],
+        ({ step }) => { if (calls.has(id)) shown(step); });
       return { whole: value, stop: () => worker.postMessage({ id, stop: true }) };
     },
   };

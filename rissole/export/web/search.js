@@ -2,15 +2,16 @@
 import { choice } from "./noise.js";
 
 export const MOST = 16; // neighbors
-const NEAR = 0.9; // cosine above which two pictures are marked as nearly the same
+// two pictures are marked as nearly the same above both: any two dark ones have the first
+const NEAR = 0.9; // cosine of their vectors
+const ALIKE = 0.8; // correlation of their latents
+const TYPICAL = 512; // pictures of a class that say what is typical of it
 
 /**
+ * @typedef {import("./databases.js").Database} Database
  * @typedef {{dim: number, count: number, vectors: Float32Array}} Index
  * @typedef {{id: number, score: number}} Found
  */
-
-/** @param {Index} index @param {number} item */
-export const vectorOf = ({ dim, vectors }, item) => vectors.subarray(item * dim, (item + 1) * dim);
 
 /** @param {Float32Array} a @param {Float32Array} b */
 export const cosine = (a, b) => {
@@ -21,41 +22,95 @@ export const cosine = (a, b) => {
 
 /**
  * The k nearest, the nearest first.
- * @param {Index} index
+ * @param {Database} database
  * @param {Float32Array} vector
  * @param {number} k
  * @param {(item: number) => boolean} allowed
  * @returns {Found[]}
  */
-export const nearest = (index, vector, k, allowed = () => true) => {
+export const nearest = (database, vector, k, allowed) => {
   const found = [];
-  for (let id = 0; id < index.count; id++) {
-    if (allowed(id)) found.push({ id, score: cosine(vectorOf(index, id), vector) });
+  for (let id = 0; id < database.count; id++) {
+    if (allowed(id)) found.push({ id, score: cosine(database.vector(id), vector) });
   }
   return found.sort((a, b) => b.score - a.score || a.id - b.id).slice(0, k);
 };
 
-/**
- * A picture at random, of a class or of all.
- * @param {Index} index @param {bigint} seed @param {(item: number) => boolean} [member]
- */
-export const randomItem = ({ count }, seed, member) => {
-  if (!member) return choice(seed, count);
+/** Pictures of some classes. @param {Database} database @param {(item: number) => boolean} member */
+const membersOf = ({ count }, member) => {
   const members = Array.from({ length: count }, (_, at) => at).filter(member);
   if (!members.length) throw new Error("the database has no picture of this class");
+  return members;
+};
+
+/**
+ * A picture at random, of a class or of all.
+ * @param {Database} database @param {bigint} seed @param {(item: number) => boolean} [member]
+ */
+export const randomItem = (database, seed, member) => {
+  if (!member) return choice(seed, database.count);
+  const members = membersOf(database, member);
   return members[choice(seed, members.length)];
 };
 
 /**
- * What the page shows of neighbors; see `rows_of` in choose.py.
- * @param {Index} index @param {number[]} ids @param {Map<number, number>} scores
- * @param {number[]} pinned @param {(item: number) => string | null} labelOf
+ * Unit vector in the middle of classes; of very many pictures, of some.
+ * @param {Database} database @param {(item: number) => boolean} member
  */
-export const rowsOf = (index, ids, scores, pinned, labelOf) => ids.map((id, n) => {
-  const twin = ids.slice(0, n).find((other) => cosine(vectorOf(index, id), vectorOf(index, other)) > NEAR);
-  const score = scores.get(id);
-  return {
-    id, on: true, pin: pinned.includes(id), twin: twin ?? null, label: labelOf(id),
-    score: score === undefined ? null : Math.round(score * 1e4) / 1e4,
-  };
-});
+export const typical = (database, member) => {
+  const members = membersOf(database, member), stride = Math.ceil(members.length / TYPICAL);
+  const some = members.filter((_, at) => at % stride === 0).map((item) => database.vector(item));
+  const middle = Float32Array.from(some[0], (_, n) => some.reduce((sum, one) => sum + one[n], 0) / some.length);
+  const length = Math.max(Math.sqrt(middle.reduce((sum, one) => sum + one * one, 0)), 1e-12);
+  return middle.map((one) => one / length);
+};
+
+/** Latents (channels, size, size) at half their resolution, without their channels' means.
+ * @param {Float32Array} latents @param {number} channels */
+const halved = (latents, channels) => {
+  const size = Math.sqrt(latents.length / channels), half = size / 2, area = half * half;
+  const small = Float32Array.from({ length: channels * area }, (_, at) => {
+    const [c, y, x] = [Math.floor(at / area), Math.floor((at % area) / half), at % half];
+    const first = (c * size + 2 * y) * size + 2 * x;
+    return (latents[first] + latents[first + 1] + latents[first + size] + latents[first + size + 1]) / 4;
+  });
+  for (let c = 0; c < channels; c++) {
+    const channel = small.subarray(c * area, (c + 1) * area);
+    const mean = channel.reduce((sum, one) => sum + one, 0) / area;
+    channel.forEach((one, at) => { channel[at] = one - mean; });
+  }
+  return small;
+};
+
+/**
+ * Correlation of two latents, see `correlation` in `rissole/retrieval/duplicates.py`.
+ * @param {Float32Array} a @param {Float32Array} b @param {number} channels
+ */
+export const correlation = (a, b, channels) => {
+  const [x, y] = [halved(a, channels), halved(b, channels)];
+  const dot = (/** @type {Float32Array} */ one, /** @type {Float32Array} */ other) =>
+    one.reduce((sum, value, n) => sum + value * other[n], 0);
+  return dot(x, y) / Math.max(Math.sqrt(dot(x, x) * dot(y, y)), 1e-9);
+};
+
+/** The first of some pictures that is nearly the same as another one, or null.
+ * @param {Database} database @param {number} id @param {number[]} others @param {number} channels */
+const twinOf = async (database, id, others, channels) => {
+  for (const other of others) {
+    if (cosine(database.vector(id), database.vector(other)) <= NEAR) continue;
+    const [a, b] = [await database.take([id]), await database.take([other])];
+    if (correlation(a, b, channels) > ALIKE) return other;
+  }
+  return null;
+};
+
+/**
+ * What the page shows of neighbors; see `rows_of` in choose.py.
+ * @param {Database} database @param {Float32Array | null} vector of the query, where it has one
+ * @param {number[]} ids @param {number[]} pinned @param {number} channels of a latent
+ */
+export const rowsOf = (database, vector, ids, pinned, channels) => Promise.all(ids.map(async (id, n) => ({
+  id, on: true, pin: pinned.includes(id), label: database.names[database.classOf(id)] ?? null,
+  twin: await twinOf(database, id, ids.slice(0, n), channels),
+  score: vector && Math.round(cosine(vector, database.vector(id)) * 1e4) / 1e4,
+})));

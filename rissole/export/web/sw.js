@@ -37,9 +37,11 @@ const keep = async () => {
   for (const name of wanted(facts)) {
     const address = BASE + (name === "index.html" ? "" : name);
     if (await cache.match(address)) continue;
-    const file = await fresh(name), { size } = await file.clone().blob();
-    if (!file.ok || size !== facts.files[name]) throw new Error(`${name} is not of this version`);
-    await cache.put(address, file);
+    await cache.put(address, await fresh(name)); // looked at where it lies, not in memory
+    const kept = await cache.match(address);
+    if (kept.ok && (await kept.blob()).size === facts.files[name]) continue;
+    await cache.delete(address);
+    throw new Error(`${name} is not of this version`);
   }
   await unpackThumbnails(cache, facts.database.key);
   await cache.put(`${BASE}facts.json`, answer);

@@ -254,3 +254,17 @@ test("a new picture begins with empty hands", () => {
   }
   assert.equal(after(ready, done, [E.SEVERAL], [E.START]).several, false);
 });
+
+test("what cannot be painted leaves the finished picture there", () => {
+  const refused = { state: "error", error: "seed must be from 0" };
+  const state = after(ready, done, [E.START], [E.MESSAGE, { value: refused }]);
+  assert.deepEqual([state.phase, state.message.run, state.message.error], ["error", "a", refused.error]);
+  assert.equal(canUndo(state), true);
+  assert.equal(after(ready, [E.START], [E.MESSAGE, { value: refused }]).message.run, undefined);
+});
+
+test("any seed is no seed of a sketch", () => {
+  const state = after([E.SETTINGS, { seed: "7" }], [E.SETTINGS, { seed: "-1" }], [E.SETTINGS, { seed: "" }]);
+  assert.equal(state.settings.seed, "7");
+  assert.equal(after([E.SETTINGS, { seed: "7" }], [E.SETTINGS, { steps: 3 }]).settings.seed, "7");
+});

@@ -2,7 +2,7 @@
 import { carry } from "../shared/carry.js";
 import { hide, make, parts, penOf, put, showBlock, write } from "../shared/dom.js";
 import { E } from "../shared/events.js";
-import { brush, chosen, focus, isLive, isPainting, side } from "../shared/state.js";
+import { brush, chosen, focus, isLive, isPainting, isSettled, side } from "../shared/state.js";
 import { state, tell } from "../shared/store.js";
 import { fill, thumb } from "../shared/values.js";
 import * as maps from "./maps.js";
@@ -217,10 +217,11 @@ export const inspectorOf = (element, texts, film) => {
 
   /** @param {Seen[]} heard */
   const renderEffects = (heard) => {
-    const { influence, phase } = state();
+    const { influence } = state();
     const now = measured();
     const known = Object.keys(now?.levels ?? {}).length;
-    hide(asking, phase !== "done" || heard.length < 2 || heard[0].share === null || Boolean(now));
+    // a sketch and a stored painting are not at hand to paint again
+    hide(asking, !isSettled(state()) || heard.length < 2 || heard[0].share === null || Boolean(now));
     asking.disabled = influence !== null && !influence.done;
     write(asking, texts.measure);
     const values = { known, count: heard.length };

@@ -111,7 +111,9 @@ export const cost = (s, shown, heat, texts) => {
   const values = { calls: shown.calls, seconds: shown.seconds.toFixed(1), seed: shown.seed };
   const old = isLive(s) || s.scrubbed !== null ? 0 : outdated(s).size;
   if (old) return old === side(s) ** 2 ? texts.older : fill(texts.olderBlocks, { count: old });
-  return fill(s.phase === "running" || s.scrubbed !== null ? texts.calls : texts.callsSeed, values);
+  const timed = s.phase === "running" || s.scrubbed !== null;
+  // what is stored took its time elsewhere
+  return fill(timed && s.message.kind !== "stored" ? texts.calls : texts.callsSeed, values);
 };
 
 /**

@@ -1,5 +1,5 @@
 // Pictures dropped or pasted anywhere on the page. One that was painted here, with its recipe in it,
-// is opened; any other becomes the query.
+// is opened; any other becomes the query; several become the visitor's own photos.
 import { E } from "./events.js";
 import { live, tell } from "./store.js";
 
@@ -18,7 +18,11 @@ const take = async (file) => {
 };
 
 /** @param {DataTransfer | null} data */
-const fileIn = (data) => (data?.files.length === 1 ? data.files[0] : null);
+const takeAll = (data) => {
+  const files = [...data?.files ?? []];
+  if (files.length > 1) tell(E.PHOTOS, files);
+  else if (files.length) take(files[0]);
+};
 /** @param {DragEvent} event */
 const bringsFiles = (event) => [...event.dataTransfer?.types ?? []].includes("Files");
 const light = (/** @type {boolean} */ on) => document.documentElement.classList.toggle("rs-drop", on);
@@ -35,13 +39,11 @@ export const watchDrops = () => {
     light(false);
     if (!bringsFiles(event)) return;
     event.preventDefault();
-    const file = fileIn(event.dataTransfer);
-    if (file && !live()) take(file);
+    if (!live()) takeAll(event.dataTransfer);
   });
   document.addEventListener("paste", (event) => {
-    const file = fileIn(event.clipboardData);
-    if (!file || live()) return;
+    if (!event.clipboardData?.files.length || live()) return;
     event.preventDefault();
-    take(file);
+    takeAll(event.clipboardData);
   });
 };

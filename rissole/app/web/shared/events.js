@@ -30,6 +30,7 @@ export const E = Object.freeze({
   SEARCHING: "searching",
 
   PHOTO: "photo", // a file that was dropped or pasted, to search with
+  PHOTOS: "photos", // several of them, to take neighbors from
   RECIPE: "recipe", // a file with a recipe, to open
   SEEK: "seek", // a visitor asks for another query: what is found is painted
   RESEEK: "reseek", // or for other neighbors of the same one: the picture on show follows

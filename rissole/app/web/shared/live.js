@@ -3,7 +3,7 @@
 import { press, within } from "./dom.js";
 import { engine } from "./engine.js";
 import { E } from "./events.js";
-import { chosen, keepsSeed, wishOf } from "./state.js";
+import { ANY_SEED, chosen, keepsSeed, wishOf } from "./state.js";
 import { hear, live, state, tell } from "./store.js";
 import { go } from "./turns.js";
 
@@ -95,7 +95,9 @@ export const watchSeed = () => {
     const field = /** @type {HTMLInputElement | null} */ (within(event, "#rs-seed input"));
     if (!field) return;
     const fresh = /** @type {HTMLInputElement | null} */ (document.querySelector("#rs-new-seed input"));
-    if (fresh?.checked) fresh.click();
+    const any = ANY_SEED.includes(field.value.trim());
+    if (fresh && fresh.checked !== any) fresh.click();
+    if (any) return;
     tell(E.SETTINGS, { seed: field.value });
     tell(E.CHANGE);
   });

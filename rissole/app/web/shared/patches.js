@@ -32,7 +32,11 @@ export const countRequests = () => {
     underWay[kind] += 1;
     for (const listener of listeners) listener(kind === BEGIN);
     if (kind === BEGIN) visit = JSON.parse(String(request[1]?.body)).session_hash;
-    try { return await send(...request); } finally { underWay[kind] -= 1; }
+    try {
+      const answer = await send(...request);
+      // read to its end: by the time that it counts as over, the library knows the run, too
+      return kind === BEGIN ? new Response(await answer.text(), answer) : answer;
+    } finally { setTimeout(() => { underWay[kind] -= 1; }); }
   };
 };
 
@@ -84,9 +88,10 @@ export const hintPictures = (id) => fileInput(id)?.setAttribute("accept", "image
 /**
  * Saves a file that the server wrote for this page under its own name; Gradio offers that only for
  * its own components.
- * @param {unknown} path
+ * @param {unknown} path or, where the page makes the file itself, what saves it
  */
 export const saveFile = (path) => {
+  if (typeof path === "function") path();
   if (typeof path !== "string") return;
   const link = document.createElement("a");
   link.href = `gradio_api/file=${encodeURI(path)}`;

@@ -11,6 +11,8 @@ import { whole } from "./values.js";
  * @typedef {import("../types").Message} Message
  */
 
+/** Any seed: a new one every time. The second is how other tools ask for it. */
+export const ANY_SEED = Object.freeze(["", "-1"]);
 export const VIEWS = Object.freeze(/** @type {const} */ (["picture", "won", "seams", "wipe"]));
 
 /** @type {State} */
@@ -247,7 +249,7 @@ const cleared = (s) => (isLive(s) ? s : { ...s, phase: "idle", message: null, fi
  * @returns {State}
  */
 const failed = (s, error) => ({ ...s, phase: "error", scrubbed: null, playing: false,
-  message: /** @type {Message} */ ({ ...s.message, error }) });
+  message: /** @type {Message} */ ({ ...(s.message ?? s.finished), error }) });
 
 /**
  * Whether a wish is still the newest one, and nothing else is being painted.
@@ -359,7 +361,10 @@ const ofPage = {
   [E.MEMORY]: (s, memory) => ({ ...s, memory,
     classes: memory.source === s.memory?.source ? s.classes : null }),
   [E.CLASSES]: (s, classes) => ({ ...s, classes }),
-  [E.SETTINGS]: (s, settings) => ({ ...s, settings: { ...s.settings, ...settings } }),
+  [E.SETTINGS]: (s, { seed, ...rest }) => {
+    const any = ANY_SEED.includes(String(seed ?? "").trim()); // none of its own: the last one is kept
+    return { ...s, settings: { ...s.settings, ...rest, seed: any ? s.settings.seed : seed } };
+  },
   [E.LIVE]: (s, follows) => ({ ...s, follows }),
   [E.AWAY]: (s, away) => ({ ...s, away }),
 };

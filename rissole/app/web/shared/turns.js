@@ -57,6 +57,18 @@ const takeTurns = (event) => {
   if (!slip) pressLater(button);
 };
 
+/**
+ * Ends a run that shows elsewhere than on the canvas: once the server has accepted it, since nothing
+ * else can be cancelled. It is over when this is: what is asked for before would be passed over.
+ * @param {() => void} end asks the library to cancel it
+ */
+export const endRun = async (end) => {
+  do await pause(POLL); while (beginning());
+  await pause(POLL); // the library, too, has heard of it
+  end();
+  do await pause(POLL); while (cancelling());
+};
+
 /** Generates, and stops first where something is being painted. */
 export const go = async () => {
   if (live()) press("rs-stop");

@@ -51,9 +51,26 @@ export const spread = (list, count) =>
   list.length <= count ? list
     : Array.from({ length: count }, (_, n) => list[Math.round((n * (list.length - 1)) / (count - 1))]);
 
+/** @type {Map<string, (name: string) => string>} */
+const lent = new Map();
+
 /**
- * Thumbnails have an address of their own, relative to the page, and never change.
+ * Says where the files of a database are that no server has.
+ * @param {string} source key of the database
+ * @param {(name: string) => string} addresses
+ */
+export const lend = (source, addresses) => { lent.set(source, addresses); };
+
+/**
+ * Files of a database have an address of their own, relative to the page, and never change.
+ * @param {string} source key of the database
+ * @param {string} name
+ */
+export const fileOf = (source, name) =>
+  lent.get(source)?.(name) ?? `thumbs/${encodeURIComponent(source)}/${name}`;
+
+/**
  * @param {string} source key of the database
  * @param {unknown} item
  */
-export const thumb = (source, item) => `thumbs/${encodeURIComponent(source)}/${Number(item)}.webp`;
+export const thumb = (source, item) => fileOf(source, `${Number(item)}.webp`);

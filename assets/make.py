@@ -1,0 +1,226 @@
+"""Makes the pictures of the page that README.md shows: `python -m assets.make`, some minutes.
+
+Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
+`mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from rissole import RissolePipeline
+from rissole.app.server import serve
+
+HERE = Path(__file__).parent
+DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+QUALITY = 78
+POINTER = """() => {
+  const dot = document.createElement("div");
+  dot.style.cssText = `position: fixed; z-index: 99; left: -50px; width: 18px; height: 18px;
+    margin: -9px; border-radius: 50%; background: rgb(200 100 58 / .75);
+    box-shadow: 0 0 0 2px #fff; pointer-events: none`;
+  document.body.append(dot);
+  addEventListener("pointermove", ({ clientX, clientY }) => {
+    dot.style.left = `${clientX}px`;
+    dot.style.top = `${clientY}px`;
+  }, true);
+}"""
+FINISHED = "html[data-rissole=done][data-kind=''] .rs-pixels[data-shown=done]"
+SKETCHED = "html[data-rissole=done][data-kind=sketch] .rs-picture:not(.rs-following)"
+SEED = "7"
+
+
+class Film:
+    """Frames of one part of the page, and how long each is shown."""
+
+    def __init__(self, page: Page, clip: dict[str, float]):
+        self.page, self.clip = page, clip
+        self.frames: list[Image.Image] = []
+        self.durations: list[int] = []
+
+    def take(self, milliseconds: int = 90) -> None:
+        """Keeps what is on show."""
+        self.frames.append(shot(self.page, clip=self.clip))
+        self.durations.append(milliseconds)
+
+    def save(self, name: str) -> None:
+        """Writes an animated picture that runs for ever."""
+        first, *others = self.frames
+        first.save(
+            HERE / f"{name}.webp",
+            save_all=True,
+            append_images=others,
+            duration=self.durations,
+            loop=0,
+            quality=60,
+            method=4,
+        )
+
+
+def shot(page: Page, **options: Any) -> Image.Image:
+    """What a page shows."""
+    with Image.open(io.BytesIO(page.screenshot(**options))) as image:
+        return image.convert("RGB")
+
+
+def save(image: Image.Image, name: str) -> None:
+    """Writes a picture beside this file."""
+    image.save(HERE / f"{name}.webp", quality=QUALITY, method=6)
+
+
+def paint(page: Page) -> None:
+    """Generates a picture with a known seed."""
+    page.fill("#rs-seed input", SEED)  # a sketch follows
+    page.wait_for_selector(SKETCHED, state="attached")
+    page.click("#rs-generate")
+    page.wait_for_selector(FINISHED, state="attached")
+    page.wait_for_timeout(900)  # for the lines between the blocks to fade
+
+
+def middle(page: Page, selector: str) -> tuple[float, float]:
+    """The middle of an element in view."""
+    box = page.locator(selector).first.bounding_box()
+    assert box is not None, selector
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def carry(page: Page, start: str, end: str, each: Callable[[], None]) -> None:
+    """Drags one element onto another, slowly."""
+    (x, y), (to_x, to_y) = middle(page, start), middle(page, end)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for n in range(1, 13):
+        part = n / 12
+        page.mouse.move(x + (to_x - x) * part, y + (to_y - y) * part)
+        each()
+    page.mouse.up()
+
+
+def app(page: Page) -> None:
+    """A finished picture with a block in focus."""
+    paint(page)
+    page.click("[data-at='5']")
+    page.mouse.move(2, 2)
+    save(shot(page), "app")
+
+
+def phone(page: Page) -> None:
+    """The first screen of a phone."""
+    paint(page)
+    page.evaluate("scrollTo(0, 0)")
+    save(shot(page), "phone")
+
+
+def stage(page: Page) -> dict[str, float]:
+    """Where the canvas is."""
+    box = page.locator(".rs-canvas").bounding_box()
+    assert box is not None
+    return {name: float(value) for name, value in box.items()}
+
+
+def who_won(page: Page) -> None:
+    """The map of the neighbors that won."""
+    paint(page)
+    page.click("[data-view=won]")
+    page.wait_for_timeout(500)
+    save(shot(page, clip=stage(page)), "who-won")
+
+
+def mix(page: Page) -> None:
+    """Neighbors given to single blocks."""
+    paint(page)
+    for at, hit in ((0, 5), (3, 6)):
+        carry(page, f".rs-hit >> nth={hit} >> .rs-hit-pick", f"[data-at='{at}']", lambda: None)
+        page.wait_for_selector(SKETCHED, state="attached")
+    paint(page)
+    save(shot(page, clip=stage(page)), "mix")
+
+
+def drag(page: Page) -> None:
+    """A neighbor dragged onto blocks, and the picture that follows."""
+    paint(page)
+    page.evaluate(POINTER)
+    film = Film(page, {"x": 0, "y": 60, "width": 1400, "height": 660})
+    film.take(900)
+    for at, hit in ((5, 7), (6, 7)):
+        carry(page, f".rs-hit >> nth={hit} >> .rs-hit-pick", f"[data-at='{at}']", film.take)
+        for _ in range(6):
+            film.take()
+        page.wait_for_selector(SKETCHED, state="attached")
+        film.take(900)
+    film.frames = [frame.resize((840, 396), Image.Resampling.LANCZOS) for frame in film.frames]
+    film.save("drag")
+
+
+def first_visit(page: Page) -> None:
+    """The page opens, another picture is chosen, one block is repainted."""
+    page.evaluate(POINTER)
+    film = Film(page, {"x": 0, "y": 0, "width": 1400, "height": 780})
+    for _ in range(8):
+        film.take(140)
+    page.mouse.move(*middle(page, "#rs-surprise"))
+    film.take(500)
+    page.click("#rs-surprise")
+    for _ in range(8):
+        film.take(140)
+    page.wait_for_selector(FINISHED, state="attached")
+    film.take(900)
+    page.click("[data-at='5']")
+    film.take(700)
+    page.click(".rs-repaint")
+    for _ in range(8):
+        film.take(140)
+    page.wait_for_selector(FINISHED, state="attached")
+    film.take(1600)
+    film.frames = [frame.resize((840, 468), Image.Resampling.LANCZOS) for frame in film.frames]
+    film.save("first-visit")
+
+
+PICTURES = {
+    "app": (app, DESKTOP),
+    "phone": (phone, PHONE),
+    "who-won": (who_won, DESKTOP),
+    "mix": (mix, DESKTOP),
+    "drag": (drag, DESKTOP),
+    "first-visit": (first_visit, DESKTOP),
+}
+
+
+@contextmanager
+def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
+    """A page on the app in a browser of its own."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        small = viewport is PHONE
+        page = browser.new_page(viewport=viewport, is_mobile=small, has_touch=small)
+        page.set_default_timeout(180_000)  # two cores may have other work
+        page.goto(address)
+        page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
+        yield page
+        browser.close()
+
+
+def main(names: list[str]) -> None:
+    """Makes the named pictures, or all."""
+    pipe = RissolePipeline.from_pretrained("cats-128")
+    served, address, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
+    for name in names or PICTURES:
+        make, viewport = PICTURES[name]
+        with visited(address, viewport) as page:
+            make(page)
+        print(name, f"{(HERE / f'{name}.webp').stat().st_size:,} bytes", flush=True)
+    served.get_blocks().close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
