@@ -126,7 +126,7 @@ export const choosingOf = ({ engine, facts, texts, controls, give }, visit) => {
   /** Photos of an earlier visit. */
   const known = async () => {
     const found = await engine.call("known").catch(() => null); // whoever loads the model says why it failed
-    if (!found) return;
+    if (!found || visit.photos) return; // newer ones may have been chosen meanwhile
     own(found);
     remember();
   };

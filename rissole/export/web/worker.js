@@ -1,18 +1,16 @@
 // The engine in a thread of its own: answers the verbs that the page sends, see `remote.js`.
 import { Engine } from "./engine.js";
 
-/** @type {Promise<Engine> | null} */
-let opening = null; // whatever is asked for before the model is there waits for it
+/** @type {(engine: Promise<Engine>) => void} */
+let open = () => {};
+/** Whatever is asked for before the model is there waits for it, even before it is asked for: the page
+ * asks for the photos of an earlier visit first. @type {Promise<Engine>} */
+const opened = new Promise((done) => { open = done; });
 /** @type {Set<number>} */
 const stopped = new Set(); // runs that nobody wants any more
 
 /** @type {(message: unknown, moved?: Transferable[]) => void} */
 const send = (message, moved = []) => /** @type {any} */ (globalThis).postMessage(message, moved);
-
-const opened = async () => {
-  if (!opening) throw new Error("the model is not loaded yet");
-  return opening;
-};
 
 /** What the engine does in one go. */
 const ONES = ["retrieve", "near", "similarity", "latentOf", "embed", "decode", "photo", "photos", "known", "forget",
@@ -21,13 +19,13 @@ const ONES = ["retrieve", "near", "similarity", "latentOf", "embed", "decode", "
 /** @type {Record<string, (id: number, ...args: any[]) => Promise<unknown>>} */
 const verbs = {
   open: async (id, base, adapter) => {
-    opening = Engine.open(base, { adapter, progress: (...progress) => send({ id, progress }) });
-    return (await opening).inspect();
+    open(Engine.open(base, { adapter, progress: (...progress) => send({ id, progress }) }));
+    return (await opened).inspect();
   },
   ...Object.fromEntries(ONES.map((name) => [name, async (_, ...args) =>
-    /** @type {any} */ (await opened())[name](...args)])),
+    /** @type {any} */ (await opened)[name](...args)])),
   paint: async (id, recipe, init, rate, source) => {
-    const engine = await opened();
+    const engine = await opened;
     let last = 0;
     for await (const step of engine.paint(recipe, init, source)) {
       await new Promise((done) => { setTimeout(done, 0); }); // a stop is heard between two steps
