@@ -156,7 +156,8 @@ def test_visitors_switch_worlds_and_files_open_in_their_own(browser, server, tmp
         other.page.click("[data-do=file]")
     chooser.value.set_files(tmp_path / "mine.png")
     other.page.wait_for_url(lambda url: "/moods" not in url and "p=" in url)
-    same = f"wanted => ({DRAWN})() === wanted"  # what a page opens with is on the canvas before
+    # a page that is being opened has no canvas, and then shows what it opens with
+    same = f"wanted => document.querySelector('.rs-pixels') && ({DRAWN})() === wanted"
     other.page.wait_for_function(same, arg=drawn)
 
     here.go(address.replace("/?", "/moods?"))  # a link, opened in the wrong world
