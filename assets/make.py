@@ -1,4 +1,4 @@
-"""Makes the pictures of the page that README.md shows: `python assets/make.py`, some minutes.
+"""Makes the pictures of the page that README.md shows: `python -m assets.make`, some minutes.
 
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone.
@@ -79,7 +79,8 @@ def save(image: Image.Image, name: str) -> None:
 
 def paint(page: Page) -> None:
     """Generates a picture with a known seed."""
-    page.fill("#rs-seed input", SEED)
+    page.fill("#rs-seed input", SEED)  # a sketch follows
+    page.wait_for_selector(SKETCHED, state="attached")
     page.click("#rs-generate")
     page.wait_for_selector(FINISHED, state="attached")
     page.wait_for_timeout(900)  # for the lines between the blocks to fade
@@ -202,6 +203,7 @@ def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         small = viewport is PHONE
         page = browser.new_page(viewport=viewport, is_mobile=small, has_touch=small)
+        page.set_default_timeout(180_000)  # two cores may have other work
         page.goto(address)
         page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
         yield page
