@@ -122,12 +122,14 @@ class Pace:
 
         @functools.wraps(handler)
         async def steps(*given: Any, **named: Any) -> AsyncIterator[Any]:
-            job = Job(_client(), kind)
+            job, done = Job(_client(), kind), False
             async with aclosing(self._paced(job, handler(*given, **named))) as values:
                 async for value in values:
-                    if isinstance(value, Waiting) and width:
+                    if isinstance(value, Waiting) and width and not done:
                         yield value.message, *[gr.skip()] * (width - 1)
                     elif not isinstance(value, Waiting | _Result):
+                        # a finished picture may wait for a last turn, in which nothing comes
+                        done = width > 0 and value[0].get("state") == "done"
                         yield value
 
         return steps

@@ -71,7 +71,7 @@ def test_index_files_that_are_none_are_one_line(tmp_path):
         VectorIndex.load(tmp_path / "index.faiss", IndexFacts(), 1)
 
 
-@pytest.mark.parametrize("held", [64, 64 * 8, 300, 0])  # lists, numbers of centers, entries, scales
+@pytest.mark.parametrize("held", [64, 64 * 8, 300])  # lists, numbers of centers, entries
 def test_lengths_beyond_the_file_are_refused_before_room_is_taken_for_them(tmp_path, held):
     path, made = tmp_path / "index.faiss", np.random.default_rng(0).standard_normal((300, 8))
     made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
