@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,10 +40,15 @@ TINY = DenoiserConfig(
 
 
 def pytest_configure() -> None:
-    """Processes that run beside each other share the cores: a thread each, their servers too."""
+    """Processes that run beside each other share the cores: a thread each, their servers too.
+
+    And Ctrl-C is heard by all of them.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def picture(seed: int) -> Image.Image:

@@ -355,7 +355,7 @@ def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bu
     assert json.loads(out)["n"] == 5
     refused(run("evaluate", "nowhere", *args[4:]), "unknown bundle 'nowhere'")
     missing = ["--reference", "nowhere", "--measure", "seams"]
-    refused(run("evaluate", tiny_bundle, *missing), "no parquet file: nowhere")  # before painting
+    refused(run("evaluate", tiny_bundle, *missing), "no data set: nowhere")  # before painting
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_zerogpu_is_asked_for_where_it_is(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_what_a_lent_gpu_does_can_be_sent_to_another_process(pipe, monkeypatch, tmp_path):
+def test_what_a_lent_gpu_does_can_be_sent_to_another_process(pipe, monkeypatch):
     """Such a Space runs what it decorates in a process of its own."""
     crossed = []
 
@@ -117,8 +117,7 @@ def test_what_a_lent_gpu_does_can_be_sent_to_another_process(pipe, monkeypatch, 
         Remembering(studio),
         Sharing(studio, Offer([studio.sources])),
     )
-    pipe.database.image(3).save(tmp_path / "mine.png")
-    database = remembering.encoded([tmp_path / "mine.png"], "mine")
+    *_, database = remembering.encoded([pipe.database.image(3)], "mine")
     key = studio.sources.keep(pipe.with_database(database), "a visitor")
     for visit in (Visit(), Visit(source=key, photos=key)):
         query = Query(image=pipe.database.image(5))
