@@ -42,13 +42,16 @@ TINY = DenoiserConfig(
 def pytest_configure() -> None:
     """Processes that run beside each other share the cores: a thread each, their servers too.
 
-    And Ctrl-C is heard by all of them.
+    And signals that end a run are heard by all of them.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         torch.set_num_threads(1)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+    for name, handler in usual.items():  # a shell and `nohup` start others deaf to them
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def picture(seed: int) -> Image.Image:

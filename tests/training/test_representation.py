@@ -35,6 +35,7 @@ def test_features_are_scaled_to_a_known_variance(network):
     assert float(variance) == pytest.approx(TOTAL_VARIANCE, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path):
     settings = FeatureTraining(batch_size=16)
     photos, out = smooth_pictures(16, size=16), tmp_path / "features.safetensors"
