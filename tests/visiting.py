@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +69,7 @@ class Visit:
 
     def go(self, address: str) -> None:
         """Opens another address in this tab, once the page in it has ended."""
-        self._end(lambda: self.page.goto("about:blank"))
+        self.page.goto("about:blank")
         self.page.goto(address)
 
     def set_steps(self, steps: int) -> None:
@@ -107,13 +106,7 @@ class Visit:
         """Closes the tab; what it kept in the browser is for it alone."""
         if not self.page.is_closed():
             self.page.evaluate("localStorage.clear()")
-            self._end(self.page.close)
-
-    def _end(self, how: Callable[[], object]) -> None:
-        # a page that is left in the middle of a request reports the cut line: that is no trouble
-        before = list(self.troubles)
-        how()
-        self.troubles[:] = before
+            self.page.close()
 
     def words(self) -> str:
         return self.page.inner_text(".rs-words")

@@ -129,8 +129,18 @@ def test_leaving_in_mid_run_leaves_nothing_running(visit, under_way):
         visit.wait_for("running")
         assert len(under_way) == 1
         leave()
-        visit.troubles.clear()  # the library reports a stream that ends with its page
         assert ended(under_way)
+
+
+def test_a_painting_goes_on_until_another_page_has_come(visit):
+    page = visit.page
+    page.route("**/elsewhere", lambda route: route.fulfill(status=204))  # an answer that is no page
+    visit.set_steps(100)
+    page.click("#rs-generate")
+    visit.wait_for("running")
+    page.evaluate("location.assign('elsewhere')")
+    visit.finish()
+    visit.paint(1)
 
 
 def ended(under_way: list) -> bool:

@@ -73,6 +73,18 @@ def test_a_run_that_is_begun_before_the_last_has_ended_is_passed_over(plain, cou
     assert counter.begun == 1  # shared/turns.js lets Generate wait
 
 
+def test_a_page_cuts_its_line_before_it_is_left(plain, counter):
+    said = []
+    plain.on("console", lambda message: said.append(message.text))
+    plain.route("**/elsewhere", lambda route: route.fulfill(status=204))  # an answer that is no page
+    plain.click("#begin")
+    plain.wait_for_function("document.querySelector('input[type=number]').value > 2")
+    plain.evaluate("location.assign('elsewhere')")
+    assert counter.ended.acquire(timeout=20)
+    assert counter.steps < STEPS
+    assert any("AbortError" in one for one in said)
+
+
 def test_an_upload_button_tells_of_a_file_only_when_it_has_arrived():
     assert {str(event) for event in gr.UploadButton.EVENTS} == {"change", "click", "upload"}
 
