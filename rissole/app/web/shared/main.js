@@ -3,7 +3,7 @@ import { watchAddress } from "./address.js";
 import { E } from "./events.js";
 import { watchKeys } from "./keys.js";
 import { seeded, watchSeed } from "./live.js";
-import { sayGoodbye, stayToTheEnd } from "./patches.js";
+import { sayGoodbye } from "./patches.js";
 import { watchPresets } from "./presets.js";
 import { watchServer } from "./server.js";
 import { hear, state, tell } from "./store.js";
@@ -24,7 +24,6 @@ watchAddress();
 watchServer();
 watchSeed();
 watchPresets();
-stayToTheEnd();
 sayGoodbye();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
 Object.assign(window, { rissole: { tell, go, seeded } });

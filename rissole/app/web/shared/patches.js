@@ -43,15 +43,6 @@ export const countRequests = () => {
 // ---- the end of a visit --------------------------------------------------------------------------
 
 /**
- * Gradio cuts its line as soon as another page is asked for, and then says that the connection is
- * lost. Until that page has answered this one is on show, and it stays when the visitor thinks
- * better of it. The line of a page that has gone is cut by the browser.
- */
-export const stayToTheEnd = () => window.addEventListener("beforeunload", (event) => {
-  event.stopImmediatePropagation();
-}, { capture: true });
-
-/**
  * A page that is closed, not only put aside, says so: a broken line alone would look the same to
  * the server. Gradio tells nobody under which name it speaks for this page.
  */
