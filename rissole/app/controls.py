@@ -11,6 +11,7 @@ from rissole.config import GRIDS, ORDERS
 
 SLIDER_STEPS = 100  # the library and the API allow more; a slider that long is no fun to aim with
 SLIDER_GUIDANCE = 6.0
+SLIDER_STRENGTH = 2.0
 
 
 def section(page: Page) -> None:
@@ -32,6 +33,7 @@ def section(page: Page) -> None:
     with gr.Row():
         page.steps = gr.Slider(1, SLIDER_STEPS, steps, step=1, **told("steps"))
         page.guidance = gr.Slider(0, SLIDER_GUIDANCE, guidance, step=0.1, **told("guidance"))
+    page.strength = gr.Slider(0, SLIDER_STRENGTH, 1, step=0.1, **told("strength"))
     with gr.Row():
         # text: a browser's numbers are whole up to 2**53, seeds up to 2**64
         page.seed = gr.Textbox(str(seed), lines=1, max_lines=1, **told("seed"))

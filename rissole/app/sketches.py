@@ -91,6 +91,7 @@ class Sketching:
             wish.get("guidance"),
             wish.get("seed"),
             wish.get("blocks"),
+            strength=wish.get("strength"),
         )
 
     def _steps(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, None]:
@@ -125,12 +126,13 @@ def wire(page: Page) -> None:
         "order": page.order,
         "steps": page.steps,
         "guidance": page.guidance,
+        "strength": page.strength,
         "seed": page.seed,
     }
     for name, setting in settings.items():
         known = f"(value) => window.rissole.tell('settings', {{ {name}: value }})"
         setting.change(None, [setting], js=known, **PRIVATE)
     changed = "() => setTimeout(() => window.rissole.tell('change'))"
-    for setting in (page.order, page.grid, page.guidance):  # the seed: see live.js
+    for setting in (page.order, page.grid, page.guidance, page.strength):  # the seed: see live.js
         setting.input(None, js=changed, **PRIVATE)
     page.k.input(None, js="() => window.rissole.tell('reseek')", **PRIVATE)

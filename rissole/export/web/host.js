@@ -13,6 +13,7 @@ import { watchKeys } from "../../app/web/shared/keys.js";
 import { watchSeed } from "../../app/web/shared/live.js";
 import { hear, state, tell } from "../../app/web/shared/store.js";
 import { watchPresets } from "../../app/web/shared/presets.js";
+import { watchStrength } from "../../app/web/shared/strength.js";
 import { go, watchTurns } from "../../app/web/shared/turns.js";
 import { fill } from "../../app/web/shared/values.js";
 import { mount as mountShare } from "../../app/web/share.js";
@@ -142,6 +143,7 @@ const start = async () => {
   watchAddress();
   watchSeed();
   watchPresets();
+  watchStrength();
   Object.assign(window, { rissole: { tell, go } });
   const props = propsOf(facts, texts, controls);
   for (const name of PARTS) {
