@@ -160,7 +160,8 @@ def section(page: Page) -> None:
     """Lays out the comparison, folded."""
     with gr.Column(elem_classes="rs-card"):
         page.compare = component(
-            *("compare", page.studio.words["compare"], "rs-compare"), ("ways", "cross", "halt")
+            *("compare", page.studio.words["compare"], "rs-compare", ("ways", "cross", "halt")),
+            few=page.studio.pipe.denoiser.flow_map,
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from rissole.app.animation import animated, filmed
 from rissole.app.assets import filled
 from rissole.app.choose import blocks_of, hits_of, rows_of, value_of
-from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS, SLIDER_STRENGTH
+from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STRENGTH, most_steps
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
 from rissole.app.labeled_sheets import block_sheet
@@ -182,12 +182,12 @@ class Sharing:
     def _settings(self, recipe: Recipe, visit: Visit, fresh: bool) -> tuple:
         """Values for k, order, grid, steps, guidance, strength, seed and new_seed."""
         steps, guidance = recipe.num_inference_steps, recipe.guidance_scale
-        strength = recipe.strength
+        strength, usual = recipe.strength, most_steps(self.studio.pipe)
         return (
             self.remembering.limit(visit, len(recipe.neighbors)),
             recipe.order,
             recipe.grid,
-            gr.update(value=steps, maximum=max(steps, SLIDER_STEPS)),
+            gr.update(value=steps, maximum=max(steps, usual)),
             gr.update(value=guidance, maximum=max(guidance, SLIDER_GUIDANCE)),
             gr.update(value=strength, maximum=max(strength, SLIDER_STRENGTH)),
             gr.skip() if fresh else str(recipe.seed),

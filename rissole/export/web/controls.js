@@ -5,7 +5,7 @@ import { E } from "../../app/web/shared/events.js";
 import { tell } from "../../app/web/shared/store.js";
 import { ORDERS } from "./recipe.js";
 
-const MOST_STEPS = 100, MOST_GUIDANCE = 6, MOST_STRENGTH = 2;
+const MOST_STEPS = 100, MOST_FEW_STEPS = 20, MOST_GUIDANCE = 6, MOST_STRENGTH = 2;
 
 /** @typedef {import("./session.js").Settings} Settings */
 
@@ -118,13 +118,14 @@ const seedOf = (said) => {
  * @param {() => bigint} draw a new seed
  */
 export const controlsOf = (facts, texts, draw) => {
-  const said = texts.settings, { defaults } = facts;
+  const said = texts.settings, { defaults, shape: { flow_map: few } } = facts;
   const choices = {
     order: choiceOf("order", said.order, ORDERS.map((name) => [name, said.orders[name]]), said.orderInfo),
     grid: choiceOf("grid", said.grid, ["1", "2", "4"].map((side) => [side, said.grids[side]])),
   };
   const sliders = {
-    steps: sliderOf("steps", said.steps, { min: 1, max: MOST_STEPS, step: 1 }, said.stepsInfo),
+    steps: sliderOf("steps", said.steps, { min: 1, max: few ? MOST_FEW_STEPS : MOST_STEPS, step: 1 },
+      few ? said.fewStepsInfo : said.stepsInfo),
     guidance: sliderOf("guidance", said.guidance, { min: 0, max: MOST_GUIDANCE, step: 0.1 }, said.guidanceInfo),
     strength: sliderOf("strength", said.strength, { min: 0, max: MOST_STRENGTH, step: 0.1 }, said.strengthInfo),
     k: sliderOf("k", texts.neighbors.k, { min: 1, max: facts.most, step: 1 }),

@@ -20,9 +20,9 @@ import { mark, randomSeed, Session } from "./session.js";
 
 const KEPT = 8; // pictures to go back to
 const RATE = 1000 / 15; // milliseconds between two previews
-// steps of a picture that follows what is changed: of a network that answers for whole steps, and of
-// one that needs many, see `rissole/app/sketches.py`
-const [FEW_STEPS, STEPS] = [2, 5];
+// steps, at most, of a picture that follows what is changed: of a network that answers for whole
+// steps, and of one that needs many, see `rissole/app/sketches.py`
+const [FEW_STEPS, STEPS] = [4, 5];
 
 /** @param {import("./session.js").Page & {save: (blob: Blob, name: string) => void}} page */
 export const visitOf = (page) => {
@@ -131,7 +131,7 @@ export const visitOf = (page) => {
     try {
       const recipe = checked({ bundle: facts.bundle, database: visit.source, neighbors, block_neighbors: blocks, grid,
         seed, order, guidance_scale: guidance, strength,
-        num_inference_steps: wish.sketch ? (facts.shape.flow_map ? FEW_STEPS : STEPS) : steps });
+        num_inference_steps: wish.sketch ? Math.min(steps, facts.shape.flow_map ? FEW_STEPS : STEPS) : steps });
       const picture = await run(recipe, null, told, Infinity);
       show(picture ? { ...picture.message, link: linkOf(recipe), frame: await addressOf(picture.rgba, false) }
         : { ...told, state: "dropped", run: mark() });
