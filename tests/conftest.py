@@ -182,7 +182,7 @@ def address(pipe: RissolePipeline, databases: Path) -> Iterator[str]:
     app.get_blocks().close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     """A real Chromium."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -198,7 +198,7 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def contexts(browser):
     """Contexts of the browser by their options: one that has seen the page opens it faster."""
     return {}

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 ROOT = Path(__file__).parents[1]
@@ -247,14 +248,28 @@ def running(root: Path) -> Iterator[LoopbackHub]:
         server.server_close()
 
 
-CLIENT = (
-    "import json, sys\n"
-    "from rissole.storage.resolve import resolve\n"
-    "from rissole.config import RissoleError\n"
-    "for line in sys.stdin:\n"
-    "    try: print(resolve(**json.loads(line)), flush=True)\n"
-    "    except RissoleError as error: print('refused:', error, flush=True)\n"
-)
+CLIENT = """
+import contextlib, io, json, sys
+from rissole.config import RissoleError
+from rissole.storage.resolve import resolve
+
+def found(asked):
+    try:
+        return str(resolve(**asked))
+    except RissoleError as error:
+        return f"refused: {error}"
+
+def ran(line):
+    from rissole.cli import main
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(line)
+    return {"returncode": code, "stdout": out.getvalue(), "stderr": err.getvalue()}
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    print(json.dumps(ran(asked) if isinstance(asked, list) else found(asked)), flush=True)
+"""
 
 
 def environment(cache: Path, endpoint: str, **more: str) -> dict[str, str]:
@@ -270,7 +285,7 @@ def environment(cache: Path, endpoint: str, **more: str) -> dict[str, str]:
 
 
 class Client:
-    """A process that resolves names for as long as its `with` block lasts."""
+    """A process that resolves names, and runs commands, for as long as its `with` block lasts."""
 
     def __init__(self, cache: Path, endpoint: str, **more: str):
         self.process = subprocess.Popen(
@@ -290,16 +305,14 @@ class Client:
         self.process.communicate()
 
     def resolve(self, name: str, **options) -> str:
-        self.process.stdin.write(json.dumps({"name_or_path": name, **options}) + "\n")
+        """Where what has a name lies, or why it was refused."""
+        return self._answer({"name_or_path": name, **options})
+
+    def run(self, *arguments: object) -> SimpleNamespace:
+        """Exit code and output of a command: importing all it needs takes longer than most."""
+        return SimpleNamespace(**self._answer([str(argument) for argument in arguments]))
+
+    def _answer(self, asked: dict | list):
+        self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-
-def run(cache: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "rissole", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment(cache, endpoint),
-        capture_output=True,
-        text=True,
-    )
+        return json.loads(self.process.stdout.readline())

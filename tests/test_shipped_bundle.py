@@ -14,7 +14,7 @@ from rissole.storage.manifest import verify
 from rissole.storage.resolve import resolve
 
 SEEDS = range(4)
-STEPS = 5
+STEPS = 3
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,13 @@ SAID = ["--title", "Cats & <co>", "--lead", 'They "paint".', "--examples", "5=A 
 
 
 SHIFTS = """(() => {
+  window.moved = [];
   window.shift = 0; // what moves without having been asked to
   new PerformanceObserver((list) => {
-    for (const { value, hadRecentInput } of list.getEntries()) {
-      if (!hadRecentInput) window.shift += value;
+    for (const { value, hadRecentInput, sources } of list.getEntries()) {
+      if (hadRecentInput) continue;
+      window.shift += value;
+      window.moved.push(`${value}: ${sources.map(({ node }) => node?.id || node?.className)}`);
     }
   }).observe({ type: "layout-shift", buffered: true });
 })()"""
@@ -95,7 +98,7 @@ def test_nothing_moves_while_the_page_loads_and_paints(browser, faced):
     # where the picture of the first paint was
     assert poster == pytest.approx([box["x"], box["y"], box["width"]], abs=30)
     visit.page.evaluate(SETTLED)
-    assert visit.page.evaluate("window.shift") < 0.1
+    assert visit.page.evaluate("window.shift") < 0.1, visit.page.evaluate("window.moved")
     visit.page.evaluate("window.shift = 0")
     visit.paint_as_it_is()
     assert visit.page.evaluate("window.shift") < 0.1

@@ -1,6 +1,9 @@
 """Whose turn it is, without a server: turns are handed out at once, so nothing here waits."""
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -10,6 +13,12 @@ from rissole.app.turns import MOST_UNHEARD, SMALL, BusyError, Client, Job, LeftE
 from rissole.config import RissoleError
 
 LONG = 10 * SMALL
+
+
+def run(what: Coroutine) -> Any:
+    """What comes of it; in a thread of its own, since the browser's loop may run in this one."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, what).result()
 
 
 def visit(name: str, address: str = "here") -> Client:
@@ -57,18 +66,18 @@ def turns() -> Turns:
 def test_a_client_with_sixty_jobs_does_not_delay_anothers_first(at_once):
     turns = Turns(Limits(queue=100, at_once=at_once))
     jobs = [begin(turns, "greedy") for _ in range(60)] + [begin(turns, "other")]
-    assert "other" in names(asyncio.run(order(turns, jobs)))[: 1 + at_once]
+    assert "other" in names(run(order(turns, jobs)))[: 1 + at_once]
 
 
 def test_clients_take_turns(turns):
     jobs = [begin(turns, name) for name in "aaabbbcc"]
-    assert "".join(names(asyncio.run(order(turns, jobs)))) == "abcabcab"
+    assert "".join(names(run(order(turns, jobs)))) == "abcabcab"
 
 
 def test_small_jobs_come_first_and_long_ones_are_not_forgotten(turns):
     jobs = [begin(turns, "long") for _ in range(2)]
     jobs += [begin(turns, f"small {n}", SMALL) for n in range(8)]
-    served = [job.small for job in asyncio.run(order(turns, jobs))]
+    served = [job.small for job in run(order(turns, jobs))]
     assert served == [True] * 3 + [False] + [True] * 3 + [False] + [True] * 2
 
 
@@ -84,7 +93,7 @@ def test_a_small_job_interrupts_a_long_one_after_its_step(turns):
         await asked
         return [alone, long.holds, small.holds]
 
-    assert asyncio.run(both()) == [True, False, True]
+    assert run(both()) == [True, False, True]
 
 
 def test_the_newest_wish_of_a_visit_drops_the_older(turns):
@@ -92,7 +101,7 @@ def test_the_newest_wish_of_a_visit_drops_the_older(turns):
     other, free = begin(turns, "b", kind="picture"), begin(turns, "a")
     assert [job.left for job in (*jobs, other, free)] == [True, True, False, False, False]
     with pytest.raises(LeftError):
-        asyncio.run(turns.turn(jobs[0], 5))
+        run(turns.turn(jobs[0], 5))
 
 
 def test_a_full_line_says_so_and_when_to_come_again():
@@ -133,9 +142,9 @@ def test_what_nobody_listens_to_is_not_begun(turns, monkeypatch):
     job = Job(Client("here", "a", frozenset({"stream"})))
     turns.enter(job)
     with pytest.raises(LeftError):
-        asyncio.run(turns.heard(job))
+        run(turns.heard(job))
     turns.opened("stream")
-    asyncio.run(turns.heard(job))
+    run(turns.heard(job))
     turns.closed("stream", cut=False)  # all was said on it, and there may be another soon
     assert not job.left
     turns.opened("stream")
@@ -176,7 +185,7 @@ def test_a_handler_runs_step_by_step_and_shows_what_it_yields(turns):
             ended.append(True)
 
     stepped = Pace(turns, WORDS).stepped(handler)
-    assert asyncio.run(all_of(stepped(1))) == [1, 2]
+    assert run(all_of(stepped(1))) == [1, 2]
     assert (turns_had, ended, turns._jobs) == ([[LONG]], [True], [])
 
 
@@ -186,8 +195,8 @@ def test_an_endpoint_may_return_steps(turns):
         return 7
 
     pace = Pace(turns, WORDS)
-    assert asyncio.run(pace.answered(lambda value: value)(5)) == 5
-    assert asyncio.run(pace.answered(lambda: steps(), program=True)()) == 7
+    assert run(pace.answered(lambda value: value)(5)) == 5
+    assert run(pace.answered(lambda: steps(), program=True)()) == 7
 
 
 def test_an_error_is_raised_and_the_turn_is_free_again(turns):
@@ -196,7 +205,7 @@ def test_an_error_is_raised_and_the_turn_is_free_again(turns):
         raise RissoleError("no")
 
     with pytest.raises(RissoleError, match="no"):
-        asyncio.run(all_of(Pace(turns, WORDS).stepped(handler)()))
+        run(all_of(Pace(turns, WORDS).stepped(handler)()))
     assert turns._jobs == []
 
 
@@ -213,7 +222,7 @@ def test_what_takes_too_long_is_told_so_once():
             told.append(str(error))
             yield 2
 
-    assert asyncio.run(all_of(Pace(turns, WORDS).stepped(handler)())) == [1, 2]
+    assert run(all_of(Pace(turns, WORDS).stepped(handler)())) == [1, 2]
     assert told == ["too slow"]
 
 
@@ -232,7 +241,7 @@ def test_a_handler_that_is_closed_ends_within_a_step(turns):
         assert await anext(steps) == 1
         await steps.aclose()
 
-    asyncio.run(some())
+    run(some())
     assert (ended, turns._jobs) == ([True], [])
 
 
@@ -259,7 +268,7 @@ def test_a_task_that_is_cancelled_in_a_step_ends_with_it(turns):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(cancelled())
+    run(cancelled())
     assert (ended, turns._jobs) == ([True], [])
 
 

@@ -134,9 +134,12 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert rows["ours"]["network_calls"] == 3
     assert rows["theirs"]["network_calls"] == 8
     assert rows["copies"]["features"]["n"] == 8
+    rows["theirs"]["cpu_seconds"] = 3.0  # has been measured
+    (run / "comparison" / "rows.json").write_text(json.dumps(rows))
     add_costs(run)
     costs = json.loads((run / "comparison" / "rows.json").read_text())
-    assert costs["ours"]["cpu_seconds"] > 0 and costs["theirs"]["cpu_peak_memory_gb"] > 0.1
+    assert costs["ours"]["cpu_seconds"] > 0 and costs["ours"]["cpu_peak_memory_gb"] > 0.1
+    assert costs["theirs"]["cpu_seconds"] == 3.0
     assert "cpu_seconds" not in costs["copies"]  # nothing was painted
     table = write_report(run, cases, "methods").read_text()
     assert table.count("\n") == 2 + 3

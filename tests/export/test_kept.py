@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import HfApi
-from loopback_hub import run
 from pages import exported
 from test_static_page import KEPT, painted, serving
 from visiting import patient
@@ -93,8 +92,8 @@ def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_p
     context.close()
 
 
-def test_a_pushed_page_comes_back_opens_and_paints(browser, hub, cache, site, tmp_path):
-    done = run(cache, hub.url, "push", site, "someone/page", "--static")
+def test_a_pushed_page_comes_back_opens_and_paints(browser, hub, client, site, tmp_path):
+    done = client.run("push", site, "someone/page", "--static")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "fetched"
     HfApi(endpoint=hub.url).snapshot_download(

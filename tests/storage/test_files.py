@@ -1,14 +1,12 @@
 """Who may open what is written."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import picture
-from loopback_hub import ROOT
 
+from rissole.cli import main
 from rissole.config import RissoleError
 from rissole.data.sources import open_source
 from rissole.pipeline import RissolePipeline
@@ -51,8 +49,7 @@ def test_what_is_written_follows_the_umask(pipe, tiny_bundle, tmp_path, monkeypa
     learned.save(out / "encoder")
     Checkpoints(out / "run").write(State(1, parts={"model": learned.state_dict()}))
     command = ["sample", "--bundle", tiny_bundle, "--steps", "1", "--out", out / "picture.png"]
-    arguments = [sys.executable, "-m", "rissole", *map(str, command)]
-    subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True)
+    assert main([str(word) for word in command]) == 0
     assert len(list(out.rglob("*.safetensors"))) > 12
     assert list((out / "cache").rglob("index.faiss"))
     assert (out / "database" / "labels.safetensors").is_file()

@@ -1,11 +1,11 @@
-"""Sending to a Hub on loopback, with the real client in processes of their own."""
+"""Sending to a Hub on loopback, with the real client in a process of its own."""
 
 import shutil
 from pathlib import Path
 
 import yaml
 from conftest import picture
-from loopback_hub import COMMIT, run
+from loopback_hub import COMMIT
 
 from rissole.data.sources import open_source
 from rissole.export.static_page import card_of
@@ -18,7 +18,7 @@ from rissole.storage.space import stage_bundle
 
 
 def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, tiny_bundle):
-    done = run(cache, hub.url, "push", tiny_bundle, "someone/pushed")
+    done = client.run("push", tiny_bundle, "someone/pushed")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].endswith(f"/commit/{COMMIT}")
     found = Path(client.resolve("someone/pushed"))
@@ -31,31 +31,31 @@ def test_pushed_bundle_comes_back_and_has_a_complete_card(hub, client, cache, ti
         assert words in card
     assert "from_pretrained" not in (tiny_bundle / "README.md").read_text()  # ours is untouched
     out = cache / "picture.png"
-    done = run(cache, hub.url, "sample", "--bundle", "someone/pushed", "--steps", 1, "--out", out)
+    done = client.run("sample", "--bundle", "someone/pushed", "--steps", 1, "--out", out)
     assert done.returncode == 0, done.stderr
     assert f"someone/pushed at commit {COMMIT}" in done.stderr
     assert out.is_file()
 
 
-def test_an_exported_page_becomes_a_static_space(hub, cache, tmp_path, tiny_bundle):
+def test_an_exported_page_becomes_a_static_space(hub, client, tmp_path, tiny_bundle):
     page = tmp_path / "page"
     page.mkdir()
     (page / "index.html").write_text("<!doctype html>")
     (page / "facts.json").write_text("{}")
     (page / "README.md").write_text(card_of({"name": "tiny"}))
     bundle.write_manifest(page, "tiny-page", bundle.PAGE_SUFFIXES)
-    done = run(cache, hub.url, "push", page, "someone/page", "--static")
+    done = client.run("push", page, "someone/page", "--static")
     assert done.returncode == 0, done.stderr
     front = yaml.safe_load(
         (hub.repos["space", "someone/page"] / "README.md").read_text().split("---")[1]
     )
     assert (front["sdk"], front["app_file"]) == ("static", "index.html")
     assert set(front["custom_headers"].values()) == {"require-corp", "same-origin", "cross-origin"}
-    done = run(cache, hub.url, "push", tiny_bundle, "someone/page", "--static")
+    done = client.run("push", tiny_bundle, "someone/page", "--static")
     assert done.returncode == 2 and "is no page" in done.stderr
 
 
-def test_names_of_left_out_photos_stay_on_this_machine(hub, client, cache, pipe, tmp_path):
+def test_names_of_left_out_photos_stay_on_this_machine(hub, client, pipe, tmp_path):
     for folder, seed in (("kept", 0), ("kept", 1), ("shots", 1)):
         (tmp_path / "in" / folder).mkdir(parents=True, exist_ok=True)
         picture(seed).save(tmp_path / "in" / folder / f"at-home-{seed}.png")
@@ -68,7 +68,7 @@ def test_names_of_left_out_photos_stay_on_this_machine(hub, client, cache, pipe,
     for path in (bundle.LEFT_OUT, f"database/{bundle.LEFT_OUT}"):  # as earlier versions sent it
         (served / path).parent.mkdir(parents=True, exist_ok=True)
         (served / path).write_text("at-work")
-    done = run(cache, hub.url, "push", out, "someone/faces")
+    done = client.run("push", out, "someone/faces")
     assert done.returncode == 0, done.stderr
     assert bundle.LEFT_OUT not in done.stdout
     sent = {p.relative_to(served).as_posix(): p.read_bytes() for p in served.rglob("*.*")}
@@ -100,12 +100,12 @@ def test_a_bundle_with_such_names_goes_without_them(pipe, tiny_bundle, tmp_path)
     assert kept.database.fingerprint == pipe.database.fingerprint
 
 
-def test_pushed_space_has_the_app_and_finds_its_bundle(hub, cache):
-    done = run(cache, hub.url, "push", "cats-128", "someone/painter", "--space", "--dry-run")
+def test_pushed_space_has_the_app_and_finds_its_bundle(hub, client):
+    done = client.run("push", "cats-128", "someone/painter", "--space", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "nothing uploaded" in done.stdout
     assert ("space", "someone/painter") not in hub.repos
-    done = run(cache, hub.url, "push", "someone/cats", "someone/painter", "--space")
+    done = client.run("push", "someone/cats", "someone/painter", "--space")
     assert done.returncode == 0, done.stderr
     space = hub.repos["space", "someone/painter"]
     assert {path.name for path in space.iterdir()} >= {
@@ -119,9 +119,9 @@ def test_pushed_space_has_the_app_and_finds_its_bundle(hub, cache):
     assert hub.variables["RISSOLE_BUNDLE"] == "someone/cats"
 
 
-def test_push_without_a_right_to_is_one_line(hub, cache, tiny_bundle):
+def test_push_without_a_right_to_is_one_line(hub, client, tiny_bundle):
     hub.fail("/api/repos/create", "403")
-    done = run(cache, hub.url, "push", tiny_bundle, "someone/elses")
+    done = client.run("push", tiny_bundle, "someone/elses")
     hub.faults.clear()
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: the Hugging Face Hub refused")

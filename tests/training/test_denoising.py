@@ -28,12 +28,12 @@ def test_denoiser_learns_and_resumes(run):
     common = {"model": SMALL, "settings": settings, "device": "cpu"}
     out = run / "denoiser"
     before = train_denoiser(data, out, Budget(steps=1), schedule=(0, 0.01), **common)
-    after = train_denoiser(data, out, Budget(steps=60), schedule=(0.01, 1), **common)
+    after = train_denoiser(data, out, Budget(steps=28), schedule=(0.01, 1), **common)
     assert after["train_loss_4x4"] < 0.95 * before["train_loss_4x4"]
     assert Denoiser.load(out).config == DenoiserConfig(**SMALL)
     state = read_state(run / "state" / "denoiser")
-    assert state.steps == 61
-    assert state.part("model")["average.0.steps"] == 16  # the average moves every fourth step
+    assert state.steps == 29
+    assert state.part("model")["average.0.steps"] == 8  # the average moves every fourth step
     assert json.loads((out / "minutes.json").read_text())["minutes"] == state.minutes > 0
 
 

@@ -13,12 +13,13 @@ import { go, watchTurns } from "./turns.js";
 // only the canvas and the neighbors, for a frame on another page; see page.css
 if (new URLSearchParams(location.search).get("embed") === "1") document.documentElement.dataset.embed = "";
 // the first paint hides the parts of the page until these are there, see opening.css
-for (const part of [E.SETUP, E.FOUND]) {
-  hear(part, () => requestAnimationFrame(() => {
-    const whole = state().neighbors.hits.length && document.querySelector(".rs-canvas[data-state]");
-    if (whole) document.documentElement.dataset.whole = "";
-  }));
-}
+const isWhole = () => state().neighbors.hits.length && document.querySelector(".rs-canvas[data-state]")
+  && [...document.querySelectorAll(".rs-heading")].every((heading) => heading.textContent?.trim());
+const showWhole = () => requestAnimationFrame(() => {
+  if (isWhole()) document.documentElement.dataset.whole = "";
+  else if (state().neighbors.hits.length) showWhole(); // the headings come one by one
+});
+for (const part of [E.SETUP, E.FOUND]) hear(part, showWhole);
 watchTurns();
 watchKeys();
 watchAddress();
