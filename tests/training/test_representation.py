@@ -49,7 +49,7 @@ def test_a_feature_network_is_trained_on(tmp_path):
         return network.trunk.layer4[1].conv2.weight.detach()
 
     out, settings = tmp_path / "features.safetensors", FeatureTraining(batch_size=8)
-    train_features(smooth_pictures(16), out, Budget(steps=8), settings=settings, device="cpu")
+    train_features(smooth_pictures(16), out, Budget(steps=12), settings=settings, device="cpu")
     kept = FeatureNetwork.open(out)
     more = trained_network(out, steps=1)
     moved = (weights(more) - weights(kept)).abs().max()
