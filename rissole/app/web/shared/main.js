@@ -14,10 +14,11 @@ import { go, watchTurns } from "./turns.js";
 if (new URLSearchParams(location.search).get("embed") === "1") document.documentElement.dataset.embed = "";
 // the first paint hides the parts of the page until these are there, see opening.css
 const isWhole = () => state().neighbors.hits.length && document.querySelector(".rs-canvas[data-state]")
-  && [...document.querySelectorAll(".rs-heading")].every((heading) => heading.textContent?.trim());
+  && [...document.querySelectorAll(".rs-heading")].every((heading) => heading.textContent?.trim())
+  && document.fonts.status === "loaded"; // one that comes later moves all that stands below its lines
 const showWhole = () => requestAnimationFrame(() => {
   if (isWhole()) document.documentElement.dataset.whole = "";
-  else if (state().neighbors.hits.length) showWhole(); // the headings come one by one
+  else if (state().neighbors.hits.length) showWhole(); // the headings come one by one, and so do their fonts
 });
 for (const part of [E.SETUP, E.FOUND]) hear(part, showWhole);
 watchTurns();
