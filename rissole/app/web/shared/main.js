@@ -13,12 +13,16 @@ import { go, watchTurns } from "./turns.js";
 // only the canvas and the neighbors, for a frame on another page; see page.css
 if (new URLSearchParams(location.search).get("embed") === "1") document.documentElement.dataset.embed = "";
 // the first paint hides the parts of the page until these are there, see opening.css
-const isWhole = () => state().neighbors.hits.length && document.querySelector(".rs-canvas[data-state]")
+const FRAMES = 4; // in which nothing more came: the headings come one by one, and so do their fonts
+let still = 0;
+const isWhole = () => document.querySelector(".rs-canvas[data-state]") && document.body.offsetHeight
   && [...document.querySelectorAll(".rs-heading")].every((heading) => heading.textContent?.trim())
-  && document.fonts.status === "loaded"; // one that comes later moves all that stands below its lines
+  && document.fonts.status === "loaded"; // text that was laid out, just now, has asked for its font
 const showWhole = () => requestAnimationFrame(() => {
-  if (isWhole()) document.documentElement.dataset.whole = "";
-  else if (state().neighbors.hits.length) showWhole(); // the headings come one by one, and so do their fonts
+  if (!state().neighbors.hits.length) return;
+  still = isWhole() ? still + 1 : 0;
+  if (still > FRAMES) document.documentElement.dataset.whole = "";
+  else showWhole();
 });
 for (const part of [E.SETUP, E.FOUND]) hear(part, showWhole);
 watchTurns();
