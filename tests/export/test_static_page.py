@@ -113,6 +113,9 @@ def test_a_golden_recipe_is_the_same_picture(tab, address, exact):
 def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path):
     tab.locator(".rs-thumb").nth(2).click()
     tab.locator(".rs-query-name", has_text="Picture 2 ").wait_for()
+    tab.fill("#rs-k-input", "3")
+    tab.press("#rs-k-input", "Enter")
+    sync_api.expect(tab.locator(".rs-hit")).to_have_count(3)
     painted(tab)
     first = saved(tab)
     recipe = read_recipe(io.BytesIO(first))
@@ -121,12 +124,15 @@ def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path)
 
     carry(tab, tab.locator(".rs-hit-pick").first, tab.locator("[data-at='5']"))
     tab.wait_for_selector(".rs-clear:not([hidden])", state="attached")
+    tab.fill("#rs-strength-input", "2")
     tab.locator("[data-at='5']").click()
     with finishing(tab):
         tab.keyboard.press("r")
-    second = read_recipe(io.BytesIO(saved(tab)))
-    assert second["blocks"] == [[1, 1]] and second["init"]["seed"] == recipe["seed"]
-    assert exact(**second).checked
+    second = saved(tab)
+    repaint = read_recipe(io.BytesIO(second))
+    assert repaint["blocks"] == [[1, 1]] and repaint["init"]["seed"] == recipe["seed"]
+    assert repaint["strength"] == 2 and "strength" not in recipe  # for blocks with their own alone
+    assert decibels(pixels(second), np.asarray(exact(**repaint).images[0])) >= 50
 
     tab.keyboard.press("z")
     tab.wait_for_selector(".rs-undo[hidden]", state="attached")
