@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from visiting import patient
 
 from rissole.config import RissoleError
 from rissole.export.static_page import HEADERS, export_page
@@ -94,7 +95,7 @@ def serving(folder: Path, headers: bool) -> Iterator[str]:
 @contextmanager
 def visiting(browser, address: str, **how):
     """A page on the site; nothing may fail in it, and nothing may be asked of anybody else."""
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how})
+    context = patient(browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how}))
     page, troubles = context.new_page(), []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda said: said.type == "error" and troubles.append(said.text))

@@ -31,6 +31,7 @@ from pages import (
 )
 from PIL import Image, ImageSequence
 from rich_bundle import CLASSES, make_rich
+from visiting import patient
 
 from rissole.app.links import decode, encode
 from rissole.data.images import read_recipe
@@ -157,7 +158,7 @@ def test_links_open_on_both_sides(tab, address, exact):
 
 
 def test_the_second_visit_needs_no_network(browser, site):
-    context = browser.new_context()
+    context = patient(browser.new_context())
     page = context.new_page()
     with serving(site, headers=True) as address:
         page.goto(address)
@@ -173,7 +174,7 @@ def test_the_second_visit_needs_no_network(browser, site):
 
 
 def test_it_opens_painted_before_the_model_is_there(browser, threaded):
-    context = browser.new_context()
+    context = patient(browser.new_context())
     page = context.new_page()
     page.route("**/model/*", lambda route: None)  # they never come
     page.goto(threaded)
