@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rissole.blocks import crop_windows, per_cell
+from rissole.config import RissoleError
 from rissole.models.denoiser import Denoiser
 from rissole.models.interface import BlockDenoiser
 from rissole.models.scheduler import PREDICTIONS, default_scheduler
@@ -24,6 +25,7 @@ from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
 from rissole.training.snapshots import Snapshots
 from rissole.training.stage import state_folder
+from rissole.training.teaching import grown
 from rissole.training.together import rank
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
 
@@ -34,6 +36,7 @@ def train_denoiser(
     budget: Budget,
     *,
     method: Method | None = None,
+    start: Denoiser | None = None,
     model: Mapping[str, Any] | None = None,
     settings: DenoiserTraining | None = None,
     schedule: tuple[float, float] = (0.0, 1.0),
@@ -47,7 +50,8 @@ def train_denoiser(
         out: folder of the network; a training that began there goes on.
         budget: of this session.
         method: what to train; the block denoiser by default.
-        model: changes to the network's settings.
+        start: a trained block denoiser to go on from, made for latents of the same autoencoder.
+        model: changes to the network's settings; with `start`, its own stay.
         settings: of the stage.
         schedule: the part of the learning-rate schedule this budget covers.
         device: where to train.
@@ -55,10 +59,16 @@ def train_denoiser(
 
     Returns:
         Losses on training and held-out latents; they compare within a method only.
+
+    Raises:
+        RissoleError: when `start` paints latents of another shape, or is a flow map.
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
-    build = partial(method.build, data["latents"], model or {}, method.inputs(settings, data))
-    network: Any = seeded(build, seed).to(device)
+    inputs = method.inputs(settings, data)
+    build = partial(method.build, data["latents"], model or {}, inputs)
+    if start is not None:
+        build = partial(continued, start, data["latents"], inputs)
+    network: Any = seeded(build, seed).to(device).requires_grad_(True)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
     average = Average(tuple(decay**4 for decay in settings.averages), every=4)
@@ -77,6 +87,18 @@ def train_denoiser(
     if rank() == 0:
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
+
+
+def continued(start: Denoiser, latents: Tensor, inputs: Mapping[str, Any]) -> Denoiser:
+    """A trained denoiser with what else it will be told, for latents (N, C, S, S)."""
+    config = start.config
+    if config.flow_map:
+        raise RissoleError("a network of few steps cannot be trained on: start as its teacher")
+    if (config.latent_channels, config.latent_size) != tuple(latents.shape[1:3]):
+        sides = f"{config.latent_channels} x {config.latent_size} x {config.latent_size}"
+        found = " x ".join(map(str, latents.shape[1:]))
+        raise RissoleError(f"the network to start as paints latents of {sides}, not of {found}")
+    return grown(start, **inputs).train()
 
 
 def _learn(loss: Loss, index: Tensor) -> dict[str, Tensor]:
