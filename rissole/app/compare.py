@@ -57,12 +57,14 @@ class Comparing:
         steps: Any,
         guidance: Any,
         seed: Any,
+        strength: Any,
         event: gr.EventData,
     ) -> Iterator[Any]:
         """Two settings against each other, as the event says; yields as `ways` does."""
 
         def frames() -> Iterator[Any]:
-            recipe = self.painting.wanted(visit, neighbors, order, grid, steps, guidance, seed)
+            values = order, grid, steps, guidance, seed, strength
+            recipe = self.painting.wanted(visit, neighbors, *values)
             x, y = (_axis(getattr(event, name, None)) for name in ("x", "y"))
             table = cross(recipe, x, y, self._pool(visit, neighbors))
             yield from self.frames(visit, table, self._labels(x), self._labels(y), "cross")
@@ -158,7 +160,8 @@ def section(page: Page) -> None:
     """Lays out the comparison, folded."""
     with gr.Column(elem_classes="rs-card"):
         page.compare = component(
-            *("compare", page.studio.words["compare"], "rs-compare"), ("ways", "cross", "halt")
+            *("compare", page.studio.words["compare"], "rs-compare", ("ways", "cross", "halt")),
+            few=page.studio.pipe.denoiser.flow_map,
         )
 
 
@@ -166,6 +169,7 @@ def wire(page: Page) -> None:
     """Connects the comparison with the pipeline."""
     actions, compare = Comparing(page.studio), page.compare
     settings = [page.neighbors, page.order, page.grid, page.steps, page.guidance, page.seed]
+    settings = [*settings, page.strength]
     ways = compare.ways(actions.ways, [page.visit, *settings], [compare], **QUIET)
     both = compare.cross(actions.cross, [page.visit, *settings], [compare], **QUIET)
     for event in (ways, both):

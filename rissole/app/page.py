@@ -58,6 +58,7 @@ class Page:
     grid: gr.Radio = field(init=False)
     steps: gr.Slider = field(init=False)
     guidance: gr.Slider = field(init=False)
+    strength: gr.Slider = field(init=False)
     seed: gr.Textbox = field(init=False)
     new_seed: gr.Checkbox = field(init=False)
     shelf: gr.HTML = field(init=False)

@@ -71,7 +71,7 @@ def measure_page(pipe: RissolePipeline, runs: int) -> dict[str, Any]:
         "first_picture_seconds": None if first is None else round(first / 1000, 3),
         "wish_to_picture_seconds": round(statistics.median(times), 3),
         "slowest_wish_seconds": round(max(times), 3),
-        "sketch_steps": sketch_steps(pipe),
+        "sketch_steps": sketch_steps(pipe, pipe.defaults["num_inference_steps"]),
         "sketch_calls": seen[-1][1],
     }
 

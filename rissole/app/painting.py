@@ -50,6 +50,7 @@ class Painting:
         grid: int,
         steps: int,
         guidance: float,
+        strength: float,
         new_seed: bool,
         seed: str | None,
     ) -> Iterator[Any]:
@@ -57,7 +58,7 @@ class Painting:
 
         def frames() -> Iterator[Any]:
             used = secrets.randbelow(2**32) if new_seed or seed in (None, "") else seed
-            recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used)
+            recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used, strength)
             for shown in self.frames(recipe, replace(visit, neighbors=remembered(neighbors))):
                 yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(recipe.seed))
 
@@ -70,6 +71,7 @@ class Painting:
         order: str,
         steps: int,
         guidance: float,
+        strength: float,
         event: gr.EventData,
     ) -> Iterator[Any]:
         """Repaints blocks of the picture on show; yields as `paint` does."""
@@ -88,7 +90,7 @@ class Painting:
             # the database may have got pictures of the visitor since, behind all that were there
             pipe, init = self.studio.of(visit).pipe, beneath(last, blocks)
             init = init.stamped(pipe.fingerprint, pipe.database.fingerprint)
-            recipe = checked(*values, own, blocks, init)
+            recipe = checked(*values, own, blocks, init, strength if own else None)
             visit_now = replace(visit, pictures=kept, neighbors=remembered(neighbors))
             for shown in self.frames(recipe, visit_now):
                 yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(seed))
@@ -129,10 +131,16 @@ class Painting:
         steps: Any,
         guidance: Any,
         seed: Any,
+        strength: Any = None,
     ) -> Recipe:
-        """The recipe of the settings on the page, every one of them checked."""
+        """The recipe of the settings on the page, every one of them checked.
+
+        Strength is for blocks with neighbors of their own: without any, it is as usual.
+        """
         values = self._switched_on(neighbors), order, grid, steps, guidance, seed
-        return self.studio.of(visit).checked(*values, self._own(neighbors, grid))
+        own = self._own(neighbors, grid)
+        strength = strength if own else None
+        return self.studio.of(visit).checked(*values, own, strength=strength)
 
     def _switched_on(self, neighbors: dict | None) -> list:
         ids = [hit.get("id") for hit in hits_of(neighbors) if hit.get("on")]
@@ -217,10 +225,11 @@ def wire(page: Page) -> None:
     """Connects the canvas and its buttons with the pipeline."""
     actions, canvas = Painting(page.studio), page.canvas
     outputs = [canvas, page.download, page.visit]
-    settings = [page.order, page.grid, page.steps, page.guidance, page.new_seed, page.seed]
+    settings = [page.order, page.grid, page.steps, page.guidance, page.strength]
+    settings = [*settings, page.new_seed, page.seed]
     inputs = [page.visit, page.neighbors, *settings]
     paint = page.generate.click(actions.paint, inputs, [*outputs, page.seed], js=SEEDED, **QUIET)
-    inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance]
+    inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance, page.strength]
     repaint = canvas.repaint(actions.repaint, inputs, [*outputs, page.seed], **QUIET)
     for run in (paint, repaint):
         run.failure(None, js=telling("failed"), **PRIVATE)

@@ -41,7 +41,7 @@ PRESETS = (
 
 
 def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
-    """The values of a preset: (visit, neighbors, k, order, grid, steps, guidance)."""
+    """The values of a preset: (visit, neighbors, k, order, grid, steps, guidance, strength)."""
     with clear_errors(actions.errors):
         pipe = actions.studio.of(visit).pipe
         shipped = pipe.defaults
@@ -50,7 +50,7 @@ def chosen(actions: Choosing, preset: Preset, visit: Visit) -> tuple:
         if item is None:
             item = pipe.retrieve(k=1, seed=preset.seed, label=visit.label).item
         visit, neighbors = actions.found(visit, Query(item=item), k)
-    settings = shipped["grid"], shipped["num_inference_steps"], shipped["guidance_scale"]
+    settings = shipped["grid"], shipped["num_inference_steps"], shipped["guidance_scale"], 1.0
     return visit, neighbors, k, preset.order, *settings
 
 
@@ -84,7 +84,7 @@ def section(page: Page) -> None:
 def wire(page: Page) -> None:
     """Each preset sets what it sets, then presses Generate."""
     actions = Choosing(page.studio)
-    settings = [page.k, page.order, page.grid, page.steps, page.guidance]
+    settings = [page.k, page.order, page.grid, page.steps, page.guidance, page.strength]
     outputs = [page.visit, page.neighbors, *settings]
     for (_, preset), button in zip(offered(page), page.presets, strict=True):
         choice = button.click(partial(chosen, actions, preset), [page.visit], outputs, **QUIET)

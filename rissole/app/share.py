@@ -14,7 +14,7 @@ import numpy as np
 from rissole.app.animation import animated, filmed
 from rissole.app.assets import filled
 from rissole.app.choose import blocks_of, hits_of, rows_of, value_of
-from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STEPS
+from rissole.app.controls import SLIDER_GUIDANCE, SLIDER_STRENGTH, most_steps
 from rissole.app.errors import clear_errors
 from rissole.app.frames import Throttle
 from rissole.app.labeled_sheets import block_sheet
@@ -33,7 +33,7 @@ from rissole.data.images import read_query, read_recipe
 from rissole.runs import as_python, record
 
 EVENTS = ("recall", "film", "sheet", "run", "python", "quit")
-SETTINGS = 9  # how many components the memory and `_settings` set
+SETTINGS = 10  # how many components the memory and `_settings` set
 
 
 class Sharing:
@@ -180,14 +180,16 @@ class Sharing:
             visit = changed
 
     def _settings(self, recipe: Recipe, visit: Visit, fresh: bool) -> tuple:
-        """Values for k, order, grid, steps, guidance, seed and new_seed."""
+        """Values for k, order, grid, steps, guidance, strength, seed and new_seed."""
         steps, guidance = recipe.num_inference_steps, recipe.guidance_scale
+        strength, usual = recipe.strength, most_steps(self.studio.pipe)
         return (
             self.remembering.limit(visit, len(recipe.neighbors)),
             recipe.order,
             recipe.grid,
-            gr.update(value=steps, maximum=max(steps, SLIDER_STEPS)),
+            gr.update(value=steps, maximum=max(steps, usual)),
             gr.update(value=guidance, maximum=max(guidance, SLIDER_GUIDANCE)),
+            gr.update(value=strength, maximum=max(strength, SLIDER_STRENGTH)),
             gr.skip() if fresh else str(recipe.seed),
             fresh,
         )
@@ -312,7 +314,7 @@ def wire(page: Page) -> None:
     """Connects the shelf with the pipeline."""
     actions, shelf = Sharing(page.studio, page.offer), page.shelf
     settings = [page.neighbors, page.k, page.order, page.grid, page.steps, page.guidance]
-    settings = [*settings, page.seed, page.new_seed]
+    settings = [*settings, page.strength, page.seed, page.new_seed]
     picture = [page.canvas, page.download, page.visit]
     outputs = [*picture, shelf, page.memory, *settings]
     given = [page.visit], [*picture, *settings]

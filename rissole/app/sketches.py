@@ -17,20 +17,21 @@ from rissole.app.links import encode
 from rissole.app.pace import Tick
 from rissole.app.page import Page
 from rissole.app.state import Visit, shares_of
-from rissole.app.studio import PRIVATE, QUIET, Studio
+from rissole.app.studio import PRIVATE, QUIET, Studio, plain
 from rissole.app.zerogpu import on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.pipeline import RissolePipeline
 
 STEPS = 5  # of a network that needs many: who is looked at can be told from four on
-FEW_STEPS = 2  # of a network that answers for whole steps
+FEW_STEPS = 4  # of a network that answers for whole steps; its usual two are the picture itself
 SESSIONS = 1000
 SKETCH: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}
 
 
-def sketch_steps(pipe: RissolePipeline) -> int:
-    """Steps of a sketch: as few as still show what the picture will be."""
-    return FEW_STEPS if pipe.denoiser.flow_map else STEPS
+def sketch_steps(pipe: RissolePipeline, wished: Any) -> int:
+    """Steps of a sketch of a picture of so many: as few as still show what it will be."""
+    most, wished = FEW_STEPS if pipe.denoiser.flow_map else STEPS, plain(wished)
+    return min(wished, most) if isinstance(wished, int) else most
 
 
 class Newest:
@@ -87,10 +88,11 @@ class Sketching:
             wish.get("neighbors"),
             wish.get("order"),
             wish.get("grid"),
-            sketch_steps(here.pipe),
+            sketch_steps(here.pipe, wish.get("steps")),
             wish.get("guidance"),
             wish.get("seed"),
             wish.get("blocks"),
+            strength=wish.get("strength"),
         )
 
     def _steps(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, None]:
@@ -125,12 +127,13 @@ def wire(page: Page) -> None:
         "order": page.order,
         "steps": page.steps,
         "guidance": page.guidance,
+        "strength": page.strength,
         "seed": page.seed,
     }
     for name, setting in settings.items():
         known = f"(value) => window.rissole.tell('settings', {{ {name}: value }})"
         setting.change(None, [setting], js=known, **PRIVATE)
     changed = "() => setTimeout(() => window.rissole.tell('change'))"
-    for setting in (page.order, page.grid, page.guidance):  # the seed: see live.js
+    for setting in (page.order, page.grid, page.guidance, page.strength):  # the seed: see live.js
         setting.input(None, js=changed, **PRIVATE)
     page.k.input(None, js="() => window.rissole.tell('reseek')", **PRIVATE)

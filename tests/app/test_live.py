@@ -1,7 +1,7 @@
 """The picture follows what a visitor changes, in a real browser."""
 
 import pytest
-from visiting import canvas
+from visiting import canvas, save
 
 from rissole.app.links import decode
 
@@ -43,4 +43,26 @@ def test_the_picture_follows_with_the_same_seed(visit, pipe):
     # the sketch is done as well: only what is drawn next is the picture that was put back
     shown = drawn(page, lambda: page.click(".rs-undo"))
     assert (shown.get("kind"), shown["grid"]) == (None, 4)
+    assert (canvas(page) == before).all()
+
+
+def test_a_block_follows_its_own_neighbors_as_much_as_is_wished(visit, pipe):
+    page, slider = visit.page, "#rs-strength input[type=range]"
+    visit.paint(2)
+    before = canvas(page)
+    assert page.evaluate(f"document.querySelector('{slider}').closest('[inert]') !== null")
+    page.click(".rs-hit-pick >> nth=0")
+    sketch = drawn(page, lambda: page.click(".rs-cell >> nth=5"))
+    assert recipe_of(sketch, pipe).strength == 1
+    page.wait_for_selector("#rs-strength:not([inert])")
+    sketch = drawn(page, lambda: page.fill(slider, "1.7"))
+    recipe = recipe_of(sketch, pipe)
+    assert (recipe.strength, recipe.block_neighbors) == (1.7, ((1, 1, (visit.hits()[0],)),))
+    page.press(".rs-held .rs-release", "Enter")
+    visit.paint_as_it_is()
+    assert save(page)["strength"] == 1.7
+    page.click(".rs-undo")
+    page.wait_for_selector("#rs-strength[inert]")
+    assert page.input_value(slider) == "1"
+    page.wait_for_function("document.documentElement.dataset.kind === ''")
     assert (canvas(page) == before).all()

@@ -189,7 +189,7 @@ def test_a_dropped_png_brings_everything_back(visit, pipe):
     page = visit.page
     own = {"2,1": [7, 3]}
     values = {"neighbors": [3, 17, 5], "order": "sequential", "num_inference_steps": 2, "seed": 6}
-    out = pipe(**values, guidance_scale=2.5, block_neighbors=own)
+    out = pipe(**values, guidance_scale=2.5, block_neighbors=own, strength=1.5)
     file = io.BytesIO()
     save_png(out.images[0], file, out.recipe)
     page.get_by_label("2 × 2").check()
@@ -199,6 +199,7 @@ def test_a_dropped_png_brings_everything_back(visit, pipe):
     assert save(page) == out.recipe
     assert sorted(visit.hits()) == [3, 5, 17]
     assert page.input_value("#rs-guidance input[type=number]") == "2.5"
+    assert page.input_value("#rs-strength input[type=number]") == "1.5"
     assert page.is_checked("#rs-order input[value=sequential]")
     assert page.is_checked("#rs-grid input[value='4']")
 

@@ -34,7 +34,7 @@ def painted(steps) -> tuple:
 
 
 def paint(studio: Studio, visit: Visit, neighbors: dict, seed: str, order: str = "parallel"):
-    settings = order, 2, 1, 1.5, False, seed
+    settings = order, 2, 1, 1.5, 1, False, seed
     return painted(Painting(studio).paint(visit, neighbors, *settings))
 
 
@@ -70,7 +70,7 @@ def test_a_repaint_tells_its_seed(studio):
     _, _, visit, seed = paint(studio, visit, neighbors, "42")
     assert seed == "42"
     event = SimpleNamespace(run=visit.pictures[-1].message["run"], blocks=[[0, 1]])
-    steps = Painting(studio).repaint(visit, neighbors, "parallel", 1, 1.5, event)
+    steps = Painting(studio).repaint(visit, neighbors, "parallel", 1, 1.5, 1, event)
     message, _, after, seed = painted(steps)
     assert seed == message["seed"] == str(after.pictures[-1].recipe.seed) != "42"
 
@@ -83,7 +83,7 @@ def test_going_back_brings_all_that_the_picture_was_painted_with(studio):
     visit, others = Choosing(studio).found(first, Query(item=7), 1)  # as a preset does it
     *_, second, _ = paint(studio, visit, others, "2", "independent")
     event = SimpleNamespace(run=second.pictures[-1].message["run"])
-    message, _, visit, value, k, order, grid, steps, guidance, seed, _ = Sharing(
+    message, _, visit, value, k, order, grid, steps, guidance, _, seed, _ = Sharing(
         studio, Offer([studio.sources])
     ).back(second, event)
     assert message["run"] == first.pictures[-1].message["run"]

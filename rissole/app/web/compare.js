@@ -20,6 +20,7 @@ const FIRST = /** @type {const} */ ([["x", "k"], ["y", "guidance"]]);
 /** @param {import("./types").Component} component */
 export const mount = ({ element, props, trigger, watch }) => {
   const { texts } = props;
+  const examples = { ...texts.examples, ...(props.few && texts.fewExamples) }; // values to begin with
   const { part, button, input } = parts(element);
   const select = (/** @type {string} */ name) => /** @type {HTMLSelectElement} */ (part(`[name=${name}]`));
   /** @type {Comparison | null} */
@@ -185,8 +186,8 @@ export const mount = ({ element, props, trigger, watch }) => {
     menu.append(...Object.entries(texts.settings).map(([value, label]) => worded("option", String(label), { value })));
     menu.value = first;
     values.setAttribute("aria-label", fill(texts.valuesOf, { axis: texts[name] }));
-    values.value = texts.examples[first];
-    menu.addEventListener("change", () => { values.value = texts.examples[menu.value]; });
+    values.value = examples[first];
+    menu.addEventListener("change", () => { values.value = examples[menu.value]; });
   }
   render();
 };

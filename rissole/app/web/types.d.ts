@@ -90,6 +90,8 @@ export interface Settings {
   order: string;
   steps: number;
   guidance: number;
+  /** How much blocks with neighbors of their own follow them. */
+  strength: number;
   /** Text, as in messages. */
   seed: string;
 }

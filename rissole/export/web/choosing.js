@@ -184,7 +184,7 @@ export const choosingOf = ({ engine, facts, texts, controls, give }, visit) => {
       const { item } = await engine.call("retrieve", { seed: BigInt(seed) },
         { source: visit.source, k: 1, label: visit.label, pinned: [] });
       controls.write({ order, k: k ?? defaults.k, grid: defaults.grid, steps: defaults.num_inference_steps,
-        guidance: defaults.guidance_scale });
+        guidance: defaults.guidance_scale, strength: 1 });
       controls.tell();
       await search({ item });
       done = true;

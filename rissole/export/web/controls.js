@@ -5,7 +5,7 @@ import { E } from "../../app/web/shared/events.js";
 import { tell } from "../../app/web/shared/store.js";
 import { ORDERS } from "./recipe.js";
 
-const MOST_STEPS = 100, MOST_GUIDANCE = 6;
+const MOST_STEPS = 100, MOST_FEW_STEPS = 20, MOST_GUIDANCE = 6, MOST_STRENGTH = 2;
 
 /** @typedef {import("./session.js").Settings} Settings */
 
@@ -118,24 +118,27 @@ const seedOf = (said) => {
  * @param {() => bigint} draw a new seed
  */
 export const controlsOf = (facts, texts, draw) => {
-  const said = texts.settings, { defaults } = facts;
+  const said = texts.settings, { defaults, shape: { flow_map: few } } = facts;
   const choices = {
     order: choiceOf("order", said.order, ORDERS.map((name) => [name, said.orders[name]]), said.orderInfo),
     grid: choiceOf("grid", said.grid, ["1", "2", "4"].map((side) => [side, said.grids[side]])),
   };
   const sliders = {
-    steps: sliderOf("steps", said.steps, { min: 1, max: MOST_STEPS, step: 1 }, said.stepsInfo),
+    steps: sliderOf("steps", said.steps, { min: 1, max: few ? MOST_FEW_STEPS : MOST_STEPS, step: 1 },
+      few ? said.fewStepsInfo : said.stepsInfo),
     guidance: sliderOf("guidance", said.guidance, { min: 0, max: MOST_GUIDANCE, step: 0.1 }, said.guidanceInfo),
+    strength: sliderOf("strength", said.strength, { min: 0, max: MOST_STRENGTH, step: 0.1 }, said.strengthInfo),
     k: sliderOf("k", texts.neighbors.k, { min: 1, max: facts.most, step: 1 }),
   };
   const seed = seedOf(said), all = { ...choices, ...sliders };
   const card = make("div", "rs-card", { id: "rs-settings" });
-  const pairs = [[sliders.steps.box, sliders.guidance.box], [seed.box, seed.option]].map((boxes) => {
+  const boxes = [[sliders.steps.box, sliders.guidance.box], [sliders.strength.box], [seed.box, seed.option]];
+  const rows = boxes.map((some) => {
     const row = make("div", "rs-line-up");
-    row.append(...boxes);
+    row.append(...some);
     return row;
   });
-  card.append(choices.order.box, choices.grid.box, ...pairs);
+  card.append(choices.order.box, choices.grid.box, ...rows);
 
   /** @param {Record<string, unknown>} changes */
   const write = ({ seed: number, fresh, ...changes }) => {
@@ -144,12 +147,13 @@ export const controlsOf = (facts, texts, draw) => {
     if (fresh !== undefined) seed.fresh.checked = Boolean(fresh);
   };
   write({ order: defaults.order, grid: defaults.grid, steps: defaults.num_inference_steps,
-    guidance: defaults.guidance_scale, seed: facts.opening?.seed ?? 0,
+    guidance: defaults.guidance_scale, strength: 1, seed: facts.opening?.seed ?? 0,
     k: facts.opening?.hits.length ?? Math.min(defaults.k, facts.most) });
 
   const read = () => ({
     k: sliders.k.read(), order: choices.order.read(), grid: Number(choices.grid.read()),
-    steps: sliders.steps.read(), guidance: sliders.guidance.read(), seed: seed.input.value.trim(),
+    steps: sliders.steps.read(), guidance: sliders.guidance.read(),
+    strength: sliders.strength.read(), seed: seed.input.value.trim(),
   });
 
   return {

@@ -13,6 +13,7 @@ import { watchKeys } from "../../app/web/shared/keys.js";
 import { watchSeed } from "../../app/web/shared/live.js";
 import { hear, state, tell } from "../../app/web/shared/store.js";
 import { watchPresets } from "../../app/web/shared/presets.js";
+import { watchStrength } from "../../app/web/shared/strength.js";
 import { go, watchTurns } from "../../app/web/shared/turns.js";
 import { fill } from "../../app/web/shared/values.js";
 import { mount as mountShare } from "../../app/web/share.js";
@@ -104,7 +105,7 @@ const propsOf = (facts, texts, controls) => {
       showcase: opening?.address ?? null, settings: controls.read(),
       live: facts.shape.flow_map }, // few-step networks are fast enough to follow what is changed
     share: { texts: texts.share, store: facts.bundle },
-    compare: { texts: texts.compare },
+    compare: { texts: texts.compare, few: facts.shape.flow_map },
     explain: { texts: texts.explain, ...common, facts: { ...card, size: sizeOf(facts, texts.page) } },
   };
 };
@@ -142,6 +143,7 @@ const start = async () => {
   watchAddress();
   watchSeed();
   watchPresets();
+  watchStrength();
   Object.assign(window, { rissole: { tell, go } });
   const props = propsOf(facts, texts, controls);
   for (const name of PARTS) {

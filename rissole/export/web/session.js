@@ -10,7 +10,8 @@
  *   extends: string | null, added: number}} Place a database: `extends` names the one that the last of
  *   its `added` pictures was added to
  * @typedef {{key: string, count: number, skipped: string[], kept: boolean}} Photos
- * @typedef {{k: number, order: string, grid: number, steps: number, guidance: number, seed: string}} Settings
+ * @typedef {{k: number, order: string, grid: number, steps: number, guidance: number,
+ *   strength: number, seed: string}} Settings
  * @typedef {{
  *   engine: ReturnType<typeof import("./remote.js").remote>,
  *   facts: import("./engine.js").Facts,

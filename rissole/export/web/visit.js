@@ -1,6 +1,7 @@
 // What the server's Python does for a visit of the page, done in the tab: it answers the events of
 // the components with the same values and messages.
 import { E } from "../../app/web/shared/events.js";
+import { chosen, ownBlocks } from "../../app/web/shared/state.js";
 import { state } from "../../app/web/shared/store.js";
 import { choosingOf } from "./choosing.js";
 import { comparingOf } from "./comparing.js";
@@ -19,9 +20,9 @@ import { mark, randomSeed, Session } from "./session.js";
 
 const KEPT = 8; // pictures to go back to
 const RATE = 1000 / 15; // milliseconds between two previews
-// steps of a picture that follows what is changed: of a network that answers for whole steps, and of
-// one that needs many, see `rissole/app/sketches.py`
-const [FEW_STEPS, STEPS] = [2, 5];
+// steps, at most, of a picture that follows what is changed: of a network that answers for whole
+// steps, and of one that needs many, see `rissole/app/sketches.py`
+const [FEW_STEPS, STEPS] = [4, 5];
 
 /** @param {import("./session.js").Page & {save: (blob: Blob, name: string) => void}} page */
 export const visitOf = (page) => {
@@ -35,14 +36,13 @@ export const visitOf = (page) => {
 
   /** @param {Record<string, any>} [changes] @returns {Recipe} */
   const wanted = (changes = {}) => {
-    const { order, grid, steps, guidance, seed } = controls.read(), { hits, blocks } = state().neighbors;
-    const ids = hits.filter(({ on }) => on).map(({ id }) => id);
+    const { order, grid, steps, guidance, strength, seed } = controls.read();
+    const ids = chosen(state());
     if (!ids.length) throw new Refusal(texts.errors.neighbors);
-    const side = changes.grid ?? grid;
-    const inside = Object.entries(blocks).filter(([at]) => at.split(",").every((place) => Number(place) < side));
+    const own = changes.block_neighbors ?? ownBlocks(state(), changes.grid ?? grid);
     return checked({ bundle: facts.bundle, database: visit.source, neighbors: ids, order, grid,
-      block_neighbors: Object.fromEntries(inside), num_inference_steps: steps, guidance_scale: guidance, seed,
-      ...changes });
+      block_neighbors: own, num_inference_steps: steps, guidance_scale: guidance, seed,
+      strength: Object.keys(own).length ? strength : 1, ...changes });
   };
 
   /** @param {Record<string, any>} message */
@@ -126,12 +126,12 @@ export const visitOf = (page) => {
 
   /** A picture in few calls that follows what is changed. @param {{wish: Record<string, any>}} asked */
   const sketch = async ({ wish }) => {
-    const { number, neighbors, blocks, order, grid, steps, guidance, seed } = wish;
+    const { number, neighbors, blocks, order, grid, steps, guidance, strength, seed } = wish;
     const told = { wish: number, ...(wish.sketch && { kind: "sketch" }) };
     try {
       const recipe = checked({ bundle: facts.bundle, database: visit.source, neighbors, block_neighbors: blocks, grid,
-        seed, order, guidance_scale: guidance,
-        num_inference_steps: wish.sketch ? (facts.shape.flow_map ? FEW_STEPS : STEPS) : steps });
+        seed, order, guidance_scale: guidance, strength,
+        num_inference_steps: wish.sketch ? Math.min(steps, facts.shape.flow_map ? FEW_STEPS : STEPS) : steps });
       const picture = await run(recipe, null, told, Infinity);
       show(picture ? { ...picture.message, link: linkOf(recipe), frame: await addressOf(picture.rgba, false) }
         : { ...told, state: "dropped", run: mark() });
@@ -145,7 +145,8 @@ export const visitOf = (page) => {
   /** @param {Recipe} recipe @param {boolean} [fresh] its settings alone */
   const set = (recipe, fresh = false) => {
     controls.write({ order: recipe.order, grid: recipe.grid, steps: recipe.num_inference_steps,
-      guidance: recipe.guidance_scale, ...(!fresh && { seed: String(recipe.seed) }), fresh });
+      guidance: recipe.guidance_scale, strength: recipe.strength, fresh,
+      ...(!fresh && { seed: String(recipe.seed) }) });
     controls.tell();
   };
 

@@ -188,8 +188,11 @@ test("a wish is all that determines a picture", () => {
   const state = after(ready, [E.TOGGLE, 3], ...own, [E.GRID, 2], settings, [E.WISH]);
   assert.deepEqual(wishOf(state, true), {
     number: 1, sketch: true, neighbors: [5, 8], blocks: { "0,1": [3] }, grid: 2,
-    order: "sequential", steps: 20, guidance: 1, seed: "7",
+    order: "sequential", steps: 20, guidance: 1, strength: 1, seed: "7",
   });
+  const strong = after([E.SETTINGS, { strength: 1.5 }]);
+  assert.equal(wishOf(strong, true).strength, 1); // nobody has neighbors of their own
+  assert.equal(wishOf(reduce(strong, { type: E.ASSIGN, detail: { id: 3, row: 0, col: 1 } }), true).strength, 1.5);
 });
 
 // ---- looking at it -------------------------------------------------------------------------------

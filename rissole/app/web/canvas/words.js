@@ -31,12 +31,15 @@ const where = (now, texts) => {
 
 /**
  * @param {Message} message
+ * @param {number} wished steps of the next picture
  * @param {Texts} texts
  */
-const outcome = (message, texts) => {
+const outcome = (message, wished, texts) => {
   const seconds = message.seconds.toFixed(1);
   if (message.kind === "stored") return texts.stored;
-  if (message.kind === "sketch") return fill(texts.sketch, { calls: message.calls });
+  if (message.kind === "sketch") {
+    return fill(message.total_steps < wished ? texts.sketch : texts.sketchWhole, { calls: message.calls });
+  }
   if (message.back) return texts.back;
   const blocks = message.repaint;
   if (!blocks) return fill(texts.done, { seconds });
@@ -75,7 +78,7 @@ export const words = (s, shown, texts) => {
   if (s.phase === "running") return where(message, texts);
   if (s.scrubbed !== null) return where(shown || message, texts);
   if (s.phase === "stopped") return fill(texts.stopped, { where: lowered(where(message, texts)) });
-  return outcome(message, texts);
+  return outcome(message, s.settings.steps, texts);
 };
 
 /**

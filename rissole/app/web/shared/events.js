@@ -36,7 +36,7 @@ export const E = Object.freeze({
   RESEEK: "reseek", // or for other neighbors of the same one: the picture on show follows
 
   // the picture
-  SETTINGS: "settings", // {name: value} of order, grid, steps, guidance, seed
+  SETTINGS: "settings", // {name: value} of order, steps, guidance, strength, seed
   CHANGE: "change", // a visitor has changed one of those
   LIVE: "live", // whether the picture follows what is changed
   WISH: "wish", // there is a newer one

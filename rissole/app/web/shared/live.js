@@ -104,8 +104,8 @@ export const watchSeed = () => {
 };
 
 /**
- * What Generate is given, [order, grid, steps, guidance, whether the seed is new, seed]: a sketch is
- * finished with its own seed.
+ * What Generate is given, [order, grid, steps, guidance, strength, whether the seed is new, seed]: a
+ * sketch is finished with its own seed.
  * @param {unknown[]} values
  */
 export const seeded = (values) => {

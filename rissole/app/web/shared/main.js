@@ -7,6 +7,7 @@ import { sayGoodbye } from "./patches.js";
 import { watchPresets } from "./presets.js";
 import { watchServer } from "./server.js";
 import { hear, state, tell } from "./store.js";
+import { watchStrength } from "./strength.js";
 import { go, watchTurns } from "./turns.js";
 
 // only the canvas and the neighbors, for a frame on another page; see page.css
@@ -24,6 +25,7 @@ watchAddress();
 watchServer();
 watchSeed();
 watchPresets();
+watchStrength();
 sayGoodbye();
 // what Python listeners call, as a script of their own: see `telling` in parts.py
 Object.assign(window, { rissole: { tell, go, seeded } });

@@ -6,7 +6,7 @@ import { follow, hear, state } from "./store.js";
 
 const BUTTONS = "#rs-presets button";
 
-/** What a preset sets, as it is now; steps and guidance with it, the seed not. */
+/** What a preset sets, as it is now; steps, guidance and strength with it, the seed not. */
 const setting = () => {
   const { settings: { seed: _, ...settings }, grid, neighbors } = state();
   const near = [...chosen(state())].sort((a, b) => a - b);

@@ -29,7 +29,7 @@ export const initial = Object.freeze({
   finished: null,
   earlier: false,
   grid: 4,
-  settings: { order: "parallel", steps: 20, guidance: 1, seed: "0" },
+  settings: { order: "parallel", steps: 20, guidance: 1, strength: 1, seed: "0" },
   follows: false,
   wished: 0,
   sketching: false,
@@ -117,17 +117,20 @@ export const keepsSeed = (s) => {
   return s.message.kind === "sketch" || sorted(chosen(s)) !== sorted(s.message.used ?? []);
 };
 
+/** The neighbors of single blocks, by "row,col", of a picture with so many blocks per side. @param {State} s */
+export const ownBlocks = (s, grid = s.grid) => Object.fromEntries(Object.entries(s.neighbors.blocks)
+  .filter(([at]) => at.split(",").every((place) => Number(place) < grid)));
+
 /**
  * What the page is set to paint.
  * @param {State} s
  * @param {boolean} sketch
  * @returns {import("../types").Wish}
  */
-export const wishOf = (s, sketch) => ({
-  ...s.settings, number: s.wished, sketch, grid: s.grid, neighbors: chosen(s),
-  blocks: Object.fromEntries(Object.entries(s.neighbors.blocks)
-    .filter(([at]) => at.split(",").every((place) => Number(place) < s.grid))),
-});
+export const wishOf = (s, sketch) => {
+  const blocks = ownBlocks(s), strength = Object.keys(blocks).length ? s.settings.strength : 1;
+  return { ...s.settings, strength, number: s.wished, sketch, grid: s.grid, neighbors: chosen(s), blocks };
+};
 
 /**
  * Whether there is something to see in a view.
