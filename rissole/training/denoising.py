@@ -15,6 +15,7 @@ from rissole.blocks import crop_windows, per_cell
 from rissole.config import RissoleError
 from rissole.models.denoiser import Denoiser
 from rissole.models.interface import BlockDenoiser
+from rissole.models.saving import SavedNetwork
 from rissole.models.scheduler import PREDICTIONS, default_scheduler
 from rissole.sampling import network_calls
 from rissole.training.bulk import Painting, paint_many
@@ -65,9 +66,13 @@ def train_denoiser(
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
     inputs = method.inputs(settings, data)
-    build = partial(method.build, data["latents"], model or {}, inputs)
-    if start is not None:
-        build = partial(continued, start, data["latents"], inputs)
+    latents = data["latents"]
+
+    def build() -> SavedNetwork:
+        if start is None:
+            return method.build(latents, model or {}, inputs)
+        return continued(start, latents, inputs)
+
     network: Any = seeded(build, seed).to(device).requires_grad_(True)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
