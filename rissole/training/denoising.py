@@ -66,13 +66,7 @@ def train_denoiser(
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
     inputs = method.inputs(settings, data)
-    latents = data["latents"]
-
-    def build() -> SavedNetwork:
-        if start is None:
-            return method.build(latents, model or {}, inputs)
-        return continued(start, latents, inputs)
-
+    build = partial(untrained, method, start, data["latents"], model or {}, inputs)
     network: Any = seeded(build, seed).to(device).requires_grad_(True)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
@@ -94,8 +88,16 @@ def train_denoiser(
     return result
 
 
-def continued(start: Denoiser, latents: Tensor, inputs: Mapping[str, Any]) -> Denoiser:
-    """A trained denoiser with what else it will be told, for latents (N, C, S, S)."""
+def untrained(
+    method: Method,
+    start: Denoiser | None,
+    latents: Tensor,
+    model: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+) -> SavedNetwork:
+    """A new network for latents (N, C, S, S), or a trained one with what else it will be told."""
+    if start is None:
+        return method.build(latents, model, inputs)
     config = start.config
     if config.flow_map:
         raise RissoleError("a network of few steps cannot be trained on: start as its teacher")
