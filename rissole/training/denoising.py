@@ -60,13 +60,9 @@ def train_denoiser(
 
     Returns:
         Losses on training and held-out latents; they compare within a method only.
-
-    Raises:
-        RissoleError: when `start` paints latents of another shape, or is a flow map.
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
-    inputs = method.inputs(settings, data)
-    build = partial(untrained, method, start, data["latents"], model or {}, inputs)
+    build = partial(untrained, method, start, data, model or {}, settings)
     network: Any = seeded(build, seed).to(device).requires_grad_(True)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
@@ -80,8 +76,8 @@ def train_denoiser(
         write_json(out / "minutes.json", {"minutes": trainer.minutes})
 
     losses = [partial(_learn, loss) for loss in method.losses(network, sampler).values()]
-    shares = method.shares(settings)
-    history = trainer.fit(losses, sampler.batches, budget, keep, shares=shares, title=out.name)
+    shares, title = method.shares(settings), out.name
+    history = trainer.fit(losses, sampler.batches, budget, keep, shares=shares, title=title)
     result = validate(method, network, data, settings, device)
     if rank() == 0:
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
@@ -91,11 +87,16 @@ def train_denoiser(
 def untrained(
     method: Method,
     start: Denoiser | None,
-    latents: Tensor,
+    data: Mapping[str, Tensor],
     model: Mapping[str, Any],
-    inputs: Mapping[str, Any],
+    settings: DenoiserTraining,
 ) -> SavedNetwork:
-    """A new network for latents (N, C, S, S), or a trained one with what else it will be told."""
+    """A new network for the latents, or a trained one with what else it will be told.
+
+    Raises:
+        RissoleError: when the trained one paints latents of another shape, or is a flow map.
+    """
+    latents, inputs = data["latents"], method.inputs(settings, data)
     if start is None:
         return method.build(latents, model, inputs)
     config = start.config
