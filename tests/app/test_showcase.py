@@ -27,6 +27,57 @@ def painted(tiny_bundle, tmp_path_factory):
     return folder
 
 
+# what moves by itself, a film that runs among it
+MOVING = """() => [
+  ...document.getAnimations().map((one) => one.animationName ?? one.transitionProperty ?? "flight"),
+  ...[...document.querySelectorAll(".rs-playing")].map((node) => node.className)]"""
+# texts and controls that lie upon each other, or have too little room
+CROWDED = """() => {
+  const kinds = "h1, h2, h3, p, button, summary, select, label, .rs-pixels, input[type=text]";
+  const apart = ".rs-cells, .rs-wipe, .rs-lens, .rs-skip, dialog";
+  const all = [...document.querySelectorAll(`:is(#rs-header, .rs-card) :is(${kinds})`)]
+    .filter((one) => one.checkVisibility({ visibilityProperty: true }) && !one.closest(apart));
+  const boxes = all.map((one) => {
+    const range = document.createRange(); // where its text is, which may be less than its line
+    range.selectNodeContents(one);
+    return (/^[HP]/.test(one.tagName) ? range : one).getBoundingClientRect();
+  });
+  const name = (one) => `${one.id || one.className || one.tagName} ${one.innerText}`.slice(0, 60);
+  const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
+  const upon = all.flatMap((one, n) => all.slice(n + 1)
+    .filter((two, m) => meet(boxes[n], boxes[n + 1 + m]) && !one.contains(two))
+    .map((two) => `${name(one)} | ${name(two)}`));
+  const rows = document.querySelectorAll(".rs-views, .rs-heading h2, #rs-actions, .rs-tools");
+  return [...upon, ...[...rows].filter((one) => one.scrollWidth > one.clientWidth + 1).map(name)];
+}"""
+FIXED = """() => [...document.querySelectorAll("body *")]
+  .filter((one) => one.checkVisibility({ visibilityProperty: true })
+    && one.offsetHeight && getComputedStyle(one).position === "fixed")
+  .map((one) => one.className)"""
+# what shows a page whose scripts do not come
+SHOWN_AT_LAST = """() => {
+  const { dataset } = document.documentElement;
+  delete dataset.whole;
+  const { animationName } = getComputedStyle(document.getElementById("rs-page"));
+  dataset.whole = "";
+  return animationName;
+}"""
+
+
+def check_enlarged(visit: Visit) -> None:
+    """At 400 % of a screen of 1400 x 900 nothing overlaps, and nothing stands in the way."""
+    page = visit.page
+    page.set_viewport_size({"width": 350, "height": 225})
+    page.hover("[data-at='6']")
+    page.click("[data-at='6']")
+    visit.paint(1)
+    assert page.evaluate(CROWDED) == []
+    assert page.evaluate(FIXED) == []
+    assert page.evaluate(MOVING) == []
+    visit.check_access()
+
+
 def last_picture(showcase) -> np.ndarray:
     data = base64.b64decode(showcase.messages[-1]["frame"].partition(",")[2])
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16)
@@ -85,10 +136,15 @@ def test_the_page_opens_painted(browser, painted):
         assert page.input_value("#rs-seed input") == "3"
         assert page.locator(".rs-repaint").is_hidden()
         assert page.url.rstrip("/") == address.rstrip("/")
+        assert page.evaluate(MOVING) == []
+        assert page.evaluate(SHOWN_AT_LAST) == "rs-whole"
         page.keyboard.press("Tab")
+        visit.check_access()
         page.keyboard.press("Enter")  # the first stop leads to the picture
         assert page.url.endswith("#rs-canvas")
-        visit.check_access()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.closest('#rs-canvas') !== null")
+        check_enlarged(visit)
         assert visit.troubles == []
     finally:
         app.get_blocks().close()

@@ -221,7 +221,7 @@ export const mount = (component) => {
 
   follow((s) => [s], render);
   follow(({ pinned }) => [pinned], () => { // the sheet must not cover the picture
-    if (state().pinned && matchMedia(PHONE).matches) picture.scrollIntoView({ block: "start", behavior: "smooth" });
+    if (state().pinned && matchMedia(PHONE).matches) bring(picture, "start");
   });
   let common = JSON.stringify([[], {}, props.source]);
   follow(({ neighbors }) => [neighbors], () => {

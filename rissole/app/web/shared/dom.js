@@ -123,10 +123,13 @@ export const showBlock = (node, src, n, [row, col]) => {
   node.style.backgroundPosition = `${place(col)} ${place(row)}`;
 };
 
-/** @param {Element | null} node */
-export const bring = (node) => {
+/**
+ * @param {Element | null} node
+ * @param {ScrollLogicalPosition} [block] where on the screen
+ */
+export const bring = (node, block = "center") => {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  node?.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" });
+  node?.scrollIntoView({ block, behavior: still ? "instant" : "smooth" });
 };
 
 /**
