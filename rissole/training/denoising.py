@@ -48,15 +48,13 @@ def train_denoiser(
 
     Args:
         data: of `make_latents`.
-        out: folder of the network; a training that began there goes on.
-        budget: of this session.
+        out, budget: folder of the network, where a training goes on; of this session.
         method: what to train; the block denoiser by default.
         start: a trained block denoiser to go on from, made for latents of the same autoencoder.
         model: changes to the network's settings; with `start`, its own stay.
         settings: of the stage.
         schedule: the part of the learning-rate schedule this budget covers.
-        device: where to train.
-        seed: of weights, batches and noise.
+        device, seed: where to train; seed of weights, batches and noise.
 
     Returns:
         Losses on training and held-out latents; they compare within a method only.
