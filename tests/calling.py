@@ -14,8 +14,8 @@ import httpx
 
 
 def eventually(condition: Callable[[], object]) -> object:
-    """Whether something comes true within a minute."""
-    deadline = time.monotonic() + 60
+    """Whether something comes true within three minutes."""
+    deadline = time.monotonic() + 180
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()
@@ -35,7 +35,7 @@ def call(address: str, endpoint: str, data: list) -> str:
     """One call as any program could send it: no client that checks or uploads first."""
     place = f"{address}gradio_api/call/{endpoint}"
     event = httpx.post(place, json={"data": data}).json()["event_id"]
-    return httpx.get(f"{place}/{event}", timeout=60).text
+    return httpx.get(f"{place}/{event}", timeout=180).text
 
 
 def listener(address: str, part: str, event: str) -> tuple[int, list]:
@@ -75,7 +75,7 @@ def trigger(
     body = {"data": [*data[:-1], last], "fn_index": number, "event_data": sent}
     place = f"{address}gradio_api/queue"
     httpx.post(f"{place}/join", json={**body, "session_hash": session}).raise_for_status()
-    stream = {"params": {"session_hash": session}, "timeout": 60}
+    stream = {"params": {"session_hash": session}, "timeout": 180}
     with httpx.stream("GET", f"{place}/data", **stream) as lines:
         for line in lines.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line else {}
@@ -92,7 +92,7 @@ class Page:
 
     def __init__(self, address: str):
         self.address, self.name = address, os.urandom(6).hex()
-        self.http = httpx.Client(timeout=120)
+        self.http = httpx.Client(timeout=180)
         self.config = self.http.get(f"{address}config").json()
         self.line = self.http.stream("GET", f"{address}gradio_api/heartbeat/{self.name}")
         self.line.__enter__()

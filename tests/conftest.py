@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from loopback_hub import Client, LoopbackHub, running
 from PIL import Image
 from safetensors.torch import save_file
 from small_bundle import make_bundle
-from visiting import Visit
+from visiting import PATIENCE, Visit
 
 from rissole.data.images import to_tensor
 from rissole.loading import write_bundle
@@ -42,7 +43,7 @@ TINY = DenoiserConfig(
 def pytest_configure() -> None:
     """Processes that run beside each other share the cores: a thread each, their servers too.
 
-    And signals that end a run are heard by all of them.
+    And signals that end a run are heard by all of them, and servers may take their time.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,6 +53,8 @@ def pytest_configure() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+    for part in ("connect", "read", "write", "pool"):  # five seconds are little on a busy machine
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, PATIENCE / 1000)
 
 
 def picture(seed: int) -> Image.Image:
@@ -190,6 +193,7 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        sync_api.expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()
 

@@ -67,7 +67,7 @@ def serving(bundle: Path, folder: Path) -> Iterator[Server]:
         said = {"stdout": log, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **said)
         found = None
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while found is None and time.monotonic() < deadline:
             time.sleep(0.1)
             found = re.search(r"http://\S+", (folder / "log").read_text())
@@ -77,4 +77,4 @@ def serving(bundle: Path, folder: Path) -> Iterator[Server]:
                 yield Server(f"{found[0]}/", process, folder / "files", folder / "log", http)
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(180)

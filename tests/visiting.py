@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,14 @@ SETTLED = """() => Promise.allSettled(document.getAnimations()
   .filter((one) => one.effect.getComputedTiming().endTime < Infinity)
   .map((one) => one.finished))"""  # until nothing fades in or out
 
+PATIENCE = 180_000  # ms: a machine that is slow, or does much else, is no failure
 PHONE = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
+
+
+def patient(opened):
+    """A context, or a page, that waits for long."""
+    opened.set_default_timeout(PATIENCE)
+    return opened
 
 
 class Visit:
@@ -50,10 +56,11 @@ class Visit:
     ):
         self.address, self.troubles = address, []
         viewport = {"width": width, "height": height}
-        self.context = context or browser.new_context(viewport=viewport, **options)
+        self.context = context or patient(browser.new_context(viewport=viewport, **options))
         self.page = self.context.new_page()
-        # most visits say themselves when something is painted
-        self.page.add_init_script(f"localStorage['rissole-live'] = '{'on' if live else 'off'}'")
+        # most visits say themselves when something is painted; an empty page keeps nothing
+        switch = f"localStorage['rissole-live'] = '{'on' if live else 'off'}'"
+        self.page.add_init_script(f"if (origin !== 'null') {switch}")
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.troubles.append(f"page error: {error}"))
         self.page.on("request", self._request)
@@ -70,7 +77,7 @@ class Visit:
 
     def go(self, address: str) -> None:
         """Opens another address in this tab, once the page in it has ended."""
-        self._end(lambda: self.page.goto("about:blank"))
+        self.page.goto("about:blank")
         self.page.goto(address)
 
     def set_steps(self, steps: int) -> None:
@@ -79,7 +86,11 @@ class Visit:
         box.press("Tab")
 
     def wait_for(self, state: str) -> None:
-        self.page.wait_for_selector(f"html[data-rissole={state}]", timeout=60_000, state="attached")
+        """Waits for a state of the page; one that ends in an error is told at once."""
+        states = f"html[data-rissole={state}], html[data-rissole=error]"
+        self.page.wait_for_selector(states, state="attached")
+        seen = self.page.evaluate("document.documentElement.dataset.rissole")
+        assert state == "error" or seen != "error", self.words()
 
     def paint(self, steps: int = 2) -> None:
         """Generates, and waits until the finished picture is on the canvas."""
@@ -107,13 +118,7 @@ class Visit:
         """Closes the tab; what it kept in the browser is for it alone."""
         if not self.page.is_closed():
             self.page.evaluate("localStorage.clear()")
-            self._end(self.page.close)
-
-    def _end(self, how: Callable[[], object]) -> None:
-        # a page that is left in the middle of a request reports the cut line: that is no trouble
-        before = list(self.troubles)
-        how()
-        self.troubles[:] = before
+            self.page.close()
 
     def words(self) -> str:
         return self.page.inner_text(".rs-words")

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Disk:
         self.presence, self.full, self._clock = presence, full, clock
         self._owners: dict[str, str] = {}  # of each folder's name; a visit names itself as it likes
         self._addresses: dict[str, str] = {}  # of each folder's name, too
+        self._lock = threading.Lock()  # of both: a folder that is known is there, or made at once
 
     def new_upload(self, name: str, size: int, address: str = "") -> Path:
         """Where to write a file of a size that was sent.
@@ -81,11 +83,12 @@ class Disk:
             RissoleError: when there is no room for it.
         """
         if not owner or not self.presence.here(owner):
-            owner = f"programs at {address}"
+            owner = f"programs/{address}"  # no page leaves under such a name
         folder = _named(owner)
-        self._owners[folder], self._addresses[folder] = owner, address
-        self._make_room(folder, len(data))
-        path = _fresh(private_folder() / MADE / folder, name)
+        with self._lock:
+            self._owners[folder], self._addresses[folder] = owner, address
+            self._make_room(folder, len(data))
+            path = _fresh(private_folder() / MADE / folder, name)
         try:
             with writing(path, lasting=False) as file:
                 file.write(data)
@@ -102,9 +105,10 @@ class Disk:
     def forget(self, owner: str) -> None:
         """Removes all that was made for a visit."""
         folder = _named(owner)
-        self._owners.pop(folder, None)
-        self._addresses.pop(folder, None)
-        shutil.rmtree(private_folder() / MADE / folder, ignore_errors=True)
+        with self._lock:
+            self._owners.pop(folder, None)
+            self._addresses.pop(folder, None)
+            shutil.rmtree(private_folder() / MADE / folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Removes what is too old, and what was made for those who are not here any more."""
@@ -115,9 +119,10 @@ class Disk:
             lasts = MADE_AGE if self._here(file.owner) else SENT_AGE
             if file.age > lasts:
                 shutil.rmtree(file.path.parent, ignore_errors=True)
-        for folder in [f for f in self._owners if not (private_folder() / MADE / f).is_dir()]:
-            self._owners.pop(folder, None)
-            self._addresses.pop(folder, None)
+        with self._lock:
+            for folder in [f for f in self._owners if not (private_folder() / MADE / f).is_dir()]:
+                self._owners.pop(folder, None)
+                self._addresses.pop(folder, None)
 
     def files(self, kind: str) -> Iterator[_File]:
         """All files of a kind, as far as they are still there while one looks."""

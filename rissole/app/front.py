@@ -18,6 +18,7 @@ from starlette.routing import Route
 from rissole.app.assets import FOLDER, asset
 from rissole.app.guard import path_of, to_webp
 from rissole.app.offer import Offer
+from rissole.app.patches import STAY
 from rissole.app.showcase import PICTURE, Showcase
 
 FAVICON = FOLDER / "favicon.svg"
@@ -85,7 +86,7 @@ class Front:
         """
         opens = "p" in request.query_params  # a link paints a picture of its own
         style = f"<style>{'' if opens else self.poster}{asset('opening.css')}</style>"
-        head = f"{self._tags(str(request.base_url))}{style}</head>"
+        head = f"{self._tags(str(request.base_url))}{STAY}{style}</head>"
         return _TOLD.sub(b"", page).replace(b"</head>", head.encode(), 1)
 
     def _tags(self, address: str) -> str:

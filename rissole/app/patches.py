@@ -25,6 +25,12 @@ from rissole.app.uploads import files_in, too_much, uploaded
 
 log = logging.getLogger(__name__)
 
+# Gradio cuts its line as soon as another page is asked for, and then says that the connection is
+# lost. Until that page has answered this one is on show, and it stays when the visitor thinks
+# better of it; the line of a page that has gone is cut by the browser. Who listens first decides
+# whether anybody else hears of it, so this stands in the page itself.
+STAY = '<script>addEventListener("beforeunload", (e) => e.stopImmediatePropagation());</script>'
+
 UNREAD = 2000  # visits whose answers Gradio keeps until they are fetched
 
 

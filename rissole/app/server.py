@@ -239,4 +239,5 @@ def launch_options(
         "share": False,
         "quiet": True,
         "prevent_thread_lock": True,
+        "_frontend": False,  # it would not wait for its own page as long as a busy machine takes
     }

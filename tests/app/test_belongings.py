@@ -1,6 +1,7 @@
 """What visits leave in memory and on the disk: whose it is, how much, how long."""
 
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -218,6 +219,31 @@ def test_sweeping_goes_on_while_files_come_and_go(disk, clock):
     assert {type(one) for one in lost} <= {type(None), FileNotFoundError}
     disk.sweep()
     assert list(disk.files(SENT)) == [] == list(disk.files(MADE))
+
+
+def test_the_first_file_of_a_visit_is_written_while_others_are_swept(disk, presence):
+    """What is known of a visit is not swept away before its folder is there."""
+    for number in range(60):  # so that looking for room takes a while
+        disk.write(b"a", "a", f"before {number}")
+    names = [f"visit {number}" for number in range(40)]
+    for name in names:
+        presence.seen(name, 1)
+    ended = threading.Event()
+
+    def sweep() -> None:
+        while not ended.is_set():
+            disk.sweep()
+
+    with ThreadPoolExecutor(2) as pool:
+        sweeping = pool.submit(sweep)
+        paths = pool.map(lambda name: disk.write(b"m", "m", name, "here"), names)
+        try:
+            assert all(path.exists() for path in paths)
+        finally:
+            ended.set()
+        sweeping.result()
+    owners = {file.path: disk._owners[file.owner] for file in disk.files(MADE)}
+    assert set(names) <= set(owners.values())
 
 
 def test_a_folder_that_goes_while_one_looks_is_passed_over(disk):

@@ -39,7 +39,7 @@ UPLOAD = "Choose one picture file"
 def raw(address: str, method: str, path: str, **headers: str) -> tuple[int, str, dict]:
     """One request letter by letter: nothing is tidied up on the way."""
     url = httpx.URL(address)
-    connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+    connection = http.client.HTTPConnection(url.host, url.port, timeout=180)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -298,7 +298,7 @@ BODIES = [
 def test_a_body_is_refused_once_it_is_too_large(address, path, most, said, declared):
     """What is declared before any of it came, the rest at the byte that is too much."""
     url = httpx.URL(address + path)
-    with socket.create_connection((url.host, url.port), timeout=30) as line:
+    with socket.create_connection((url.host, url.port), timeout=180) as line:
         head = f"POST {url.path} HTTP/1.1\r\nHost: localhost\r\n"
         head += "Content-Type: multipart/form-data; boundary=b\r\n"
         kind = f"Content-Length: {10**9}" if declared else "Transfer-Encoding: chunked"
@@ -353,7 +353,7 @@ def test_one_address_leaves_room_for_others(pipe, monkeypatch, tmp_path, proxies
 
         def beat(visit: str, host: str) -> httpx.Response:
             line = f"{address}gradio_api/heartbeat/{visit}"
-            return stack.enter_context(httpx.stream("GET", line, headers=at(host), timeout=30))
+            return stack.enter_context(httpx.stream("GET", line, headers=at(host), timeout=180))
 
         def sent(size: int, host: str) -> tuple[int, str]:
             place, files = f"{address}gradio_api/upload", {"files": ("a.png", bytes(size))}

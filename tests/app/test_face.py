@@ -7,7 +7,7 @@ import shutil
 import httpx
 import pytest
 from PIL import Image
-from visiting import SETTLED, Visit
+from visiting import SETTLED, Visit, patient
 
 from rissole.app.__main__ import parse
 from rissole.app.face import Face
@@ -74,7 +74,7 @@ def test_a_page_without_a_showcase_has_no_card(address):
 
 
 def test_the_first_picture_does_not_wait_for_scripts(browser, faced):
-    context = browser.new_context(java_script_enabled=False)
+    context = patient(browser.new_context(java_script_enabled=False))
     page = context.new_page()
     page.goto(faced)
     shown = page.evaluate("getComputedStyle(document.body, '::after').backgroundImage")
@@ -83,7 +83,7 @@ def test_the_first_picture_does_not_wait_for_scripts(browser, faced):
 
 
 def test_nothing_moves_while_the_page_loads_and_paints(browser, faced):
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context = patient(browser.new_context(viewport={"width": 1400, "height": 900}))
     context.add_init_script(SHIFTS)
     visit = Visit(browser, faced, context)
     visit.page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")

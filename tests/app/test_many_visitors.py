@@ -23,27 +23,27 @@ PLACE = "gradio_api/call"
 
 def ask(address: str, endpoint: str = "generate", **given) -> str:
     """Begins something as any program could; returns where its answer will be."""
-    answer = httpx.post(f"{address}{PLACE}/v2/{endpoint}", json=given, timeout=60)
+    answer = httpx.post(f"{address}{PLACE}/v2/{endpoint}", json=given, timeout=180)
     answer.raise_for_status()
     return f"{address}{PLACE}/{endpoint}/{answer.json()['event_id']}"
 
 
 def said(place: str) -> str:
     """The last line of an answer."""
-    return httpx.get(place, timeout=120).text.strip().splitlines()[-1].removeprefix("data: ")
+    return httpx.get(place, timeout=180).text.strip().splitlines()[-1].removeprefix("data: ")
 
 
 def painted(address: str, **given) -> str:
     """Hash of the file of a picture."""
     file, _ = json.loads(said(ask(address, **given)))
-    answer = httpx.get(f"{address}gradio_api/file={file['path']}", timeout=60)
+    answer = httpx.get(f"{address}gradio_api/file={file['path']}", timeout=180)
     return hashlib.sha256(answer.content).hexdigest()
 
 
 @contextmanager
 def listening(*places: str) -> Iterator[None]:
     """Streams on which answers are awaited; all are broken off at the end."""
-    with httpx.Client(timeout=120) as client:
+    with httpx.Client(timeout=180) as client:
         sent = [client.send(client.build_request("GET", p), stream=True) for p in places]
         yield
         for stream in sent:
@@ -140,7 +140,7 @@ def test_a_visitor_cannot_stop_or_read_what_another_does(address, under_way):
             body = {"session_hash": session, "fn_index": 0, "event_id": number[:-1] + "x"}
             httpx.post(f"{address}gradio_api/cancel", json=body).raise_for_status()
         for other in (event[:-1], event[:-1] + "x", "*", "%2e%2e"):
-            answer = httpx.get(f"{address}{PLACE}/generate/{other}", timeout=60)
+            answer = httpx.get(f"{address}{PLACE}/generate/{other}", timeout=180)
             assert "404" in answer.text or answer.status_code == 404
         assert under_way
     assert eventually(lambda: not under_way)
@@ -161,7 +161,7 @@ def test_a_body_that_makes_no_sense_is_answered_with_a_word(address, kind):
     for body in BODIES + more:
         headers = {"content-type": "application/json"}
         answer = httpx.post(
-            f"{address}gradio_api/{kind}", content=body, headers=headers, timeout=60
+            f"{address}gradio_api/{kind}", content=body, headers=headers, timeout=180
         )
         assert answer.status_code < 500, body[:40]
         assert answer.text, body[:40]

@@ -3,10 +3,10 @@
 import base64
 import io
 import re
-import time
 
 import numpy as np
 import pytest
+from calling import eventually
 from PIL import Image
 from visiting import PHONE, canvas, save
 
@@ -73,13 +73,6 @@ def open_file(page, data: bytes, name: str = "picture.png") -> None:
     with page.expect_file_chooser() as chooser:
         tool(page, "file")
     chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": data})
-
-
-def wait_until_over(under_way: list, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while under_way and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not under_way
 
 
 # ---- keep and share ------------------------------------------------------------------------------
@@ -264,7 +257,7 @@ def test_a_film_is_cancelled_as_soon_as_it_can_be(visit, request):
         held.pop().continue_()
         page.wait_for_selector(".rs-said:has-text('Cancelled')")
         assert page.is_enabled("[data-do=film]")
-    wait_until_over(under_way)
+    assert eventually(lambda: not under_way)
 
 
 def test_what_is_painted_last_is_at_hand_at_once(visit):
@@ -284,7 +277,7 @@ def unfold(page, name: str) -> None:
 
 
 def compared(page) -> list[dict]:
-    page.wait_for_selector(".rs-save:not([hidden])", timeout=60_000)
+    page.wait_for_selector(".rs-save:not([hidden])")
     return [
         decode(b.get_attribute("data-link")) for b in page.locator(".rs-table [data-link]").all()
     ]
@@ -383,8 +376,7 @@ def test_leaving_in_the_middle_of_a_comparison_leaves_nothing_running(visit, und
         visit.page.wait_for_selector(".rs-compare .rs-said:has-text('Picture 1 of 4')")
         assert len(under_way) == 1
         leave()
-        visit.troubles.clear()  # the library reports a stream that ends with its page
-        wait_until_over(under_way)
+        assert eventually(lambda: not under_way)
 
 
 # ---- explain -------------------------------------------------------------------------------------

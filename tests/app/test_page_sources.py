@@ -1,13 +1,12 @@
 """Other databases, classes, own photos and words, as visitors meet them."""
 
 import shutil
-import time
 
 import gradio as gr
 import httpx
 import numpy as np
 import pytest
-from calling import result_of
+from calling import eventually, result_of
 from conftest import picture
 from visiting import PHONE, Visit, canvas, save
 
@@ -161,16 +160,7 @@ def test_own_photos_for_this_visit_only(visit, photos, browser, address):
     page.locator(".rs-kept").first.dblclick()  # here it can be opened
     visit.wait_for("done")
     page.close()
-    assert gone(thumb)
-
-
-def gone(thumb: str) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if httpx.get(thumb).status_code == 404:
-            return True
-        time.sleep(0.1)
-    return False
+    assert eventually(lambda: httpx.get(thumb).status_code == 404)
 
 
 def test_photos_that_are_none_leave_all_as_it_was(visit, photos):

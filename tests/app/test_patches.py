@@ -5,6 +5,7 @@ the patch out.
 """
 
 import asyncio
+import inspect
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.data_classes import FileData
+from visiting import PATIENCE, patient
 
 STEPS = 60
 
@@ -50,7 +52,7 @@ def counter():
 
 @pytest.fixture
 def plain(browser, counter):
-    page = browser.new_page()
+    page = patient(browser.new_page())
     page.goto(counter.address)
     page.wait_for_selector("#begin")
     yield page
@@ -59,7 +61,7 @@ def plain(browser, counter):
 
 def test_a_stop_at_once_is_not_heard(plain, counter):
     plain.evaluate("for (const id of ['begin', 'stop']) document.getElementById(id).click()")
-    assert counter.ended.acquire(timeout=20)
+    assert counter.ended.acquire(timeout=PATIENCE / 1000)
     assert counter.steps == STEPS  # shared/turns.js lets Stop wait
 
 
@@ -67,10 +69,24 @@ def test_a_run_that_is_begun_before_the_last_has_ended_is_passed_over(plain, cou
     plain.click("#begin")
     plain.wait_for_function("document.querySelector('input[type=number]').value > 2")
     plain.evaluate("for (const id of ['stop', 'begin']) document.getElementById(id).click()")
-    assert counter.ended.acquire(timeout=20)
+    assert counter.ended.acquire(timeout=PATIENCE / 1000)
     plain.click("#speak")
     plain.wait_for_function("document.querySelector('#said textarea').value === 'spoken'")
     assert counter.begun == 1  # shared/turns.js lets Generate wait
+
+
+def test_a_page_cuts_its_line_before_it_is_left(plain, counter):
+    said = []
+    plain.on("console", lambda message: said.append(message.text))
+    plain.route(
+        "**/elsewhere", lambda route: route.fulfill(status=204)
+    )  # an answer that is no page
+    plain.click("#begin")
+    plain.wait_for_function("document.querySelector('input[type=number]').value > 2")
+    plain.evaluate("location.assign('elsewhere')")
+    assert counter.ended.acquire(timeout=PATIENCE / 1000)
+    assert counter.steps < STEPS
+    assert any("AbortError" in one for one in said)
 
 
 def test_an_upload_button_tells_of_a_file_only_when_it_has_arrived():
@@ -142,6 +158,10 @@ def test_the_folder_that_is_set_after_the_import_is_not_used(monkeypatch, tmp_pa
         gr.Number()
     gr.routes.App.create_app(demo)
     assert [folder.name for folder in tmp_path.iterdir()] == ["imported"]
+
+
+def test_a_server_gives_its_own_page_three_seconds():
+    assert "timeout=3," in inspect.getsource(gr.networking.url_ok)  # `_frontend` in server.py
 
 
 def test_whoever_calls_is_kept_with_what_was_sent():

@@ -432,7 +432,7 @@ def call(address: str, endpoint: str, data: list) -> str:
     """One call as any program could send it: no client that checks or uploads first."""
     place = f"{address}gradio_api/call/{endpoint}"
     event = httpx.post(place, json={"data": data}).json()["event_id"]
-    return httpx.get(f"{place}/{event}", timeout=30).text
+    return httpx.get(f"{place}/{event}", timeout=180).text
 
 
 def test_thumbnails_have_addresses(address, pipe):

@@ -244,7 +244,7 @@ def test_a_task_that_is_cancelled_in_a_step_ends_with_it(turns):
     def handler():
         try:
             inside.set()
-            assert go.wait(20)
+            assert go.wait(180)
             yield 1
         finally:
             ended.append(True)

@@ -62,7 +62,7 @@ def server(worlds):
 
 def asked(url: str, path: str) -> tuple[int, str | None]:
     """(status, where it leads) of a page, not followed."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=180)
     connection.request("GET", path)
     answer = connection.getresponse()
     answer.read()

@@ -237,7 +237,7 @@ def test_interrupt_is_one_line_and_exit_code_130(tiny_bundle, tmp_path):
     )
     assert "cat-0.png" in child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=180)
     assert child.returncode == 130
     assert err.splitlines() == ["interrupted"]
     for path in tmp_path.iterdir():

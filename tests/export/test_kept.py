@@ -18,6 +18,7 @@ from huggingface_hub import HfApi
 from loopback_hub import run
 from pages import exported
 from test_static_page import KEPT, painted, serving
+from visiting import patient
 
 from rissole.export.static_page import FACTS, HEADERS, PAGE, seal
 
@@ -68,7 +69,7 @@ def changed(folder: Path) -> None:
 def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(site, tmp_path / "served" / name)
-    context = browser.new_context()
+    context = patient(browser.new_context())
     page = context.new_page()
     with serving(tmp_path / "served", headers=True) as address:
         for name in ("two", "one"):
@@ -102,7 +103,7 @@ def test_a_pushed_page_comes_back_opens_and_paints(browser, hub, cache, site, tm
     front = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
     assert (front["sdk"], front["app_file"]) == ("static", "index.html")
     assert front["custom_headers"] == HEADERS
-    page = browser.new_page()
+    page = patient(browser.new_page())
     with serving(folder, headers=False) as address:  # `python -m http.server`
         opened(page, address)
         painted(page)
@@ -118,7 +119,7 @@ def another(browser, *arguments: str) -> Iterator:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     own = browser.browser_type.launch(executable_path=program, args=["--no-sandbox", *arguments])
     try:
-        yield own.new_page()
+        yield patient(own.new_page())
     finally:
         own.close()
 
@@ -160,7 +161,7 @@ def test_without_a_graphics_processor_webassembly_is_chosen_and_remembered(brows
     ],
 )
 def test_a_browser_that_cannot_paint_is_told_why(browser, site, gone, said):
-    page = browser.new_page()
+    page = patient(browser.new_page())
     page.add_init_script(gone)
     with serving(site, headers=False) as address:
         page.goto(address)

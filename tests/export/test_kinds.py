@@ -16,6 +16,7 @@ from conftest import TINY, picture, seeded
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from pages import exported
 from test_static_page import painted, serving
+from visiting import patient
 
 from rissole.config import RissoleError
 from rissole.data.images import to_tensor
@@ -71,7 +72,7 @@ def few_steps(tmp_path_factory) -> Path:
 def check_page(browser, site: Path, bundle: Path, recipes) -> None:
     """The page paints what Python paints, and its own search agrees."""
     exact = RissolePipeline.from_pretrained(bundle, device="cpu", torch_dtype=torch.float32)
-    page = browser.new_context().new_page()
+    page = patient(browser.new_context()).new_page()
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda said: said.type == "error" and troubles.append(said.text))

@@ -26,6 +26,7 @@ from conftest import picture
 from pages import exported
 from PIL import Image, ImageSequence
 from rich_bundle import CLASSES, make_rich
+from visiting import patient
 
 from rissole.app.links import decode, encode
 from rissole.data.images import read_recipe
@@ -116,7 +117,7 @@ def address(request, site) -> Iterator[str]:
 @contextmanager
 def visiting(browser, address: str, **how):
     """A page on the site; nothing may fail in it, and nothing may be asked of anybody else."""
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how})
+    context = patient(browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how}))
     page, troubles = context.new_page(), []
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.on("console", lambda said: said.type == "error" and troubles.append(said.text))
@@ -226,7 +227,7 @@ def test_links_open_on_both_sides(tab, address, exact):
 
 
 def test_the_second_visit_needs_no_network(browser, site):
-    context = browser.new_context()
+    context = patient(browser.new_context())
     page = context.new_page()
     with serving(site, headers=True) as address:
         page.goto(address)
@@ -242,7 +243,7 @@ def test_the_second_visit_needs_no_network(browser, site):
 
 
 def test_it_opens_painted_before_the_model_is_there(browser, threaded):
-    context = browser.new_context()
+    context = patient(browser.new_context())
     page = context.new_page()
     page.route("**/model/*", lambda route: None)  # they never come
     page.goto(threaded)

@@ -140,7 +140,7 @@ def command(tmp_path, monkeypatch) -> list[str]:
 
 
 def wait_for(condition, alive) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not condition():
         assert alive()
         assert time.monotonic() < end
