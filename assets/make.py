@@ -1,7 +1,8 @@
 """Makes the pictures of the page that README.md shows: `python -m assets.make`, some minutes.
 
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
-`mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone.
+`mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
+`published` cuts the trained baseline's pictures, which the page shows, out of `comparison`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from rissole import RissolePipeline
+from rissole.app.assets import FOLDER
 from rissole.app.server import serve
 
 HERE = Path(__file__).parent
@@ -195,6 +197,17 @@ PICTURES = {
 }
 
 
+def published() -> None:
+    """Four pictures of the trained baseline, out of the sheet that `rissole compare` made."""
+    size, border, names, row = 128, 2, 150, 5  # pixels, and which row of the sheet it is
+    strip = Image.new("RGB", (4 * size, size))
+    with Image.open(HERE / "comparison.webp") as sheet:
+        for n in range(4):
+            left, top = names + n * (size + border), row * (size + border)
+            strip.paste(sheet.crop((left, top, left + size, top + size)), (n * size, 0))
+    strip.save(FOLDER / "published" / "cats-128.webp", quality=QUALITY, method=6)
+
+
 @contextmanager
 def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
     """A page on the app in a browser of its own."""
@@ -211,7 +224,10 @@ def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
 
 
 def main(names: list[str]) -> None:
-    """Makes the named pictures, or all."""
+    """Makes the named pictures, or all of the page."""
+    if names == ["published"]:
+        published()
+        return
     pipe = RissolePipeline.from_pretrained("cats-128")
     served, address, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
     for name in names or PICTURES:

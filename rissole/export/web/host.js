@@ -105,7 +105,7 @@ const propsOf = (facts, texts, controls) => {
       showcase: opening?.address ?? null, settings: controls.read(),
       live: facts.shape.flow_map }, // few-step networks are fast enough to follow what is changed
     share: { texts: texts.share, store: facts.bundle },
-    compare: { texts: texts.compare, few: facts.shape.flow_map },
+    compare: { texts: texts.compare, few: facts.shape.flow_map, bundle: facts.name },
     explain: { texts: texts.explain, ...common, facts: { ...card, size: sizeOf(facts, texts.page) } },
   };
 };
