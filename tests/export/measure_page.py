@@ -25,13 +25,13 @@ from pathlib import Path
 
 import torch
 from alike import beside_python
+from pages import finishing, serving
 from playwright.sync_api import Browser, Page, sync_playwright
-from test_static_page import serving
 
 from rissole.export.static_page import HEADERS
 from rissole.pipeline import RissolePipeline
 
-READY, DONE = ".rs-hit", "html[data-rissole=done]"
+READY = ".rs-hit"
 KEPT = "() => navigator.serviceWorker.ready.then(({active}) => active.state)"
 MEGA = 2**20
 FEW = "4"  # steps, guided ones among them
@@ -52,9 +52,8 @@ def browsing(*arguments: str) -> Iterator[Browser]:
 
 def paint_once(page: Page) -> None:
     """Presses the button and waits for the picture."""
-    page.click("#rs-generate")
-    page.wait_for_selector("html:not([data-rissole=done])", state="attached")
-    page.wait_for_selector(DONE, state="attached", timeout=PATIENCE)
+    with finishing(page, PATIENCE):
+        page.click("#rs-generate")
 
 
 # ---- speed ---------------------------------------------------------------------------------------

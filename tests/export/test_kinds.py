@@ -14,8 +14,7 @@ import torch
 from alike import check_alike
 from conftest import TINY, picture, seeded
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from pages import exported
-from test_static_page import painted, serving
+from pages import exported, painted, serving
 from visiting import patient
 
 from rissole.config import RissoleError

@@ -149,7 +149,8 @@ const start = async () => {
   for (const name of PARTS) {
     page.parts[name].innerHTML = templates[name]; // a file of this page, without anything of a visitor in it
     const { component, give } = shim(page.parts[name], props[name],
-      (event, detail) => { visit.events[event]?.(detail); },
+      // afterwards, as from a server: whoever asks listens before there is an answer
+      (event, detail) => { queueMicrotask(() => visit.events[event]?.(detail)); },
       async (file) => ({ path: await engine.call("photo", file) }));
     gives[name] = give;
     MOUNTS[name](component);
