@@ -38,7 +38,8 @@ class Explaining:
         Of that also the nearest picture of the database, and how near these are to each other.
         """
         with clear_errors(self.errors):
-            told = {"encoded": self._uri(self.latents(visit)), "made": None, "nearest": None}
+            encoded = self._uri(self.latents(visit))
+            told: dict[str, Any] = {"encoded": encoded, "made": None, "nearest": None}
             shown = visit.pictures[: place(visit.pictures, event) + 1]
             if getattr(event, "run", None) and shown:
                 told["made"] = self._uri(shown[-1].output.latents)
