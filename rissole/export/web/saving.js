@@ -5,7 +5,7 @@ import { tell } from "../../app/web/shared/store.js";
 import { fill, thumb } from "../../app/web/shared/values.js";
 import { gifOf } from "./gif.js";
 import { decode } from "./links.js";
-import { addressOf, pngOf, scaled, toCanvas } from "./pictures.js";
+import { addressOf, pixelsOf, pngOf, scaled, toCanvas } from "./pictures.js";
 import { checked, layersOf, Refusal, toJson } from "./recipe.js";
 import { asPython, fileOfRun, perBlock } from "./runs.js";
 import { GivenUp, Job, mark } from "./session.js";
@@ -142,7 +142,8 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
   const look = async ({ run: shown }) => {
     const { item, pixels } = visit.query, made = shown ? visit.kept[visit.placeOf(shown)] ?? visit.kept.at(-1) : null;
     const query = await engine.call("latentOf", { item, pixels }, visit.source);
-    give("explain", { encoded: await latentPicture(query), made: await latentPicture(made?.latent ?? null) });
+    const nearest = made && await engine.call("nearestTo", pixelsOf(made.rgba), visit.source);
+    give("explain", { encoded: await latentPicture(query), made: await latentPicture(made?.latent ?? null), nearest });
   };
 
   /** Mean change of a block, in levels of 255. @type {(a: Uint8ClampedArray, b: Uint8ClampedArray, grid: number,
