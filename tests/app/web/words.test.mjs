@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { cellName, cost, explained, looks, outdated, progress, withoutFilm, words } from "../../../rissole/app/web/canvas/words.js";
+import {
+  cellName, cost, explained, looks, outdated, progress, withoutFilm, words,
+} from "../../../rissole/app/web/canvas/words.js";
 import { placed, thickness } from "../../../rissole/app/web/canvas/lens.js";
 import { E } from "../../../rissole/app/web/shared/events.js";
 import { initial, reduce } from "../../../rissole/app/web/shared/state.js";
