@@ -1,5 +1,5 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
-import { free, get, Missing, numbersOf } from "./files.js";
+import { bytesOf, free, get, Missing, numbersOf } from "./files.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
@@ -36,8 +36,7 @@ const download = async (address, progress) => {
     parts.push(part.value);
     progress(part.value.length);
   }
-  // a runtime is compiled while it is read, where it says what it is
-  return new Blob(parts, { type: address.endsWith(".wasm") ? "application/wasm" : "" });
+  return new Blob(parts);
 };
 
 export class Networks {
@@ -55,7 +54,8 @@ export class Networks {
     /** Those that are made. @type {Map<string, any>} */
     this.sessions = new Map();
     /** @type {Map<string, Uint8Array>} */
-    this.read = new Map(); // weights in memory, while sessions are made of them
+    this.read = new Map(); // weights and a program in memory, while they are made use of
+    this.running = false; // whether the runtime has its program
     /** @type {Map<string, Promise<Blob>>} */
     this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
@@ -81,12 +81,12 @@ export class Networks {
   async start(adapter) {
     this.release([...this.sessions.keys()]); // nobody waits: a device that is lost may never answer
     const { script, program } = RUNTIMES[adapter.kind], folder = `${this.base}runtime/`;
-    const wasm = URL.createObjectURL(await this.file(`runtime/${program}.wasm`));
     // a runtime never changes its number of threads: each has an instance of its own
     this.ort = await import(`${folder}${script}?${adapter.threads}`);
-    Object.assign(this.ort.env.wasm, { wasmPaths: { mjs: `${folder}${program}.mjs`, wasm },
-      numThreads: adapter.threads, initTimeout: PATIENCE });
+    Object.assign(this.ort.env.wasm, { wasmPaths: { mjs: `${folder}${program}.mjs` }, numThreads: adapter.threads,
+      initTimeout: PATIENCE });
     this.adapter = adapter;
+    this.running = false;
   }
 
   /** Loads what is heavy, with one report of how far: all weights, and what some adapters need.
@@ -130,7 +130,9 @@ export class Networks {
       this.file(`model/${name}.onnx`).then((file) => file.arrayBuffer()),
       ...there.map((path) => this.numbers(`model/${path}`)),
     ]);
-    return this.ort.InferenceSession.create(new Uint8Array(graph), {
+    // the program as a whole: of one that it reads bit by bit the browser keeps two more copies for long
+    if (!this.running) this.ort.env.wasm.wasmBinary = (await this.program()).buffer;
+    const session = await this.ort.InferenceSession.create(new Uint8Array(graph), {
       executionProviders: [this.adapter?.kind ?? "wasm"],
       graphOptimizationLevel: "all",
       // memory that is taken in ever larger pieces, and kept, is not for a tab
@@ -139,6 +141,8 @@ export class Networks {
       logSeverityLevel: 3, // errors alone
       externalData: there.map((path, n) => ({ path, data: data[n] })),
     });
+    this.running = true;
+    return session;
   }
 
   /** @param {string[]} names */
@@ -159,16 +163,22 @@ export class Networks {
   async numbers(name) {
     const known = this.read.get(name);
     if (known) return known;
-    const file = new Uint8Array(await (await this.file(name)).arrayBuffer());
-    const made = new Uint8Array(numbersOf(file).buffer);
-    free(file);
+    const made = new Uint8Array((await numbersOf(await this.file(name))).buffer);
     this.read.set(name, made);
     return made;
   }
 
-  /** Gives up the weights that sessions were made of, which have copies of their own. */
+  /** The runtime's own code. */
+  async program() {
+    const { program } = RUNTIMES[this.adapter?.kind ?? "wasm"], name = `runtime/${program}.wasm`;
+    const made = await bytesOf(await this.file(name));
+    this.read.set(name, made);
+    return made;
+  }
+
+  /** Gives up what sessions were made of: they have copies of their own. */
   forget() {
-    for (const numbers of this.read.values()) free(numbers);
+    for (const bytes of this.read.values()) free(bytes);
     this.read.clear();
   }
 
@@ -209,7 +219,7 @@ export class Networks {
     const outputs = await session.run(Object.fromEntries(given.map(([input, { data, dims }]) =>
       [input, new Tensor(kindOf(data), data, dims)])));
     const read = Object.entries(outputs).map(async ([output, tensor]) =>
-      [output, { data: Float32Array.from(await tensor.getData()), dims: [...tensor.dims] }]);
+      [output, { data: await tensor.getData(), dims: [...tensor.dims] }]); // its own copy
     return Object.fromEntries(await Promise.all(read));
   }
 }
