@@ -148,7 +148,7 @@ def who_won(page: Page) -> None:
     paint(page)
     page.click("[data-view=won]")
     page.wait_for_timeout(500)
-    save(shot(page, clip=stage(page)), "who-won")
+    save(shot(page, clip=stage(page), full_page=True), "who-won")
 
 
 def mix(page: Page) -> None:
@@ -163,14 +163,14 @@ def mix(page: Page) -> None:
     page.click("[data-at='6']")
     page.mouse.move(2, 2)
     page.wait_for_timeout(900)
-    save(shot(page, clip=stage(page)), "mix")
+    save(shot(page, clip=stage(page), full_page=True), "mix")
 
 
 def drag(page: Page) -> None:
     """A neighbor dragged onto blocks, and the picture that follows."""
     paint(page)
     page.evaluate(POINTER)
-    film = Film(page, {"x": 0, "y": 60, "width": 1400, "height": 660})
+    film = Film(page, {"x": 0, "y": 76, "width": 1400, "height": 660})
     film.take(900)
     for at, hit in ((5, 7), (6, 7)):
         carry(page, f".rs-hit >> nth={hit} >> .rs-hit-pick", f"[data-at='{at}']", film.take)
