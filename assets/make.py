@@ -1,7 +1,8 @@
 """Makes the pictures of the page that README.md shows: `python -m assets.make`, some minutes.
 
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
-`mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone.
+`mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
+`published` cuts the trained baseline's pictures, which the page shows, out of `comparison`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from rissole import RissolePipeline
+from rissole.app.assets import FOLDER
 from rissole.app.server import serve
 
 HERE = Path(__file__).parent
@@ -36,7 +38,10 @@ POINTER = """() => {
 }"""
 FINISHED = "html[data-rissole=done][data-kind=''] .rs-pixels[data-shown=done]"
 SKETCHED = "html[data-rissole=done][data-kind=sketch] .rs-picture:not(.rs-following)"
+CHANGED = """([shown, end]) => document.querySelector(end)
+  || document.querySelector(".rs-pixels").dataset.frames !== shown"""
 SEED = "7"
+RING = 6  # pixels around the canvas that a ring may take
 
 
 class Film:
@@ -86,6 +91,15 @@ def paint(page: Page) -> None:
     page.wait_for_timeout(900)  # for the lines between the blocks to fade
 
 
+def follow(page: Page, film: Film) -> None:
+    """Keeps every step of a painting until it is finished."""
+    while page.query_selector(FINISHED) is None:
+        shown = page.get_attribute(".rs-pixels", "data-frames")
+        film.take(110)
+        page.wait_for_function(CHANGED, arg=[shown, FINISHED])
+    film.take(900)
+
+
 def middle(page: Page, selector: str) -> tuple[float, float]:
     """The middle of an element in view."""
     box = page.locator(selector).first.bounding_box()
@@ -124,7 +138,9 @@ def stage(page: Page) -> dict[str, float]:
     """Where the canvas is."""
     box = page.locator(".rs-canvas").bounding_box()
     assert box is not None
-    return {name: float(value) for name, value in box.items()}
+    left, top, width, height = (float(box[name]) for name in ("x", "y", "width", "height"))
+    both = {"width": width + 2 * RING, "height": height + 2 * RING}
+    return {"x": left - RING, "y": top - RING, **both}
 
 
 def who_won(page: Page) -> None:
@@ -132,24 +148,29 @@ def who_won(page: Page) -> None:
     paint(page)
     page.click("[data-view=won]")
     page.wait_for_timeout(500)
-    save(shot(page, clip=stage(page)), "who-won")
+    save(shot(page, clip=stage(page), full_page=True), "who-won")
 
 
 def mix(page: Page) -> None:
-    """Neighbors given to single blocks."""
+    """A neighbor given to the blocks of the right side, which follow it closely."""
     paint(page)
-    for at, hit in ((0, 5), (3, 6)):
-        carry(page, f".rs-hit >> nth={hit} >> .rs-hit-pick", f"[data-at='{at}']", lambda: None)
+    for at in (6, 7, 10, 11):
+        carry(page, ".rs-hit >> nth=6 >> .rs-hit-pick", f"[data-at='{at}']", lambda: None)
         page.wait_for_selector(SKETCHED, state="attached")
+    page.fill("#rs-strength input[type=range]", "2")
+    page.wait_for_selector(SKETCHED, state="attached")
     paint(page)
-    save(shot(page, clip=stage(page)), "mix")
+    page.click("[data-at='6']")
+    page.mouse.move(2, 2)
+    page.wait_for_timeout(900)
+    save(shot(page, clip=stage(page), full_page=True), "mix")
 
 
 def drag(page: Page) -> None:
     """A neighbor dragged onto blocks, and the picture that follows."""
     paint(page)
     page.evaluate(POINTER)
-    film = Film(page, {"x": 0, "y": 60, "width": 1400, "height": 660})
+    film = Film(page, {"x": 0, "y": 76, "width": 1400, "height": 660})
     film.take(900)
     for at, hit in ((5, 7), (6, 7)):
         carry(page, f".rs-hit >> nth={hit} >> .rs-hit-pick", f"[data-at='{at}']", film.take)
@@ -164,24 +185,18 @@ def drag(page: Page) -> None:
 def first_visit(page: Page) -> None:
     """The page opens, another picture is chosen, one block is repainted."""
     page.evaluate(POINTER)
-    film = Film(page, {"x": 0, "y": 0, "width": 1400, "height": 780})
+    film = Film(page, {"x": 0, "y": 0, "width": 1400, "height": 900})
     for _ in range(8):
         film.take(140)
     page.mouse.move(*middle(page, "#rs-surprise"))
     film.take(500)
     page.click("#rs-surprise")
-    for _ in range(8):
-        film.take(140)
-    page.wait_for_selector(FINISHED, state="attached")
-    film.take(900)
+    follow(page, film)
     page.click("[data-at='5']")
     film.take(700)
     page.click(".rs-repaint")
-    for _ in range(8):
-        film.take(140)
-    page.wait_for_selector(FINISHED, state="attached")
-    film.take(1600)
-    film.frames = [frame.resize((840, 468), Image.Resampling.LANCZOS) for frame in film.frames]
+    follow(page, film)
+    film.frames = [frame.resize((840, 540), Image.Resampling.LANCZOS) for frame in film.frames]
     film.save("first-visit")
 
 
@@ -193,6 +208,17 @@ PICTURES = {
     "drag": (drag, DESKTOP),
     "first-visit": (first_visit, DESKTOP),
 }
+
+
+def published() -> None:
+    """Four pictures of the trained baseline, out of the sheet that `rissole compare` made."""
+    size, border, names, row = 128, 2, 150, 5  # pixels, and which row of the sheet it is
+    strip = Image.new("RGB", (4 * size, size))
+    with Image.open(HERE / "comparison.webp") as sheet:
+        for n in range(4):
+            left, top = names + n * (size + border), row * (size + border)
+            strip.paste(sheet.crop((left, top, left + size, top + size)), (n * size, 0))
+    strip.save(FOLDER / "published" / "cats-128.webp", quality=QUALITY, method=6)
 
 
 @contextmanager
@@ -211,7 +237,10 @@ def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
 
 
 def main(names: list[str]) -> None:
-    """Makes the named pictures, or all."""
+    """Makes the named pictures, or all of the page."""
+    if names == ["published"]:
+        published()
+        return
     pipe = RissolePipeline.from_pretrained("cats-128")
     served, address, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
     for name in names or PICTURES:

@@ -162,6 +162,7 @@ def section(page: Page) -> None:
         page.compare = component(
             *("compare", page.studio.words["compare"], "rs-compare", ("ways", "cross", "halt")),
             few=page.studio.pipe.denoiser.flow_map,
+            bundle=page.studio.pipe.config["name"],
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rissole.app.about import card_facts, latent_picture
@@ -28,16 +29,22 @@ class Explaining:
 
     def __init__(self, studio: Studio):
         self.studio, self.errors = studio, studio.errors
-        self.latents = on_gpu(20)(self._query)
+        self.latents, self.nearest = on_gpu(20)(self._query), on_gpu(20)(self._nearest)
         self.measured = on_gpu(self._lease)(self._measured)
 
     def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
-        """The latents of the query, and of the picture on show if it is finished."""
+        """The latents of the query, and of the picture on show if it is finished.
+
+        Of that also the nearest picture of the database, and how near these are to each other.
+        """
         with clear_errors(self.errors):
-            query = self.latents(visit)
+            encoded = self._uri(self.latents(visit))
+            told: dict[str, Any] = {"encoded": encoded, "made": None, "nearest": None}
             shown = visit.pictures[: place(visit.pictures, event) + 1]
-            made = shown[-1].output.latents if getattr(event, "run", None) and shown else None
-            return {"encoded": self._uri(query), "made": self._uri(made)}
+            if getattr(event, "run", None) and shown:
+                told["made"] = self._uri(shown[-1].output.latents)
+                told["nearest"] = self.nearest(visit, shown[-1].output.images[0])
+            return told
 
     def influence(self, visit: Visit, event: gr.EventData) -> Iterator[Any]:
         """What each neighbor did to one block; yields what is known so far."""
@@ -71,6 +78,14 @@ class Explaining:
         if item is not None:
             return torch.as_tensor(pipe.database.latents([item]))
         return None if image is None else pipe.retriever.encode(image)
+
+    def _nearest(self, visit: Visit, image: Image.Image) -> dict[str, Any] | None:
+        retriever = self.studio.of(visit).pipe.retriever
+        if len(retriever.database) < 2:
+            return None
+        found = retriever.retrieve(image, k=1)
+        usual = round(retriever.usual_nearness(), 2)
+        return {"item": found.ids[0], "alike": round(found.scores[0], 2), "usual": usual}
 
     def _uri(self, latents: Tensor | None) -> str | None:
         return None if latents is None else data_uri(latent_picture(latents), None)

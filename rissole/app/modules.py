@@ -1,10 +1,11 @@
-"""The page's JavaScript modules, as browsers fetch them: plain files, no build step."""
+"""The page's modules and pictures, as browsers fetch them: plain files, no build step."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -14,11 +15,12 @@ from rissole.app.assets import FOLDER
 from rissole.app.guard import ONE_YEAR
 
 MAIN = "shared/main.js"
+TYPES = {".js": "text/javascript; charset=utf-8", ".webp": "image/webp"}
 
 
 @dataclass(frozen=True)
 class Modules:
-    """What all modules hold, and where they are.
+    """What all modules, and the pictures beside them, hold, and where they are.
 
     Attributes:
         files: contents by path below the folder, such as `shared/dom.js`.
@@ -35,7 +37,8 @@ class Modules:
 
     def head(self) -> str:
         """The elements of the page's head that load them all at once, and start the first."""
-        links = (f'<link rel="modulepreload" href="{self.address(name)}">' for name in self.files)
+        scripts = (name for name in self.files if name.endswith(".js"))
+        links = (f'<link rel="modulepreload" href="{self.address(name)}">' for name in scripts)
         return "".join(links) + f'<script type="module" src="{self.address(MAIN)}"></script>'
 
     def loader(self, name: str, events: tuple[str, ...] = ()) -> str:
@@ -60,9 +63,8 @@ class Modules:
             version, name = (request.path_params[part] for part in ("version", "name"))
             if version != self.version or name not in self.files:
                 return PlainTextResponse("no such module", status_code=404)
-            return Response(
-                self.files[name], 200, {"Cache-Control": ONE_YEAR}, "text/javascript; charset=utf-8"
-            )
+            known = {"Cache-Control": ONE_YEAR}
+            return Response(self.files[name], 200, known, TYPES[PurePath(name).suffix])
 
         return [Route("/web/{version}/{name:path}", module)]
 
@@ -70,7 +72,7 @@ class Modules:
 @functools.cache
 def modules() -> Modules:
     """All modules, as they were when the first page was made."""
-    paths = sorted(FOLDER.rglob("*.js"))
+    paths = sorted(path for path in FOLDER.rglob("*") if path.suffix in TYPES)
     files = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in paths}
     parts = (f"{name}\0{len(content)}\0".encode() + content for name, content in files.items())
     return Modules(files, hashlib.sha256(b"".join(parts)).hexdigest()[:12])

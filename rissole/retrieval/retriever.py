@@ -25,7 +25,7 @@ from rissole.retrieval.index import VectorIndex
 from rissole.retrieval.words import named_classes
 
 MAX_PICTURES = 256  # in a database that lives in memory
-TYPICAL = 512  # pictures of a class that say what is typical of it
+TYPICAL = 512  # pictures of a class, or of all, that say what is typical of them
 
 
 class Retriever:
@@ -176,6 +176,18 @@ class Retriever:
             assert query is not None
             vector = self._picture_vector(used, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
+
+    def usual_nearness(self) -> float:
+        """Median cosine similarity of the database's pictures to the nearest other one.
+
+        Of very many, some are asked. What is far nearer to one of them is a copy rather than alike.
+        """
+        index = self.index(self.encoder)
+        some = range(0, len(index), -(-len(index) // TYPICAL))
+        scores, _ = index.search(np.stack([index.vector(i) for i in some]), 2)
+        return min(
+            1.0, float(np.median(scores[:, -1]))
+        )  # the first one found is the picture itself
 
     def index(self, encoder: QueryEncoder) -> VectorIndex:
         """The database's index for an encoder, made on first use where it has none.

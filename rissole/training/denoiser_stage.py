@@ -24,11 +24,14 @@ class DenoiserSettings(DenoiserTraining):
 
     Attributes:
         preset: a method's name.
+        start: folder of a trained denoiser to go on from, such as BUNDLE/denoiser, where the run
+            has the same autoencoder.
         schedule: part of the learning-rate schedule, for training in sessions.
         model: settings of the network.
     """
 
     preset: str = "rissole"
+    start: str = ""
     schedule: tuple[Share, Share] = (0.0, 1.0)
     model: dict[str, Any] = field(default_factory=dict)
 
@@ -65,10 +68,13 @@ class DenoiserStage(Stage):
         from rissole.training.method import METHODS
 
         METHODS[settings.preset]().config(settings.model)
+        if settings.start and (settings.preset != self.settings.preset or settings.model):
+            raise RissoleError("start: the network has settings, leave out --preset and model")
         super().prepare(job, settings)
 
     def run(self, job: Job, settings: DenoiserSettings) -> dict[str, Any]:
         """Trains, together with other processes where there are some."""
+        from rissole.models.denoiser import Denoiser
         from rissole.training.denoising import train_denoiser
         from rissole.training.method import METHODS
         from rissole.training.neighborhoods import read_latents
@@ -76,5 +82,6 @@ class DenoiserStage(Stage):
         return train_denoiser(
             read_latents(job.run), self.target(job.run, settings), job.budget,
             method=METHODS[settings.preset](), model=settings.model, settings=settings,
+            start=Denoiser.load(settings.start) if settings.start else None,
             schedule=settings.schedule, device=job.device, seed=job.seed,
         )  # fmt: skip

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from rissole.blocks import crop_windows, per_cell
+from rissole.config import RissoleError
 from rissole.models.denoiser import Denoiser
 from rissole.models.interface import BlockDenoiser
+from rissole.models.saving import SavedNetwork
 from rissole.models.scheduler import PREDICTIONS, default_scheduler
 from rissole.sampling import network_calls
 from rissole.training.bulk import Painting, paint_many
@@ -24,6 +26,7 @@ from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
 from rissole.training.snapshots import Snapshots
 from rissole.training.stage import state_folder
+from rissole.training.teaching import grown
 from rissole.training.together import rank
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
 
@@ -34,6 +37,7 @@ def train_denoiser(
     budget: Budget,
     *,
     method: Method | None = None,
+    start: Denoiser | None = None,
     model: Mapping[str, Any] | None = None,
     settings: DenoiserTraining | None = None,
     schedule: tuple[float, float] = (0.0, 1.0),
@@ -44,21 +48,20 @@ def train_denoiser(
 
     Args:
         data: of `make_latents`.
-        out: folder of the network; a training that began there goes on.
-        budget: of this session.
+        out, budget: folder of the network, where a training goes on; of this session.
         method: what to train; the block denoiser by default.
-        model: changes to the network's settings.
+        start: a trained block denoiser to go on from, made for latents of the same autoencoder.
+        model: changes to the network's settings; with `start`, its own stay.
         settings: of the stage.
         schedule: the part of the learning-rate schedule this budget covers.
-        device: where to train.
-        seed: of weights, batches and noise.
+        device, seed: where to train; seed of weights, batches and noise.
 
     Returns:
         Losses on training and held-out latents; they compare within a method only.
     """
     method, settings = method or Rissole(), settings or DenoiserTraining()
-    build = partial(method.build, data["latents"], model or {}, method.inputs(settings, data))
-    network: Any = seeded(build, seed).to(device)
+    build = partial(untrained, method, start, data, model or {}, settings)
+    network: Any = seeded(build, seed).to(device).requires_grad_(True)
     generator = generator_for(seed + int(1000 * schedule[0]), device)
     sampler = make_sampler(data, "", settings, generator, device)
     average = Average(tuple(decay**4 for decay in settings.averages), every=4)
@@ -71,12 +74,37 @@ def train_denoiser(
         write_json(out / "minutes.json", {"minutes": trainer.minutes})
 
     losses = [partial(_learn, loss) for loss in method.losses(network, sampler).values()]
-    shares = method.shares(settings)
-    history = trainer.fit(losses, sampler.batches, budget, keep, shares=shares, title=out.name)
+    shares, title = method.shares(settings), out.name
+    history = trainer.fit(losses, sampler.batches, budget, keep, shares=shares, title=title)
     result = validate(method, network, data, settings, device)
     if rank() == 0:
         write_json(out / f"training-{schedule[1]:g}.json", {**result, "history": history})
     return result
+
+
+def untrained(
+    method: Method,
+    start: Denoiser | None,
+    data: Mapping[str, Tensor],
+    model: Mapping[str, Any],
+    settings: DenoiserTraining,
+) -> SavedNetwork:
+    """A new network for the latents, or a trained one with what else it will be told.
+
+    Raises:
+        RissoleError: when the trained one paints latents of another shape, or is a flow map.
+    """
+    latents, inputs = data["latents"], method.inputs(settings, data)
+    if start is None:
+        return method.build(latents, model, inputs)
+    config = start.config
+    if config.flow_map:
+        raise RissoleError("a network of few steps cannot be trained on: start as its teacher")
+    if (config.latent_channels, config.latent_size) != tuple(latents.shape[1:3]):
+        sides = f"{config.latent_channels} x {config.latent_size} x {config.latent_size}"
+        found = " x ".join(map(str, latents.shape[1:]))
+        raise RissoleError(f"the network to start as paints latents of {sides}, not of {found}")
+    return grown(start, **inputs).train()
 
 
 def _learn(loss: Loss, index: Tensor) -> dict[str, Tensor]:

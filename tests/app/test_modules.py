@@ -1,5 +1,6 @@
 """The page's JavaScript modules, as they are served and as Python speaks of them."""
 
+import io
 import re
 import threading
 import time
@@ -7,17 +8,19 @@ import time
 import httpx
 import pytest
 import uvicorn
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from visiting import Visit
 
-from rissole.app.assets import FOLDER
+from rissole.app.assets import FOLDER, texts
 from rissole.app.modules import MAIN, modules
 from rissole.app.server import serve
 
 IMPORT = re.compile(r'^(?:import|\} from|import .* from) .*?"(\.{1,2}/[^"]+)";$', re.MULTILINE)
 EVENT = re.compile(r'^  [A-Z]+: "([a-z]+)",', re.MULTILINE)
 PYTHON = FOLDER.parent
+SCRIPTS = {name: text for name, text in modules().files.items() if name.endswith(".js")}
 
 
 def script(name: str) -> str:
@@ -40,8 +43,16 @@ def test_modules_have_addresses_that_never_change(address):
         assert httpx.get(f"{address}web/{version}/{path}").status_code == 404
 
 
+def test_each_trained_baseline_that_is_told_of_has_its_pictures(address):
+    for bundle in texts()["compare"]["trained"]:
+        answer = httpx.get(address + modules().address(f"published/{bundle}.webp"))
+        assert answer.headers["content-type"] == "image/webp"
+        with Image.open(io.BytesIO(answer.content)) as image:
+            assert image.size == (512, 128)
+
+
 def test_every_import_finds_its_module():
-    for name, content in modules().files.items():
+    for name, content in SCRIPTS.items():
         for target in IMPORT.findall(content.decode()):
             found = (FOLDER / name).parent.joinpath(target).resolve()
             assert found.relative_to(FOLDER).as_posix() in modules().files, (name, target)
@@ -50,8 +61,8 @@ def test_every_import_finds_its_module():
 def test_the_head_starts_the_first_and_loads_all():
     head = modules().head()
     assert f'<script type="module" src="web/{modules().version}/{MAIN}">' in head
-    assert head.count("modulepreload") == len(modules().files)
-    assert all(modules().address(name) in head for name in modules().files)
+    assert head.count("modulepreload") == len(SCRIPTS)
+    assert all(modules().address(name) in head for name in SCRIPTS)
 
 
 def test_python_tells_and_listens_to_events_that_there_are():

@@ -395,6 +395,7 @@ def test_the_steps_show_the_current_run(visit, pipe):
     assert page.locator("[data-step=condition] span").count() == 1 + pipe.defaults["k"]
     assert page.locator("[data-step=denoise] img").count() >= 2
     assert page.locator("[data-step=decode] img").count() == 1
+    assert page.inner_text("[data-step=decode] .rs-near").startswith("Nearest of the pictures")
     assert page.locator(".rs-step code").all_inner_texts()[0] == "rissole/models/autoencoder.py"
 
 

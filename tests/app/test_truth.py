@@ -129,6 +129,17 @@ def test_influence_is_what_hiding_a_neighbor_changes(studio):
     assert alone["influence"]["levels"] == {}  # there is no picture without an only neighbor
 
 
+def test_how_near_a_picture_is_to_the_nearest_of_the_database(studio):
+    visit, neighbors = sought(studio, item=5)
+    message, _, visit, _ = paint(studio, visit, neighbors, "1")
+    told = Explaining(studio).look(visit, SimpleNamespace(run=message["run"]))["nearest"]
+    found = studio.pipe.retrieve(image=visit.pictures[-1].output.images[0], k=1)
+    assert (told["item"], told["alike"]) == (found.ids[0], round(found.scores[0], 2))
+    nearest = [studio.pipe.retrieve(item=item, k=1).scores[0] for item in range(24)]
+    assert told["usual"] == pytest.approx(np.median(nearest), abs=0.006)
+    assert Explaining(studio).look(visit, SimpleNamespace(run=None))["nearest"] is None
+
+
 def test_a_link_gives_a_program_and_its_steps(studio):
     visit, neighbors = sought(studio, item=5)
     message, *_ = paint(studio, visit, neighbors, "2")

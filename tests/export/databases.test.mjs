@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { extended, own, shipped } from "../../rissole/export/web/databases.js";
-import { cosine, nearest, randomItem, rowsOf, typical } from "../../rissole/export/web/search.js";
+import { cosine, nearest, randomItem, rowsOf, typical, usualNearness } from "../../rissole/export/web/search.js";
 
 const unit = (...numbers) => {
   const length = Math.hypot(...numbers);
@@ -56,4 +56,10 @@ test("a class has a random member and a typical vector", () => {
   for (let seed = 0n; seed < 8n; seed += 1n) assert.ok(roses(randomItem(gallery, seed, roses)));
   assert.ok(cosine(typical(gallery, roses), unit(0.95, 0.05)) > 0.999);
   assert.throws(() => typical(gallery, () => false), /no picture of this class/);
+});
+
+test("how near pictures usually are is a median over all", () => {
+  const near = cosine(vectors[0], vectors[1]); // of both; the others are far from all
+  const scores = [near, near, cosine(vectors[1], vectors[2]), cosine(vectors[2], vectors[3])].sort((a, b) => a - b);
+  assert.ok(Math.abs(usualNearness(gallery) - (scores[1] + scores[2]) / 2) < 1e-6);
 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { fromHalf, numbersOf, Parts, readIndex, Rows } from "../../rissole/export/web/files.js";
+import { bytesOf, fromHalf, numbersOf, Parts, readIndex, Rows } from "../../rissole/export/web/files.js";
 
 const HEADER = JSON.stringify({
   __metadata__: { format: "pt" }, latents: { dtype: "F16", shape: [3, 1, 2], data_offsets: [0, 12] },
@@ -43,8 +43,16 @@ test("half precision is read as it is", () => {
   assert.deepEqual([...fromHalf(bytes)], [1, -1, 0, 3.140625, 65504, 2 ** -24]);
 });
 
-test("all numbers of a file are those behind its header", () => {
-  assert.deepEqual([...numbersOf(tensors())], [1, -1, 0, 3.140625, 65504, 2 ** -24]);
+test("all numbers of a file are those behind its header", async () => {
+  assert.deepEqual([...await numbersOf(new Blob([tensors()]))], [1, -1, 0, 3.140625, 65504, 2 ** -24]);
+});
+
+test("a file of many pieces is read whole", async () => {
+  const many = Uint16Array.from({ length: 1_200_001 }, (_, n) => NUMBERS[n % 5]), head = new BigUint64Array(1);
+  const file = new Blob([head, many]), numbers = await numbersOf(file);
+  assert.equal(numbers.length, many.length);
+  assert.deepEqual([numbers.at(-1), numbers[600_000]], [1, 1]);
+  assert.deepEqual((await bytesOf(file)).subarray(8), new Uint8Array(many.buffer));
 });
 
 test("rows come by ranges, one request each", () => serving(true, async (base, asked) => {

@@ -25,16 +25,15 @@ from pathlib import Path
 
 import torch
 from alike import beside_python
+from measure_memory import memory
+from pages import finishing, serving
 from playwright.sync_api import Browser, Page, sync_playwright
-from test_static_page import serving
 
 from rissole.export.static_page import HEADERS
 from rissole.pipeline import RissolePipeline
 
-READY, DONE = ".rs-hit", "html[data-rissole=done]"
+READY = ".rs-hit"
 KEPT = "() => navigator.serviceWorker.ready.then(({active}) => active.state)"
-MEGA = 2**20
-FEW = "4"  # steps, guided ones among them
 PATIENCE = 300_000  # milliseconds
 
 
@@ -52,9 +51,8 @@ def browsing(*arguments: str) -> Iterator[Browser]:
 
 def paint_once(page: Page) -> None:
     """Presses the button and waits for the picture."""
-    page.click("#rs-generate")
-    page.wait_for_selector("html:not([data-rissole=done])", state="attached")
-    page.wait_for_selector(DONE, state="attached", timeout=PATIENCE)
+    with finishing(page, PATIENCE):
+        page.click("#rs-generate")
 
 
 # ---- speed ---------------------------------------------------------------------------------------
@@ -87,62 +85,6 @@ def speed(folder: Path, bundle: str, calls: list[int], threads: list[int]) -> No
             for count in calls:
                 print(line(page, address, pipe, count, number), flush=True)
             page.close()
-
-
-# ---- memory --------------------------------------------------------------------------------------
-
-
-class Watched(threading.Thread):
-    """What a process has in memory, in MB, looked at ten times a second."""
-
-    def __init__(self, process: int):
-        super().__init__(daemon=True)
-        self.process, self.now, self.peak = process, {}, Counter()
-        self.start()
-
-    def run(self) -> None:
-        while True:
-            try:
-                lines = Path(f"/proc/{self.process}/smaps_rollup").read_text().splitlines()
-            except OSError:  # it has ended
-                return
-            sizes = {words[0][:-1]: int(words[1]) / 1024 for words in map(str.split, lines[1:])}
-            self.now = {name: sizes[name] for name in ("Rss", "Pss")}
-            self.peak |= self.now
-            time.sleep(0.1)
-
-
-def memory(folder: Path, threads: list[int]) -> None:
-    """Memory of the tab while it loads and paints."""
-    for number in threads:
-        with (
-            serving(folder, headers=number > 1) as address,
-            browsing("--enable-blink-features=ForceEagerMeasureMemory") as browser,
-        ):
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.goto(f"{address}facts.json")
-            listed = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")
-            tabs = [Watched(p["id"]) for p in listed["processInfo"] if p["type"] == "renderer"]
-            page.goto(address)
-            page.wait_for_selector(READY, timeout=PATIENCE)
-            print(where(page, tabs, "loaded"), flush=True)
-            page.fill("#rs-steps-input", FEW)  # further ones take no more memory
-            page.keyboard.press("Tab")
-            for _ in range(2):
-                paint_once(page)
-                print(where(page, tabs, "painted"), flush=True)
-
-
-def where(page: Page, tabs: list[Watched], what: str) -> str:
-    """One line about the tab that has most."""
-    tab = max(tabs, key=lambda one: one.peak["Pss"])
-    own = "not told"
-    if page.evaluate("crossOriginIsolated"):
-        found = page.evaluate("performance.measureUserAgentSpecificMemory()")
-        own = f"{found['bytes'] / MEGA:.0f}"
-    adapter = page.evaluate("document.documentElement.dataset.adapter")
-    now, peak = (" ".join(f"{k} {v:.0f}" for k, v in d.items()) for d in (tab.now, tab.peak))
-    return f"{adapter}, {what}: {now} MB, at most {peak}; as the browser counts: {own}"
 
 
 # ---- traffic -------------------------------------------------------------------------------------

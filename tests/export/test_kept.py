@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import HfApi
-from pages import exported
-from test_static_page import KEPT, painted, serving
+from pages import KEPT, exported, painted, serving
 from visiting import patient
 
 from rissole.export.static_page import FACTS, HEADERS, PAGE, seal

@@ -14,8 +14,7 @@ import torch
 from alike import check_alike
 from conftest import TINY, picture, seeded
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
-from pages import exported
-from test_static_page import painted, serving
+from pages import exported, painted, serving
 from visiting import patient
 
 from rissole.config import RissoleError
@@ -36,7 +35,10 @@ RECIPES = (
     {"neighbors": [3, 17, 5], "num_inference_steps": 1},
     {"neighbors": [3, 17, 5, 9], "num_inference_steps": 2, "guidance_scale": 2.0, "seed": 2},
     {"neighbors": [8], "order": "sequential", "grid": 2, "num_inference_steps": 1},
-    {"neighbors": [1, 2], "block_neighbors": {(0, 0): [8]}, "num_inference_steps": 4},
+    {
+        "neighbors": [1, 2], "block_neighbors": {(0, 0): [8]}, "num_inference_steps": 4,
+        "strength": 2.0,
+    },
     {"neighbors": [6, 4], "grid": 1, "guidance_scale": 0.0, "num_inference_steps": 3},
     {
         "neighbors": [4, 6], "blocks": [(1, 2), (3, 3)], "num_inference_steps": 2,

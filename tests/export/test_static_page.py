@@ -9,13 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,34 +17,34 @@ import pytest
 import torch
 from alike import check_alike, decibels
 from conftest import picture
-from pages import exported
+from pages import (
+    KEPT,
+    exported,
+    finished,
+    finishing,
+    loaded,
+    painted,
+    pixels,
+    saved,
+    serving,
+    visiting,
+)
 from PIL import Image, ImageSequence
 from rich_bundle import CLASSES, make_rich
 from visiting import patient
 
 from rissole.app.links import decode, encode
 from rissole.data.images import read_recipe
-from rissole.export.static_page import HEADERS
 from rissole.pipeline import RissolePipeline
 from rissole.runs import as_python, record
 
 # of Playwright's waits only those that evaluate nothing again and again: the page forbids it
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.slow
-WITH_HEADERS = f"""
-import functools, http.server, sys
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def end_headers(self):
-        for name, value in {HEADERS!r}.items():
-            self.send_header(name, value)
-        super().end_headers()
-handler = functools.partial(Handler, directory=sys.argv[2])
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), handler).serve_forever()
-"""
-KEPT = """() => new Promise((done) => {
-  if (navigator.serviceWorker.controller) done();
-  else navigator.serviceWorker.addEventListener("controllerchange", () => done());
-})"""  # the service worker holds all files and answers for the page
+AT_ONCE = """() => {
+  for (const one of [0, 1, 0]) document.querySelectorAll(".rs-switch")[one].click();
+  document.querySelector("#rs-generate").click();
+}"""  # more sketches than are painted at once, and then the picture itself
 RECIPES = (
     {"neighbors": [3, 17, 5]},
     {"neighbors": [9], "order": "sequential", "grid": 2, "num_inference_steps": 2},
@@ -61,30 +55,6 @@ RECIPES = (
         "init": {"neighbors": [7, 0], "seed": 1},
     },
 )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-@contextmanager
-def serving(folder: Path, headers: bool) -> Iterator[str]:
-    """A web server of its own process; ends with the block."""
-    port = free_port()
-    plain = ["-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder)]
-    arguments = ["-c", WITH_HEADERS, str(port), str(folder)] if headers else plain
-    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        for _ in range(200):
-            with suppress(OSError), urllib.request.urlopen(address):
-                break
-            time.sleep(0.05)
-        yield address
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -114,26 +84,6 @@ def address(request, site) -> Iterator[str]:
         yield address
 
 
-@contextmanager
-def visiting(browser, address: str, **how):
-    """A page on the site; nothing may fail in it, and nothing may be asked of anybody else."""
-    context = patient(browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **how}))
-    page, troubles = context.new_page(), []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and troubles.append(said.text))
-    context.on(
-        "request",
-        lambda one: one.url.startswith((address, "blob:", "data:")) or troubles.append(one.url),
-    )
-    page.goto(address)
-    page.wait_for_selector(".rs-hit", timeout=120_000)
-    try:
-        yield page
-    finally:
-        context.close()
-    assert troubles == []
-
-
 @pytest.fixture
 def tab(browser, address):
     with visiting(browser, address) as page:
@@ -147,20 +97,6 @@ def threads(browser, threaded):
         yield page
 
 
-def loaded(page) -> None:
-    page.wait_for_selector("#rs-loading[hidden]", state="attached", timeout=120_000)
-
-
-def finished(page) -> None:
-    page.wait_for_selector("html[data-rissole=done]", state="attached", timeout=120_000)
-
-
-def painted(page) -> None:
-    page.click("#rs-generate")
-    page.wait_for_selector("html:not([data-rissole=done])", state="attached")
-    finished(page)
-
-
 def carry(page, source, target) -> None:
     """Drags with the mouse, as a hand does: down, over the way, up."""
     for place, act in ((source, page.mouse.down), (target, page.mouse.up)):
@@ -168,16 +104,6 @@ def carry(page, source, target) -> None:
         box = place.bounding_box()
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
         act()
-
-
-def saved(page) -> bytes:
-    with page.expect_download() as download:
-        page.click("#rs-download")
-    return Path(download.value.path()).read_bytes()
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def test_a_golden_recipe_is_the_same_picture(tab, address, exact):
@@ -188,6 +114,9 @@ def test_a_golden_recipe_is_the_same_picture(tab, address, exact):
 def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path):
     tab.locator(".rs-thumb").nth(2).click()
     tab.locator(".rs-query-name", has_text="Picture 2 ").wait_for()
+    tab.fill("#rs-k-input", "3")
+    tab.press("#rs-k-input", "Enter")
+    sync_api.expect(tab.locator(".rs-hit")).to_have_count(3)
     painted(tab)
     first = saved(tab)
     recipe = read_recipe(io.BytesIO(first))
@@ -196,13 +125,15 @@ def test_a_visit_picks_paints_carries_repaints_and_uploads(tab, exact, tmp_path)
 
     carry(tab, tab.locator(".rs-hit-pick").first, tab.locator("[data-at='5']"))
     tab.wait_for_selector(".rs-clear:not([hidden])", state="attached")
+    tab.fill("#rs-strength-input", "2")
     tab.locator("[data-at='5']").click()
-    tab.keyboard.press("r")
-    tab.wait_for_selector("html:not([data-rissole=done])", state="attached")
-    finished(tab)
-    second = read_recipe(io.BytesIO(saved(tab)))
-    assert second["blocks"] == [[1, 1]] and second["init"]["seed"] == recipe["seed"]
-    assert exact(**second).checked
+    with finishing(tab):
+        tab.keyboard.press("r")
+    second = saved(tab)
+    repaint = read_recipe(io.BytesIO(second))
+    assert repaint["blocks"] == [[1, 1]] and repaint["init"]["seed"] == recipe["seed"]
+    assert repaint["strength"] == 2 and "strength" not in recipe  # for blocks with their own alone
+    assert decibels(pixels(second), np.asarray(exact(**repaint).images[0])) >= 50
 
     tab.keyboard.press("z")
     tab.wait_for_selector(".rs-undo[hidden]", state="attached")
@@ -289,9 +220,8 @@ def test_photos_of_ones_own_stay_until_they_are_removed(browser, threaded, tmp_p
             state="attached"
         )
         (tmp_path / "again.png").write_bytes(file)
-        page.set_input_files("#rs-opened + input", tmp_path / "again.png")
-        page.wait_for_selector("html:not([data-rissole=done])", state="attached")
-        finished(page)
+        with finishing(page):
+            page.set_input_files("#rs-opened + input", tmp_path / "again.png")
         assert read_recipe(io.BytesIO(saved(page))) == recipe
         np.testing.assert_array_equal(pixels(saved(page)), pixels(file))
 
@@ -396,6 +326,8 @@ def test_the_picture_follows_the_hand(threads):
     threads.wait_for_url(lambda url: f"~n{left}~" in url, timeout=60_000)
     assert threads.locator("html[data-rissole=done][data-kind=sketch]").count() == 1
     assert decode(threads.url).neighbors == (int(left),)
+    threads.evaluate(AT_ONCE)
+    threads.wait_for_selector("html[data-rissole=done][data-kind='']", state="attached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

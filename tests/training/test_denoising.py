@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from rissole.config import RissoleError
 from rissole.models.denoiser import Denoiser, DenoiserConfig
 from rissole.training.checkpoint import read_state
 from rissole.training.denoising import train_denoiser
@@ -50,6 +51,32 @@ def test_a_denoiser_is_trained_to_be_told(much, tmp_path):
     out = tmp_path / "denoiser"
     train_denoiser(much, out, Budget(steps=3), model=SMALL, settings=settings, device="cpu")
     assert Denoiser.load(out).config == DenoiserConfig(**SMALL, strength=True, augmentation=8)
+
+
+def test_a_trained_denoiser_goes_on_from_its_weights_and_learns_to_be_told_more(much, tmp_path):
+    first = Denoiser(DenoiserConfig(**SMALL))
+    common = {"budget": Budget(steps=1), "start": first, "device": "cpu"}
+    settings = DenoiserTraining(batch_size=4, own=0.5, told=0.6, peak_rate=0.0)
+    train_denoiser(much, tmp_path / "still", settings=settings, **common)
+    still = Denoiser.load(tmp_path / "still")
+    assert still.config == DenoiserConfig(**SMALL, strength=True, augmentation=8)
+    found = still.state_dict()
+    for name, value in first.state_dict().items():
+        assert torch.equal(found[name], value.half().float()), name
+    assert not any(found[f"asked.{what}.weight"].any() for what in ("strength", "augmentation"))
+    settings = DenoiserTraining(batch_size=4, peak_rate=1e-2, averages=(0.0,))
+    train_denoiser(much, tmp_path / "moved", settings=settings, **common)
+    assert not torch.equal(Denoiser.load(tmp_path / "moved").level[0].weight, first.level[0].weight)
+
+
+@pytest.mark.parametrize(
+    "other", [{"flow_map": True}, {"latent_channels": 8}, {"latent_size": 48}], ids=str
+)
+def test_a_denoiser_that_cannot_go_on_is_refused(much, tmp_path, other):
+    start = Denoiser(DenoiserConfig(**SMALL, **other))
+    with pytest.raises(RissoleError, match="to start as|start as its teacher"):
+        train_denoiser(much, tmp_path / "a", Budget(steps=1), start=start, device="cpu")
+    assert not (tmp_path / "a").exists()
 
 
 def test_pictures_and_their_neighbors_are_changed_alike_and_that_is_told(much):

@@ -172,6 +172,17 @@ export const mount = ({ element, props, trigger, watch }) => {
     render();
   });
 
+  // ---- what the published method paints, where it was trained on the same photos -----------------
+
+  const trained = Object.hasOwn(texts.trained, props.bundle) ? texts.trained[props.bundle] : null;
+  part(".rs-trained").hidden = !trained;
+  if (trained) {
+    const image = /** @type {HTMLImageElement} */ (part(".rs-trained img"));
+    image.src = new URL(`./published/${props.bundle}.webp`, import.meta.url).href;
+    image.alt = trained.alt;
+    part(".rs-trained figcaption").textContent = trained.text;
+  }
+
   // ---- words -----------------------------------------------------------------------------------
 
   for (const [name, text] of Object.entries({

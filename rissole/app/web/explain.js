@@ -64,6 +64,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   let run = null;
   /** @type {{encoded: string | null, made: string | null}} */
   let latents = { encoded: null, made: null };
+  const near = make("p", "rs-near", { hidden: "" }); // how much of a copy the picture is
 
   // ---- the seven pictures ----------------------------------------------------------------------
 
@@ -124,7 +125,10 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   hear(E.DRAWN, (/** @type {Message} */ message) => {
     const begins = run?.id !== message.run;
-    if (begins) latents = { ...latents, made: null };
+    if (begins) {
+      latents = { ...latents, made: null };
+      near.hidden = true;
+    }
     const before = begins ? null : run;
     run = { id: message.run, grid: message.grid, source: message.source, used: message.used,
       own: message.own || {}, done: message.state === "done",
@@ -140,7 +144,9 @@ export const mount = ({ element, props, trigger, watch }) => {
       tell(E.INFLUENCE, props.value.influence);
       return;
     }
-    const { encoded, made } = props.value || {};
+    const { encoded, made, nearest } = props.value || {};
+    near.hidden = !nearest;
+    if (nearest) near.textContent = fill(texts.nearest, nearest);
     latents = { encoded: pictureIn(encoded), made: pictureIn(made) };
     render(["encode", "cut", "stitch"]);
   });
@@ -161,6 +167,7 @@ export const mount = ({ element, props, trigger, watch }) => {
   part("summary h2").textContent = texts.title;
   part(".rs-intro").textContent = texts.intro;
   part(".rs-steps").append(...STEPS.map((name, index) => stepOf(name, index, texts)));
+  part("[data-step=decode]").append(near);
   const paper = /** @type {HTMLAnchorElement} */ (part(".rs-paper a"));
   paper.textContent = texts.paper;
   paper.href = texts.paperAddress;

@@ -6,7 +6,7 @@ import { state, tell } from "../../app/web/shared/store.js";
 import { fill } from "../../app/web/shared/values.js";
 import { addressOf, pngOf, toCanvas } from "./pictures.js";
 import { checked, ORDERS, Refusal, toJson } from "./recipe.js";
-import { mark } from "./session.js";
+import { GivenUp, Job, mark } from "./session.js";
 
 /**
  * @typedef {import("./recipe.js").Recipe} Recipe
@@ -85,8 +85,7 @@ const variants = (base) => ({
  */
 export const comparingOf = ({ engine, texts, give, save }, visit, { wanted, linkOf }) => {
   const said = texts.compare;
-  /** @type {{stop: () => void} | null} */
-  let working = null;
+  let job = new Job(engine); // the last one
 
   /** @param {Axis} axis */
   const labelsOf = ({ setting, values }) => values.map((value) =>
@@ -107,18 +106,10 @@ export const comparingOf = ({ engine, texts, give, save }, visit, { wanted, link
   const noteOf = ({ seam, seconds, calls }) => fill(seam === null ? said.noteWhole : said.note,
     { calls, seconds: seconds.toFixed(1), seam: seam?.toFixed(2) });
 
-  /** @type {(recipe: Recipe, tick: (step: Shown) => void) => Promise<Result | null>} */
+  /** @type {(recipe: Recipe, tick: (step: Shown) => void) => Promise<Result>} */
   const painted = async (recipe, tick) => {
-    const began = performance.now();
-    /** @type {Shown | null} */
-    let last = null;
-    const mine = engine.paint(recipe, null, visit.source, [], (step) => {
-      last = step;
-      tick(step);
-    });
-    working = mine;
-    if (!(await mine.whole) || !last) return null;
-    const { rgba, calls } = /** @type {Shown} */ (last), { grid } = recipe, side = Math.sqrt(rgba.length / 4);
+    const began = performance.now(), steps = await job.paint(recipe, null, visit.source, [], tick);
+    const { rgba, calls } = /** @type {Shown} */ (steps.at(-1)), { grid } = recipe, side = Math.sqrt(rgba.length / 4);
     const pixels = new ImageData(new Uint8ClampedArray(rgba), side, side);
     const seam = grid > 1 && side >= 8 * grid ? seamRatio(borders(pixels, grid)) : null;
     return { recipe, rgba, calls, seam, seconds: (performance.now() - began) / 1000 };
@@ -146,13 +137,14 @@ export const comparingOf = ({ engine, texts, give, save }, visit, { wanted, link
     };
     show({});
     let told = 0;
+    job = new Job(engine);
     for (const [at, recipe] of recipes.entries()) {
-      const result = source === visit.source && await painted(recipe, ({ index, step, steps, blocks }) => {
+      if (source !== visit.source) return; // another database was chosen
+      const result = await painted(recipe, ({ index, step, steps, blocks }) => {
         if (performance.now() - told < OFTEN) return;
         told = performance.now();
         show({ at, done: (index - 1 + step / steps) / blocks });
       });
-      if (!result) return;
       results.push(result);
       const { seconds, calls, seam } = result, src = await addressOf(result.rgba, false);
       show({ at, done: 1, state: results.length === recipes.length ? "done" : "running",
@@ -165,6 +157,7 @@ export const comparingOf = ({ engine, texts, give, save }, visit, { wanted, link
     try {
       await work();
     } catch (error) {
+      if (error instanceof GivenUp) return;
       tell(E.UNCOMPARED);
       give("problem", error instanceof Error ? error.message : String(error));
     }
@@ -181,7 +174,7 @@ export const comparingOf = ({ engine, texts, give, save }, visit, { wanted, link
         const base = wanted(), [x, y] = [axisOf(detail.x), axisOf(detail.y)];
         await compare(cross(base, x, y, await poolOf()), labelsOf(x), labelsOf(y), "cross");
       }),
-      halt: async () => working?.stop(),
+      halt: async () => job.stop(),
     },
   };
 };

@@ -79,7 +79,11 @@ const sliderOf = (name, label, { min, max, step }, info) => {
   const slide = make("input", "", { type: "range", min, max, step, "aria-label": label });
   const number = make("input", "", { type: "number", id: `${id}-input`, min, max, step });
   slide.addEventListener("input", () => { number.value = slide.value; });
-  number.addEventListener("change", () => { slide.value = number.value; number.value = slide.value; });
+  number.addEventListener("input", (event) => event.stopPropagation()); // half a number sets nothing
+  number.addEventListener("change", () => {
+    slide.value = number.value;
+    slide.dispatchEvent(new Event("input", { bubbles: true }));
+  });
   row.append(slide, number);
   box.append(row);
   return {

@@ -8,7 +8,7 @@ import { normal } from "./noise.js";
 import { paint } from "./painting.js";
 import { forgetPhotos, keepPhotos, readPhotos } from "./photos.js";
 import { squareOf } from "./pictures.js";
-import { cosine, MOST, nearest, randomItem, rowsOf, typical } from "./search.js";
+import { cosine, MOST, nearest, randomItem, rowsOf, typical, usualNearness } from "./search.js";
 import { namedClasses } from "./words.js";
 
 /**
@@ -129,6 +129,15 @@ export class Engine {
   async similarity(query, ids, source) {
     const database = this.database(source), vector = await this.vectorOf(query, database);
     return ids.map((id) => vector && cosine(vector, database.vector(id)));
+  }
+
+  /** The picture that another one is nearest to, and how near they are to each other; null for too few.
+   * @param {Float32Array} pixels @param {string} source */
+  async nearestTo(pixels, source) {
+    const database = this.database(source), rounded = (/** @type {number} */ one) => Math.round(100 * one) / 100;
+    if (database.count < 2) return null;
+    const [{ id, score }] = nearest(database, (await this.embed(pixels)).vector, 1, () => true);
+    return { item: id, alike: rounded(score), usual: rounded(usualNearness(database)) };
   }
 
   /** @param {Database} database @param {Float32Array | null} vector @param {number[]} ids @param {number[]} [pinned] */

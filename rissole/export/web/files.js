@@ -16,13 +16,31 @@ export const fromHalf = (bytes) => {
 };
 
 /** Gives memory back at once, where the browser can: its own collector may come too late for a phone.
- * @param {Uint8Array} bytes that nobody reads any more */
+ * @param {Uint8Array} bytes made here, that nobody reads any more; what the browser made it holds on to */
 export const free = (bytes) => { /** @type {any} */ (bytes.buffer).transfer?.(0); };
 
-/** All numbers of a safetensors file in half precision. @param {Uint8Array} file @returns {Float32Array} */
-export const numbersOf = (file) => {
-  const length = Number(new DataView(file.buffer, file.byteOffset, 8).getBigUint64(0, true));
-  return fromHalf(file.subarray(8 + length));
+const PIECE = 2 ** 20; // bytes of a file that are in memory at once while it is copied
+
+/** The bytes of a file, a piece at a time. @param {Blob} file @param {number} [start] */
+const pieces = async function* pieces(file, start = 0) {
+  for (let at = start; at < file.size; at += PIECE) {
+    yield { at: at - start, bytes: new Uint8Array(await file.slice(at, at + PIECE).arrayBuffer()) };
+  }
+};
+
+/** All bytes of a file, in memory that can be given back. @param {Blob} file */
+export const bytesOf = async (file) => {
+  const all = new Uint8Array(file.size);
+  for await (const { at, bytes } of pieces(file)) all.set(bytes, at);
+  return all;
+};
+
+/** All numbers of a safetensors file in half precision. @param {Blob} file */
+export const numbersOf = async (file) => {
+  const head = new DataView(await file.slice(0, 8).arrayBuffer()), start = 8 + Number(head.getBigUint64(0, true));
+  const numbers = new Float32Array((file.size - start) / 2);
+  for await (const { at, bytes } of pieces(file, start)) numbers.set(fromHalf(bytes), at / 2);
+  return numbers;
 };
 
 /** A file that does not come. */

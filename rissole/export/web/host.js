@@ -105,7 +105,7 @@ const propsOf = (facts, texts, controls) => {
       showcase: opening?.address ?? null, settings: controls.read(),
       live: facts.shape.flow_map }, // few-step networks are fast enough to follow what is changed
     share: { texts: texts.share, store: facts.bundle },
-    compare: { texts: texts.compare, few: facts.shape.flow_map },
+    compare: { texts: texts.compare, few: facts.shape.flow_map, bundle: facts.name },
     explain: { texts: texts.explain, ...common, facts: { ...card, size: sizeOf(facts, texts.page) } },
   };
 };
@@ -149,7 +149,8 @@ const start = async () => {
   for (const name of PARTS) {
     page.parts[name].innerHTML = templates[name]; // a file of this page, without anything of a visitor in it
     const { component, give } = shim(page.parts[name], props[name],
-      (event, detail) => { visit.events[event]?.(detail); },
+      // afterwards, as from a server: whoever asks listens before there is an answer
+      (event, detail) => { queueMicrotask(() => visit.events[event]?.(detail)); },
       async (file) => ({ path: await engine.call("photo", file) }));
     gives[name] = give;
     MOUNTS[name](component);

@@ -1,5 +1,5 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
-import { free, get, Missing, numbersOf } from "./files.js";
+import { bytesOf, free, get, Missing, numbersOf } from "./files.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
@@ -15,6 +15,8 @@ const RUNTIMES = {
   wasm: { script: "ort.wasm.min.mjs", program: "ort-wasm-simd-threaded" },
 };
 
+const PATIENCE = 60_000; // milliseconds in which a runtime has started, or never will: threads may not come
+
 /** What a runtime says when it has no memory left. */
 const FULL = /bad_alloc|out of memory|could not allocate|Aborted/i;
 
@@ -23,15 +25,6 @@ const plain = (error) => {
   if (error instanceof Missing) return error;
   const said = error instanceof Error ? error.message : String(error);
   return new Error(FULL.test(said) ? "this device has too little memory for the model" : said);
-};
-
-/** What is known by a name, else what is made now; what fails is not kept.
- * @template T @param {Map<string, Promise<T>>} known @param {string} name @param {() => Promise<T>} make */
-const once = (known, name, make) => {
-  const made = known.get(name) ?? make();
-  known.set(name, made);
-  made.catch(() => { if (known.get(name) === made) known.delete(name); });
-  return made;
 };
 
 /** Reads a file and says how far it is. What it gives may lie outside the tab's memory.
@@ -43,8 +36,7 @@ const download = async (address, progress) => {
     parts.push(part.value);
     progress(part.value.length);
   }
-  // a runtime is compiled while it is read, where it says what it is
-  return new Blob(parts, { type: address.endsWith(".wasm") ? "application/wasm" : "" });
+  return new Blob(parts);
 };
 
 export class Networks {
@@ -55,31 +47,46 @@ export class Networks {
     this.files = files;
     /** @type {any} */
     this.ort = null;
-    /** The evaluation that is under way. @type {Promise<unknown>} */
+    /** What has its turn, see `inTurn`. @type {Promise<unknown>} */
     this.busy = Promise.resolve();
     /** @type {Adapter | null} */
     this.adapter = null;
-    /** @type {Map<string, Promise<any>>} */
+    /** Those that are made. @type {Map<string, any>} */
     this.sessions = new Map();
     /** @type {Map<string, Uint8Array>} */
-    this.read = new Map(); // weights in memory, while sessions are made of them
-    /** @type {Promise<unknown>} */
-    this.turn = Promise.resolve(); // sessions are made one after another
-    this.preparing = false;
+    this.read = new Map(); // weights and a program in memory, while they are made use of
+    this.running = false; // whether the runtime has its program
     /** @type {Map<string, Promise<Blob>>} */
     this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
 
+  /**
+   * Does one thing after another: a sketch may be painted while a query is encoded, not every adapter can
+   * do both, and of the grids one is given up for another. What has its turn must not ask for another and
+   * wait for it: it would wait for itself.
+   * @template T @param {() => Promise<T>} work @returns {Promise<T>}
+   */
+  inTurn(work) {
+    const mine = this.busy.then(work).finally(() => this.forget());
+    this.busy = mine.catch(() => {});
+    return mine;
+  }
+
   /** Starts the runtime; sessions of another one are given up. @param {Adapter} adapter */
-  async use(adapter) {
-    await this.release([...this.sessions.keys()]);
+  use(adapter) {
+    return this.inTurn(() => this.start(adapter));
+  }
+
+  /** @param {Adapter} adapter */
+  async start(adapter) {
+    this.release([...this.sessions.keys()]); // nobody waits: a device that is lost may never answer
     const { script, program } = RUNTIMES[adapter.kind], folder = `${this.base}runtime/`;
-    const wasm = URL.createObjectURL(await this.file(`runtime/${program}.wasm`));
     // a runtime never changes its number of threads: each has an instance of its own
     this.ort = await import(`${folder}${script}?${adapter.threads}`);
-    this.ort.env.wasm.wasmPaths = { mjs: `${folder}${program}.mjs`, wasm };
-    this.ort.env.wasm.numThreads = adapter.threads;
+    Object.assign(this.ort.env.wasm, { wasmPaths: { mjs: `${folder}${program}.mjs` }, numThreads: adapter.threads,
+      initTimeout: PATIENCE });
     this.adapter = adapter;
+    this.running = false;
   }
 
   /** Loads what is heavy, with one report of how far: all weights, and what some adapters need.
@@ -98,30 +105,34 @@ export class Networks {
 
   /** @param {string} name @param {(bytes: number) => void} [progress] */
   file(name, progress = () => {}) {
-    return once(this.loaded, name, () => download(`${this.base}${name}`, progress));
+    const coming = this.loaded.get(name) ?? download(`${this.base}${name}`, progress);
+    this.loaded.set(name, coming);
+    coming.catch(() => { if (this.loaded.get(name) === coming) this.loaded.delete(name); }); // it may come later
+    return coming;
   }
 
   /** @param {string} name of a graph */
-  session(name) {
-    return once(this.sessions, name, () => {
-      const made = this.turn.then(() => this.create(name));
-      this.turn = made.catch(() => {}).then(() => { if (!this.preparing) this.forget(); });
-      return made;
-    });
+  async session(name) {
+    const known = this.sessions.get(name);
+    if (known) return known;
+    // each session has weights of its own in memory: of the grids only one is kept
+    if (name.startsWith("step")) await this.release([...this.sessions.keys()].filter((one) => one.startsWith("step")));
+    const made = await this.create(name);
+    this.sessions.set(name, made);
+    return made;
   }
 
   /** @param {string} name */
   async create(name) {
-    // each session has weights of its own in memory: of the grids only one is kept
-    const others = [...this.sessions.keys()].filter((one) => one.startsWith("step") && one !== name);
-    if (name.startsWith("step")) await this.release(others);
     const wanted = WEIGHTS[/** @type {keyof typeof WEIGHTS} */ (name)] ?? ["denoiser.safetensors"];
     const there = wanted.filter((path) => `model/${path}` in this.files);
     const [graph, ...data] = await Promise.all([
-      get(`${this.base}model/${name}.onnx`).then((answer) => answer.arrayBuffer()),
+      this.file(`model/${name}.onnx`).then((file) => file.arrayBuffer()),
       ...there.map((path) => this.numbers(`model/${path}`)),
     ]);
-    return this.ort.InferenceSession.create(new Uint8Array(graph), {
+    // the program as a whole: of one that it reads bit by bit the browser keeps two more copies for long
+    if (!this.running) this.ort.env.wasm.wasmBinary = (await this.program()).buffer;
+    const session = await this.ort.InferenceSession.create(new Uint8Array(graph), {
       executionProviders: [this.adapter?.kind ?? "wasm"],
       graphOptimizationLevel: "all",
       // memory that is taken in ever larger pieces, and kept, is not for a tab
@@ -130,60 +141,59 @@ export class Networks {
       logSeverityLevel: 3, // errors alone
       externalData: there.map((path, n) => ({ path, data: data[n] })),
     });
+    this.running = true;
+    return session;
   }
 
   /** @param {string[]} names */
   async release(names) {
     const old = names.map((name) => this.sessions.get(name));
     for (const name of names) this.sessions.delete(name);
-    for (const session of await Promise.allSettled(old)) {
-      if (session.status === "fulfilled") await session.value.release().catch(() => {}); // a lost device's
-    }
-  }
-
-  /** Evaluates a graph. @param {string} name @param {Tensors} inputs
-   * @returns {Promise<Record<string, Float32Array>>} */
-  async run(name, inputs) {
-    // one after another: a sketch may be painted while a query is encoded, and not every adapter can
-    const mine = this.busy.then(() => this.tensors(name, inputs));
-    this.busy = mine.catch(() => {});
-    return Object.fromEntries(Object.entries(await mine).map(([output, { data }]) => [output, data]));
+    await Promise.allSettled(old.map((session) => session.release()));
   }
 
   /** Makes ready what a picture needs, so that a device that cannot do it says so at once.
    * @param {string[]} names of graphs */
-  async prepare(names) {
-    this.preparing = true; // several sessions are made of the same weights
-    try {
-      await this.steadily(async () => { for (const name of names) await this.session(name); });
-    } finally {
-      this.preparing = false;
-      this.forget();
-    }
+  prepare(names) {
+    // in one turn: several sessions are made of the same weights
+    return this.inTurn(() => this.steadily(async () => { for (const name of names) await this.session(name); }));
   }
 
   /** Weights as float32. @param {string} name @returns {Promise<Uint8Array>} */
   async numbers(name) {
     const known = this.read.get(name);
     if (known) return known;
-    const file = new Uint8Array(await (await this.file(name)).arrayBuffer());
-    const made = new Uint8Array(numbersOf(file).buffer);
-    free(file);
+    const made = new Uint8Array((await numbersOf(await this.file(name))).buffer);
     this.read.set(name, made);
     return made;
   }
 
-  /** Gives up the weights that sessions were made of, which have copies of their own. */
+  /** The runtime's own code. */
+  async program() {
+    const { program } = RUNTIMES[this.adapter?.kind ?? "wasm"], name = `runtime/${program}.wasm`;
+    const made = await bytesOf(await this.file(name));
+    this.read.set(name, made);
+    return made;
+  }
+
+  /** Gives up what sessions were made of: they have copies of their own. */
   forget() {
-    for (const numbers of this.read.values()) free(numbers);
+    for (const bytes of this.read.values()) free(bytes);
     this.read.clear();
   }
 
-  /** Evaluates a graph.
+  /** Evaluates a graph. @param {string} name @param {Tensors} inputs
+   * @returns {Promise<Record<string, Float32Array>>} */
+  async run(name, inputs) {
+    const outputs = await this.tensors(name, inputs);
+    return Object.fromEntries(Object.entries(outputs).map(([output, { data }]) => [output, data]));
+  }
+
+  /** The same, with shapes.
    * @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, {data: Float32Array, dims: number[]}>>} */
   tensors(name, inputs) {
-    return this.steadily(() => this.evaluate(name, inputs));
+    return this.inTurn(() => this.steadily(() => this.evaluate(name, inputs)));
   }
 
   /** Does something, on the simplest adapter where another one gives out.
@@ -194,7 +204,7 @@ export class Networks {
     } catch (error) {
       const simplest = this.adapter?.kind === "wasm" && this.adapter.threads === 1;
       if (simplest || error instanceof Missing) throw plain(error);
-      await this.use({ kind: "wasm", threads: 1 });
+      await this.start({ kind: "wasm", threads: 1 });
       return work().catch((again) => { throw plain(again); });
     }
   }
@@ -209,7 +219,7 @@ export class Networks {
     const outputs = await session.run(Object.fromEntries(given.map(([input, { data, dims }]) =>
       [input, new Tensor(kindOf(data), data, dims)])));
     const read = Object.entries(outputs).map(async ([output, tensor]) =>
-      [output, { data: Float32Array.from(await tensor.getData()), dims: [...tensor.dims] }]);
+      [output, { data: await tensor.getData(), dims: [...tensor.dims] }]); // its own copy
     return Object.fromEntries(await Promise.all(read));
   }
 }

@@ -30,8 +30,7 @@ const inStore = async (mode, work) => {
       transaction.oncomplete = () => done(null);
       transaction.onabort = () => fail(transaction.error);
     });
-    const value = await answered(work(transaction.objectStore(STORE)));
-    await whole;
+    const [value] = await Promise.all([answered(work(transaction.objectStore(STORE))), whole]);
     return value;
   } finally {
     base.close();

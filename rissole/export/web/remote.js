@@ -10,6 +10,16 @@ export const remote = (worker) => {
   /** @type {Map<number, Call>} */
   const calls = new Map();
   let last = 0;
+  /** @type {Error | null} */
+  let ended = null; // why nothing is answered any more
+
+  /** Nobody waits for what does not come. @param {string} reason */
+  const end = (reason) => {
+    ended = new Error(`the painting thread has ended (${reason}): load the page again`);
+    worker.terminate();
+    for (const { refuse } of calls.values()) refuse(ended);
+    calls.clear();
+  };
 
   worker.onmessage = ({ data }) => {
     const call = calls.get(data.id);
@@ -22,15 +32,17 @@ export const remote = (worker) => {
     if ("error" in data) call.refuse(new Error(data.error));
     else call.answer(data.value);
   };
+  // its script did not come, or something failed outside of any verb, a thread of the runtime perhaps
   worker.onerror = (event) => {
     event.preventDefault();
-    for (const { refuse } of calls.values()) refuse(new Error(event.message || "the painting thread has ended"));
-    calls.clear();
+    end(event.message || "its script could not be loaded");
   };
+  worker.onmessageerror = () => end("an answer could not be read");
 
   /** @type {(verb: string, args: unknown[], told?: (message: any) => void) => {id: number, value: Promise<any>}} */
   const ask = (verb, args, told) => {
     const id = last += 1;
+    if (ended) return { id, value: Promise.reject(ended) };
     const value = new Promise((answer, refuse) => { calls.set(id, { answer, refuse, told }); });
     worker.postMessage({ id, verb, args });
     return { id, value };

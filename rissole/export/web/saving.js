@@ -5,10 +5,10 @@ import { tell } from "../../app/web/shared/store.js";
 import { fill, thumb } from "../../app/web/shared/values.js";
 import { gifOf } from "./gif.js";
 import { decode } from "./links.js";
-import { addressOf, pngOf, scaled, toCanvas } from "./pictures.js";
+import { addressOf, pixelsOf, pngOf, scaled, toCanvas } from "./pictures.js";
 import { checked, layersOf, Refusal, toJson } from "./recipe.js";
 import { asPython, fileOfRun, perBlock } from "./runs.js";
-import { mark } from "./session.js";
+import { GivenUp, Job, mark } from "./session.js";
 
 /**
  * @typedef {import("./recipe.js").Recipe} Recipe
@@ -26,35 +26,13 @@ const sampled = (total, most) => {
   return Array.from({ length: count }, (_, n) => Math.round(((n + 1) * total) / count));
 };
 
-/** A job that the visitor gave up. */
-class GivenUp extends Error {}
-
 /**
  * @param {import("./session.js").Page & {save: (blob: Blob, name: string) => void}} page
  * @param {import("./session.js").Session} visit
  * @param {(recipe: Recipe) => string} homeOf key of the database that a recipe can be painted from
  */
 export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) => {
-  /** @type {{stop: () => void} | null} */
-  let working = null;
-
-  /**
-   * Paints a recipe for a file.
-   * @param {Recipe} recipe @param {Float32Array | null} init @param {number[]} decoded numbers of steps
-   * @param {(step: Shown) => void} [seen]
-   * @returns {Promise<Shown[]>} all of its steps
-   */
-  const painted = async (recipe, init, decoded, seen = () => {}) => {
-    /** @type {Shown[]} */
-    const steps = [];
-    const mine = engine.paint(recipe, init, homeOf(recipe), decoded, (step) => {
-      steps.push(step);
-      seen(step);
-    });
-    working = mine;
-    if (!(await mine.whole)) throw new GivenUp();
-    return steps;
-  };
+  let filing = new Job(engine), measuring = new Job(engine); // the last ones
 
   /** Groups of steps that a recipe takes. @param {Recipe} recipe */
   const stepsOf = ({ order, grid, blocks, num_inference_steps: steps }) =>
@@ -72,6 +50,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
 
   /** @param {Recipe} recipe */
   const film = async (recipe) => {
+    const job = filing;
     const layers = layersOf(recipe), report = reporter("film");
     const each = Math.max(1, Math.floor(MOST_FRAMES / layers.length));
     /** @type {Uint8ClampedArray[]} */
@@ -80,7 +59,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
     for (const [place, layer] of layers.entries()) {
       const total = stepsOf(layer);
       let seen = 0;
-      const steps = await painted(layer, init, sampled(total, each), ({ rgba }) => {
+      const steps = await job.paint(layer, init, homeOf(layer), sampled(total, each), ({ rgba }) => {
         if (rgba) frames.push(scaled(rgba, FRAME));
         report((place + (seen += 1) / total) / layers.length);
       });
@@ -96,7 +75,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
     const known = visit.kept.find((one) => toJson(one.recipe) === toJson(recipe));
     let found = known;
     if (!found) {
-      const last = /** @type {Shown} */ ((await painted(recipe, null, [])).at(-1));
+      const last = /** @type {Shown} */ ((await filing.paint(recipe, null, homeOf(recipe), [])).at(-1));
       found = /** @type {any} */ ({ ids: last.neighbors, attention: last.attention, rgba: last.rgba });
     }
     const { ids, attention, rgba } = /** @type {NonNullable<typeof known>} */ (found), source = homeOf(recipe);
@@ -115,7 +94,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
   const run = async (recipe, kind) => {
     const total = stepsOf(recipe), report = reporter(kind);
     let seen = 0;
-    const steps = await painted(recipe, null, [], () => report((seen += 1) / total));
+    const steps = await filing.paint(recipe, null, homeOf(recipe), [], () => report((seen += 1) / total));
     const { item, pixels, text } = visit.query;
     const ids = /** @type {Shown} */ (steps.at(-1)).neighbors;
     const scores = await engine.call("similarity", { item, pixels, text }, ids, homeOf(recipe));
@@ -125,6 +104,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
   /** Does something with the recipe of a link, and says on the shelf that it is done.
    * @param {(recipe: Recipe, detail: any) => Promise<unknown>} work */
   const filed = (work) => async (/** @type {any} */ detail) => {
+    filing = new Job(engine);
     try {
       const { recipe } = decode(detail.link, facts.defaults);
       homeOf(recipe);
@@ -162,7 +142,8 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
   const look = async ({ run: shown }) => {
     const { item, pixels } = visit.query, made = shown ? visit.kept[visit.placeOf(shown)] ?? visit.kept.at(-1) : null;
     const query = await engine.call("latentOf", { item, pixels }, visit.source);
-    give("explain", { encoded: await latentPicture(query), made: await latentPicture(made?.latent ?? null) });
+    const nearest = made && await engine.call("nearestTo", pixelsOf(made.rgba), visit.source);
+    give("explain", { encoded: await latentPicture(query), made: await latentPicture(made?.latent ?? null), nearest });
   };
 
   /** Mean change of a block, in levels of 255. @type {(a: Uint8ClampedArray, b: Uint8ClampedArray, grid: number,
@@ -183,6 +164,8 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
   const influence = async ({ run: shown, row, col }) => {
     const picture = visit.kept[visit.placeOf(shown)] ?? visit.kept.at(-1);
     if (!picture) throw new Refusal(texts.errors.repaint);
+    measuring.stop(); // one block at a time
+    const job = measuring = new Job(engine);
     const told = { run: picture.message.run, at: `${row},${col}` };
     const layer = /** @type {Recipe} */ (layersOf(picture.recipe).findLast(({ blocks }) =>
       !blocks.length || blocks.some(([r, c]) => r === row && c === col)));
@@ -193,7 +176,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
     const tellOf = (/** @type {boolean} */ done) =>
       give("explain", { influence: { ...told, levels: { ...levels }, done } });
     const last = async (/** @type {Recipe} */ one, /** @type {Float32Array | null} */ upon) =>
-      /** @type {Shown} */ ((await painted(one, upon, [])).at(-1));
+      /** @type {Shown} */ ((await job.paint(one, upon, homeOf(one), [])).at(-1));
     tellOf(false);
     const init = layer.init ? (await last(layer.init, null)).estimate : null;
     const pixels = async (/** @type {Recipe} */ one) => (await last(one, init)).rgba;
@@ -223,7 +206,7 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
       sheet: filed(sheet),
       run: filed((recipe, { kind }) => run(recipe, kind)),
       python: filed(async (recipe) => ({ code: asPython(recipe, facts.name), mark: mark() })),
-      quit: async () => working?.stop(),
+      quit: async () => filing.stop(),
       look: (detail) => said(() => look(detail)),
       influence: (detail) => said(() => influence(detail)),
     },

@@ -65,6 +65,22 @@ export const typical = (database, member) => {
   return middle.map((one) => one / length);
 };
 
+/** @type {WeakMap<Database, number>} */
+const usual = new WeakMap();
+
+/** Median cosine of pictures to the nearest other one, see `Retriever.usual_nearness`. @param {Database} database */
+export const usualNearness = (database) => {
+  const known = usual.get(database), stride = Math.ceil(database.count / TYPICAL), scores = [];
+  if (known !== undefined) return known;
+  for (let item = 0; item < database.count; item += stride) {
+    scores.push(nearest(database, database.vector(item), 1, (one) => one !== item)[0].score);
+  }
+  scores.sort((a, b) => a - b);
+  const middle = (scores[(scores.length - 1) >> 1] + scores[scores.length >> 1]) / 2;
+  usual.set(database, middle);
+  return middle;
+};
+
 /** Latents (channels, size, size) at half their resolution, without their channels' means.
  * @param {Float32Array} latents @param {number} channels */
 const halved = (latents, channels) => {

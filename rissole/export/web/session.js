@@ -28,6 +28,46 @@ export const mark = () =>
 
 export const randomSeed = () => BigInt(crypto.getRandomValues(new Uint32Array(1))[0]);
 
+/** Work that a visitor gave up: nobody needs to hear of it. */
+export class GivenUp extends Error {}
+
+/** Pictures that are painted for one purpose, one after another. */
+export class Job {
+  /** @param {Page["engine"]} engine */
+  constructor(engine) {
+    this.engine = engine;
+    this.over = false;
+    /** @type {{whole: Promise<boolean>, stop: () => void} | null} */
+    this.current = null;
+  }
+
+  /** Ends it, also between two pictures. */
+  stop() {
+    this.over = true;
+    this.current?.stop();
+  }
+
+  /**
+   * Paints a recipe.
+   * @param {import("./recipe.js").Recipe} recipe @param {Float32Array | null} init
+   * @param {string} source of its neighbors @param {number[]} decoded numbers of steps
+   * @param {(step: import("./remote.js").Shown) => void} [seen]
+   * @returns {Promise<import("./remote.js").Shown[]>} all of its steps
+   * @throws {GivenUp}
+   */
+  async paint(recipe, init, source, decoded, seen = () => {}) {
+    if (this.over) throw new GivenUp();
+    /** @type {import("./remote.js").Shown[]} */
+    const steps = [];
+    this.current = this.engine.paint(recipe, init, source, decoded, (step) => {
+      steps.push(step);
+      seen(step);
+    });
+    if (!(await this.current.whole)) throw new GivenUp();
+    return steps;
+  }
+}
+
 export class Session {
   /** @param {import("./engine.js").Facts} facts */
   constructor({ database: { key, label, count, classes }, opening }) {

@@ -17,13 +17,15 @@ const int64 = (bytes) => Number(new DataView(bytes.buffer, bytes.byteOffset, 8).
 /** One answer for each thumbnail, out of the one file that holds all of them. */
 const unpackThumbnails = async (cache, key) => {
   const answer = await cache.match(BASE + THUMBNAILS);
-  const bytes = new Uint8Array(await answer.arrayBuffer()), start = 8 + int64(bytes.subarray(0, 8));
-  const { offsets, data } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, start)));
-  const offset = (n) => int64(bytes.subarray(start + offsets.data_offsets[0] + 8 * n));
-  const base = start + data.data_offsets[0];
+  const file = await answer.blob(); // which is not in memory
+  const read = async (from, to) => new Uint8Array(await file.slice(from, to).arrayBuffer());
+  const start = 8 + int64(await read(0, 8));
+  const { offsets, data } = JSON.parse(new TextDecoder().decode(await read(8, start)));
+  const places = await read(...offsets.data_offsets.map((at) => start + at));
+  const offset = (n) => start + data.data_offsets[0] + int64(places.subarray(8 * n));
   for (let item = 0; item + 1 < offsets.shape[0]; item += 1) {
-    const webp = bytes.slice(base + offset(item), base + offset(item + 1));
-    const headers = { "Content-Type": "image/webp", "Content-Length": String(webp.length) };
+    const webp = file.slice(offset(item), offset(item + 1), "image/webp");
+    const headers = { "Content-Type": "image/webp", "Content-Length": String(webp.size) };
     await cache.put(`${BASE}thumbs/${key}/${item}.webp`, new Response(webp, { headers }));
   }
   await cache.delete(BASE + THUMBNAILS);

@@ -27,6 +27,7 @@ globalThis.onmessage = async ({ data: { base, facts, loaded, adapter } }) => {
     await networks.use(adapter);
     await painted(networks, facts); // the first picture also prepares
     const began = performance.now(), pixels = await painted(networks, facts);
+    if (networks.adapter !== adapter) throw new Error("it gave out");
     answer({ milliseconds: performance.now() - began,
       pixels: Uint8ClampedArray.from(pixels, (value) => (value + 1) * 127.5) });
   } catch (error) {

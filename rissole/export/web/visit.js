@@ -2,7 +2,7 @@
 // the components with the same values and messages.
 import { E } from "../../app/web/shared/events.js";
 import { chosen, ownBlocks } from "../../app/web/shared/state.js";
-import { state } from "../../app/web/shared/store.js";
+import { live, state } from "../../app/web/shared/store.js";
 import { choosingOf } from "./choosing.js";
 import { comparingOf } from "./comparing.js";
 import { beneath, merged, messageOf, meterOf } from "./frames.js";
@@ -128,13 +128,18 @@ export const visitOf = (page) => {
   const sketch = async ({ wish }) => {
     const { number, neighbors, blocks, order, grid, steps, guidance, strength, seed } = wish;
     const told = { wish: number, ...(wish.sketch && { kind: "sketch" }) };
+    const drop = () => show({ ...told, state: "dropped", run: mark() });
+    if (live()) { // a late wish must not end what the button has asked for since
+      drop();
+      return;
+    }
     try {
       const recipe = checked({ bundle: facts.bundle, database: visit.source, neighbors, block_neighbors: blocks, grid,
         seed, order, guidance_scale: guidance, strength,
         num_inference_steps: wish.sketch ? Math.min(steps, facts.shape.flow_map ? FEW_STEPS : STEPS) : steps });
       const picture = await run(recipe, null, told, Infinity);
-      show(picture ? { ...picture.message, link: linkOf(recipe), frame: await addressOf(picture.rgba, false) }
-        : { ...told, state: "dropped", run: mark() });
+      if (!picture) drop();
+      else show({ ...picture.message, link: linkOf(recipe), frame: await addressOf(picture.rgba, false) });
     } catch (error) {
       show({ ...told, state: "error", error: error instanceof Error ? error.message : String(error), run: mark() });
     }

@@ -3,7 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { cellName, cost, explained, looks, outdated, progress, words } from "../../../rissole/app/web/canvas/words.js";
+import {
+  cellName, cost, explained, looks, outdated, progress, withoutFilm, words,
+} from "../../../rissole/app/web/canvas/words.js";
 import { placed, thickness } from "../../../rissole/app/web/canvas/lens.js";
 import { E } from "../../../rissole/app/web/shared/events.js";
 import { initial, reduce } from "../../../rissole/app/web/shared/state.js";
@@ -135,4 +137,12 @@ test("the lens lies beside the picture, or over the half that the block is not i
   assert.ok(phone.y + size.height <= cell.y && phone.y >= 0);
   assert.ok(placed({ ...picture, x: 0 }, { ...cell, y: 100 }, size, { width: 400, height: 844 }).y >= 200);
   assert.equal(thickness(0.5), 2 * thickness(0.25));
+});
+
+test("where there is no film, it is said how to see one", () => {
+  const film = { reel: () => [] };
+  const strip = (changes) => withoutFilm(message(changes), [0, 0], film, texts);
+  assert.equal(strip({ state: "done" }), texts.stripNone);
+  assert.equal(strip({ state: "done", kind: "sketch" }), texts.stripSketch);
+  assert.equal(strip({ state: "running" }), "");
 });

@@ -253,5 +253,6 @@ export const withoutFilm = (message, [row, col], film, texts) => {
   if (message.state !== "done") return "";
   const kept = message.repaint && !message.repaint.some(([r, c]) => r === row && c === col);
   if (kept) return message.before && film.reel(message.before).length ? texts.stripKept : texts.stripKeptOnly;
-  return film.reel(message.run).length > 1 ? "" : texts.stripNone;
+  if (film.reel(message.run).length > 1) return "";
+  return message.kind === "sketch" ? texts.stripSketch : texts.stripNone;
 };
