@@ -2,7 +2,8 @@
 
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
-`published` cuts the trained baseline's pictures, which the page shows, out of `comparison`.
+`published` cuts the trained baseline's pictures, which the page shows, out of `comparison`; `flowers`
+and `clothes` are a hundred pictures of a bundle each.
 """
 
 from __future__ import annotations
@@ -221,6 +222,17 @@ def published() -> None:
     strip.save(FOLDER / "published" / "cats-128.webp", quality=QUALITY, method=6)
 
 
+def hundred(name: str) -> None:
+    """Pictures of the first hundred seeds, as shipped."""
+    pipe, side = RissolePipeline.from_pretrained(f"{name}-128"), 96
+    sheet = Image.new("RGB", (10 * (side + 2), 10 * (side + 2)), "white")
+    for seed in range(100):
+        painted = pipe(pipe.retrieve(k=8, seed=seed), seed=seed).images[0]
+        place = (seed % 10 * (side + 2) + 1, seed // 10 * (side + 2) + 1)
+        sheet.paste(painted.resize((side, side), Image.Resampling.LANCZOS), place)
+    save(sheet, name)
+
+
 @contextmanager
 def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
     """A page on the app in a browser of its own."""
@@ -238,8 +250,10 @@ def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
 
 def main(names: list[str]) -> None:
     """Makes the named pictures, or all of the page."""
-    if names == ["published"]:
-        published()
+    for name in {*names} & {"published", "flowers", "clothes"}:
+        published() if name == "published" else hundred(name)
+        names.remove(name)
+    if not names and sys.argv[1:]:
         return
     pipe = RissolePipeline.from_pretrained("cats-128")
     served, address, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import math
 import os
@@ -177,7 +178,9 @@ def place(device: str | None) -> str:
         return options.fastest(device)
     from accelerate import PartialState
 
-    return str(PartialState().device)
+    together = PartialState()
+    atexit.register(together.destroy_process_group)  # NCCL complains of who leaves without a word
+    return str(together.device)
 
 
 def report(figures: dict[str, Any], target: Path) -> None:

@@ -210,7 +210,8 @@ print([weights.sum().item() for weights in model.parameters()])
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second GPU")
 def test_two_gpus_end_with_the_same_weights(tmp_path):
     where = [str(Path(rissole.__file__).parents[1]), str(Path(__file__).parents[1])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(where)}
+    before = os.environ.get("PYTHONPATH")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*where, *([before] if before else [])])}
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
