@@ -2,8 +2,8 @@
 
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
-`published` cuts the trained baseline's pictures, which the page shows, out of `comparison`; `flowers`
-and `clothes` are a hundred pictures of a bundle each.
+`published` cuts the trained baseline's pictures, which the page shows, out of `comparison`;
+`flowers` and `clothes` are a hundred pictures of a bundle each.
 """
 
 from __future__ import annotations
