@@ -51,7 +51,9 @@ def test_what_follows_the_hand_is_the_picture_itself(visit, pipe):
     expect(page.locator(".rs-words")).to_contain_text("Generate keeps it.")
     before = canvas(page)
     visit.paint_as_it_is()
-    assert (abs(canvas(page) - before) <= 32).all()  # a sketch comes with a little loss
+    assert page.input_value("#rs-seed input") == str(sketch["seed"])
+    # a sketch comes with a little loss, of which noise has the most
+    assert abs(canvas(page) - before).mean() < 6
 
     visit.set_steps(9)
     sketch = drawn(page, lambda: page.click(".rs-switch >> nth=0"))
