@@ -48,8 +48,9 @@ def card_facts(pipe: RissolePipeline) -> dict[str, str]:
 
 
 def _license(name: str) -> str:
-    """The Hub's name of a license as people write it: CC BY-NC 4.0 for cc-by-nc-4.0."""
-    return re.sub(r"^cc-(by[a-z-]*)-([\d.]+)$", lambda m: f"CC {m[1].upper()} {m[2]}", name)
+    """The Hub's name of a license as people write it: CC BY-NC 4.0 for cc-by-nc-4.0, CC0 1.0."""
+    name = re.sub(r"^cc-(by[a-z-]*)-([\d.]+)$", lambda m: f"CC {m[1].upper()} {m[2]}", name)
+    return re.sub(r"^cc0-([\d.]+)$", r"CC0 \1", name)
 
 
 def _section(card: str, title: str) -> str:

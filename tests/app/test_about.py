@@ -45,6 +45,8 @@ def test_facts_come_from_the_bundle_and_its_card(pipe, monkeypatch, tmp_path):
     facts = card_facts(pipe)
     assert facts["license"] == "CC BY 4.0"
     assert (facts["data"], facts["limits"]) == ("Two kinds of things.", "Few.")
+    (tmp_path / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    assert card_facts(pipe)["license"] == "CC0 1.0"
 
 
 def test_footer_says_what_the_card_says(pipe, monkeypatch, tmp_path):
