@@ -39,7 +39,7 @@ def test_photos_that_may_be_shared_take_the_place_of_the_gallery(photos, tiny_bu
     assert (len(pipe.database), pipe.config["name"]) == (4, "garments-128")
     assert sorted(pipe.database.labels(range(4))) == ["hat", "hat", "shirt", "shirt"]
     assert pipe.retrieve(text="shirts", k=2).labels == ["shirt", "shirt"]
-    assert card_facts(pipe)["license"] == "cc0-1.0"
+    assert card_facts(pipe)["license"] == "CC0 1.0"
     assert pipe.fingerprint == RissolePipeline.from_pretrained(tiny_bundle).fingerprint
     assert not list(out.rglob("left-out.json"))  # names of files stay with their maker
 
