@@ -250,14 +250,14 @@ def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
 
 def main(names: list[str]) -> None:
     """Makes the named pictures, or all of the page."""
-    for name in {*names} & {"published", "flowers", "clothes"}:
+    pages = [name for name in names or PICTURES if name in PICTURES]
+    for name in (name for name in names if name not in PICTURES):
         published() if name == "published" else hundred(name)
-        names.remove(name)
-    if not names and sys.argv[1:]:
+    if not pages:
         return
     pipe = RissolePipeline.from_pretrained("cats-128")
     served, address, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
-    for name in names or PICTURES:
+    for name in pages:
         make, viewport = PICTURES[name]
         with visited(address, viewport) as page:
             make(page)

@@ -24,8 +24,8 @@ class DenoiserSettings(DenoiserTraining):
 
     Attributes:
         preset: a method's name.
-        start: folder of a trained denoiser to go on from, such as BUNDLE/denoiser, where the run
-            has the same autoencoder.
+        start: folder of a trained denoiser to go on from, such as OTHER_RUN/denoiser, where the run
+            has the same autoencoder; not of one of few steps.
         schedule: part of the learning-rate schedule, for training in sessions.
         model: settings of the network.
     """
