@@ -165,3 +165,16 @@ def upload(page, file: Path) -> None:
     with page.expect_file_chooser() as chooser:
         page.click("#rs-upload")
     chooser.value.set_files(file)
+
+
+def hold(page, pattern: str):
+    """Holds the next request back; what is returned waits for it, and lets it go."""
+    held: list = []
+    page.route(pattern, lambda route: held.append(route), times=1)
+
+    def let_go() -> None:
+        while not held:
+            page.evaluate("new Promise(requestAnimationFrame)")  # requests are told meanwhile
+        held.pop().continue_()
+
+    return let_go

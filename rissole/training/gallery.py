@@ -6,6 +6,7 @@ photo are dropped; of the rest the most realistic are kept, no two of them alike
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -105,7 +106,7 @@ def paint_kept(
     """Paints as `paint_many` does; whoever asks for the same again goes on where it was ended.
 
     Args:
-        model: in float32; it paints in what is fast on its device.
+        model: in float32; a copy of it paints, in what is fast on its device.
         neighbors, how, seed: of `paint_many`.
         folder: gets a file for every batch, named by all that it follows from.
     """
@@ -113,7 +114,7 @@ def paint_kept(
     key = digest({**model.state_dict(), "neighbors": neighbors, "seed": torch.tensor(seed)})
     key = hashlib.sha256(f"{key} {how} {device.type}".encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    model.to(fast_dtype(device))
+    painter = copy.deepcopy(model).to(fast_dtype(device))
     batch, parts = batch_size(device), []
     starts = range(0, len(neighbors), batch)
     for start in tqdm(starts, desc="painting", unit="batch", leave=False, disable=None):
@@ -121,7 +122,7 @@ def paint_kept(
         try:
             parts.append(load_file(path)["latents"])
         except (OSError, SafetensorError, KeyError):  # not painted yet, or damaged since
-            made = paint_batch(model, neighbors[start : start + batch], how, seed + start)
+            made = paint_batch(painter, neighbors[start : start + batch], how, seed + start)
             save_tensors({"latents": made}, path)
             parts.append(made)
     return torch.cat(parts)

@@ -9,7 +9,17 @@ import torch
 from calling import eventually
 from gradio_client import Client
 from playwright.sync_api import expect
-from visiting import DRAWN, PHONE, WATCH, Visit, assert_canvas_shows, canvas, save, upload
+from visiting import (
+    DRAWN,
+    PHONE,
+    WATCH,
+    Visit,
+    assert_canvas_shows,
+    canvas,
+    hold,
+    save,
+    upload,
+)
 
 from rissole.data.images import read_recipe
 from rissole.evaluation.seams import seam_ratio
@@ -45,26 +55,24 @@ def test_open_pick_generate_and_download(visit, pipe):
     assert_canvas_shows(page, file)
 
 
-def test_stop_keeps_the_picture_so_far(visit, under_way):
+def test_stop_keeps_the_picture_so_far(visit, endless):
     page = visit.page
     page.get_by_label("One after another").check()
-    visit.set_steps(100)
     page.click("#rs-generate")
     visit.wait_for("running")
-    page.wait_for_function("document.querySelector('.rs-pixels').dataset.frames > 2")
+    page.wait_for_selector(".rs-pixels[data-shown=running]", state="attached")
     page.click("#rs-stop")
     visit.wait_for("stopped")
     assert visit.words().startswith("Stopped at block")
-    assert eventually(lambda: not under_way)
+    assert eventually(lambda: not endless)
     assert page.locator("[data-state=active]").count() == 1  # nothing covers the unfinished block
     visit.settle()
     kept = page.evaluate(DRAWN)
     visit.settle()
     assert page.evaluate(DRAWN) == kept
 
-    visit.set_steps(1)
     page.click("#rs-generate")
-    visit.wait_for("done")
+    visit.wait_for("running")
 
 
 ROOM = """() => [...document.querySelectorAll(".rs-views, .rs-heading h2, #rs-actions")]
@@ -212,13 +220,11 @@ def test_repaint_a_block_and_go_back(visit, pipe):
     assert save(page) == recipe
 
 
-def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit):
+def test_stop_during_a_repaint_keeps_the_rest_and_goes_back(visit, request):
     page = visit.page
-    visit.set_steps(2)
-    page.click("#rs-generate")
-    visit.finish()
+    visit.paint()
     first = canvas(page)
-    visit.set_steps(100)
+    request.getfixturevalue("endless")
     page.click("[data-at='5']")
     page.keyboard.press("r")
     visit.wait_for("running")
@@ -297,12 +303,12 @@ def test_upload_of_a_picture_and_of_something_else(visit, pipe, tmp_path):
 
 
 def test_a_photo_that_takes_long_to_arrive_is_waited_for(visit, pipe, tmp_path):
-    page, held = visit.page, []
+    page = visit.page
     pipe.database.image(6).save(tmp_path / "mine.png")
-    page.route("**/upload*", lambda route: held.append(route))
+    let_go = hold(page, "**/upload*")
     upload(page, tmp_path / "mine.png")
     page.wait_for_selector(".rs-query-name:has-text('Reading your picture')")
-    held[0].continue_()
+    let_go()
     page.wait_for_selector(".rs-query-name:has-text('Your upload')")
 
 

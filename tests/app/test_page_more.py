@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from calling import eventually
 from PIL import Image
-from visiting import PHONE, canvas, save
+from visiting import PHONE, canvas, hold, save
 
 from rissole.app.links import decode
 from rissole.app.variants import VARIANTS, variants
@@ -246,15 +246,14 @@ def test_a_film_and_a_contact_sheet(visit, pipe):
 
 
 def test_a_film_is_cancelled_as_soon_as_it_can_be(visit, request):
-    page, held = visit.page, []
+    page = visit.page
     paint(visit)
     under_way = request.getfixturevalue("endless")
     for _ in range(2):  # what was cancelled is over: the next one is heard
-        page.route("**/queue/join*", lambda route: held.append(route), times=1)
-        with page.expect_request("**/queue/join*"):
-            tool(page, "film")
+        let_go = hold(page, "**/queue/join*")
+        tool(page, "film")
         page.click("[data-do=quit]")  # the server has not yet heard of the film
-        held.pop().continue_()
+        let_go()
         page.wait_for_selector(".rs-said:has-text('Cancelled')")
         assert page.is_enabled("[data-do=film]")
     assert eventually(lambda: not under_way)

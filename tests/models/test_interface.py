@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from rissole import RissolePipeline
 from rissole.blocks import crop_windows
 from rissole.config import RissoleError
+from rissole.models.denoiser import Denoiser
 from rissole.models.interface import DENOISERS, BlockDenoiser
 from rissole.storage.manifest import write_manifest
 
@@ -62,8 +63,8 @@ def test_a_denoiser_from_outside_is_found_and_paints(bundle):
     assert toy(out.checked[0]).images[0].tobytes() == out.images[0].tobytes()
 
 
-def test_files_of_the_usual_denoiser_name_no_class(tiny_bundle, pipe, tmp_path):
-    pipe.denoiser.save(tmp_path)
+def test_files_of_the_usual_denoiser_name_no_class(tiny_bundle, tmp_path):
+    Denoiser.load(tiny_bundle / "denoiser").save(tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == (
         tiny_bundle / "denoiser" / "model.safetensors"
     ).read_bytes()

@@ -15,7 +15,8 @@ def test_a_set_is_encoded_once_and_the_last_few_are_kept(pipe):
 
     first = features([1, 2])
     assert features([1, 2]) is first
-    fresh = pipe.denoiser.encode_neighbors(pipe.database.latents([1, 2])[None])
+    latents = pipe.database.latents([1, 2])[None].to(pipe.torch_dtype)
+    fresh = pipe.denoiser.encode_neighbors(latents)
     assert all(torch.equal(a, b) for a, b in zip(first, fresh, strict=True))
     for other in range(3, 3 + SETS):  # as many as are kept
         features([other])
