@@ -23,7 +23,7 @@ from rissole.config import Recipe, RissoleError
 from rissole.pipeline import RissolePipeline
 
 STEPS = 5  # of a network that needs many: who is looked at can be told from four on
-FEW_STEPS = 4  # of a network that answers for whole steps; its usual two are the picture itself
+FEW_STEPS = 2  # of a network that answers for whole steps: what follows the hand has to be quick
 SESSIONS = 1000
 SKETCH: dict[str, Any] = {"trigger_mode": "multiple", **QUIET}
 

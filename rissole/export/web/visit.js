@@ -22,7 +22,7 @@ const KEPT = 8; // pictures to go back to
 const RATE = 1000 / 15; // milliseconds between two previews
 // steps, at most, of a picture that follows what is changed: of a network that answers for whole
 // steps, and of one that needs many, see `rissole/app/sketches.py`
-const [FEW_STEPS, STEPS] = [4, 5];
+const [FEW_STEPS, STEPS] = [2, 5];
 
 /** @param {import("./session.js").Page & {save: (blob: Blob, name: string) => void}} page */
 export const visitOf = (page) => {
