@@ -11,7 +11,7 @@ from rissole.cli import options
 from rissole.config import RissoleError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from rissole.data.photos import Labelled
 
 Images = Annotated[
     str,
@@ -29,14 +29,20 @@ Features = Annotated[
         help="Network that compares pictures: a file made by `train --stage features`; "
         "efficientnet-lite2, which is a package; or inception-v3-compat (FID) and clip-vit-b-32, "
         "which are downloaded.",
-        show_default="needed for features and copies",
+        show_default="needed for features, copies and classes",
     ),
 ]
 HeldOut = Annotated[
     str | None,
     typer.Option(help="Photos not trained on.", show_default="every 20th of the reference"),
 ]
-Measure = Annotated[str, typer.Option(help="What to measure, separated by commas.")]
+Measure = Annotated[
+    str,
+    typer.Option(
+        help="What to measure, separated by commas; also `classes`: do pictures show the class "
+        "that was asked for?"
+    ),
+]
 Size = Annotated[int, typer.Option(help="Side in pixels at which pictures are compared.")]
 Grid = Annotated[int, typer.Option(help="Blocks per side whose borders are examined.")]
 Samples = Annotated[int, typer.Option(help="How many pictures a bundle paints.")]
@@ -63,21 +69,22 @@ def evaluate(
     parts = [part.strip() for part in measure.split(",")]
     options.check_size(size)
     options.check_range("--grid", grid, 1, 16)
-    if features is None and {"features", "copies"} & set(parts):
-        raise RissoleError("--features is needed to measure features or copies")
     options.check_range("--samples", samples, 5, 100_000)
-    from rissole.data.photos import load_photos
+    from rissole.data.photos import load_labelled
     from rissole.evaluation import network, report
 
     report.check_parts(parts)
-    painted: str | Tensor = images
-    photos: str | Tensor = reference
+    if features is None and report.BY_NETWORK & set(parts):
+        raise RissoleError("--features is needed to measure features, copies or classes")
+    painted: str | Labelled = images
+    photos: str | Labelled = reference
     if is_bundle(images):  # painting takes long: what is wrong with the rest shall be told before
         options.check_seeds(seed, samples)
-        photos = load_photos(reference, size)
+        photos = load_labelled(reference, size)
         if features is not None:
             network.load_features(features)
-        painted = report.paint_samples(options.load(images, None, device), samples, seed, size)
+        pipe, by_class = options.load(images, None, device), "classes" in parts
+        painted = report.paint_samples(pipe, samples, seed, size, by_class)
     result = report.evaluate(
         painted, photos, features or "", held_out=held_out, size=size, grid=grid, parts=parts,
         seed=seed, device=options.fastest(device),

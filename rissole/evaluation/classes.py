@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rissole.config import RissoleError
+from rissole.data.photos import Labelled
+from rissole.evaluation.network import FeatureNetwork
 
 
 class LinearClassifier(NamedTuple):
@@ -46,3 +50,50 @@ class LinearClassifier(NamedTuple):
     @staticmethod
     def _padded(features: Tensor) -> Tensor:
         return F.pad(features.double(), (0, 1), value=1.0)
+
+
+def class_agreement(
+    images: Labelled, training: Labelled, held_out: Labelled, network: FeatureNetwork
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How often a linear classifier of photos sees in an image the class that was asked for.
+
+    Args:
+        images: with the class each was asked for.
+        training: photos with their classes, which the classifier is fitted to.
+        held_out: photos with their classes that it has not seen: as far as it can be right.
+        network: gives the features.
+
+    Returns:
+        For the images, then for the held-out photos: `n`, and the `share` it is right about; of
+        the images also the number of `classes`, and `worst`, up to five of the classes with
+        the lowest shares, as [name, share].
+
+    Raises:
+        RissoleError: without classes, or with one that no training photo has.
+    """
+    if not training.classes:
+        raise RissoleError("the reference has no classes: a folder for each, or a column of labels")
+    classifier = LinearClassifier.fit(network.extract(training.photos), training.labels)
+
+    def right(some: Labelled) -> tuple[Tensor, Tensor]:
+        wanted = _numbered(some, training.classes)
+        known = wanted >= 0
+        guessed = classifier.predict(network.extract(some.photos[known]))
+        return (guessed == wanted[known]).double(), wanted[known]
+
+    hits, wanted = right(images)
+    if not len(hits):
+        raise RissoleError("the images have no classes to measure: one folder for each is needed")
+    shares = sorted((hits[wanted == n].mean().item(), n) for n in wanted.unique().tolist())
+    worst = [[training.classes[n], share] for share, n in shares[:5]]
+    figures = {"n": len(hits), "share": hits.mean().item(), "classes": len(shares), "worst": worst}
+    floor, _ = right(held_out)
+    return figures, {"n": len(floor), "share": floor.mean().item() if len(floor) else None}
+
+
+def _numbered(some: Labelled, classes: list[str]) -> Tensor:
+    """Labels (N,) as numbers into other classes; -1 stays."""
+    if missing := sorted(set(some.classes) - set(classes)):
+        raise RissoleError(f"the reference has no photo of class {missing[0]!r}")
+    numbers = torch.tensor([classes.index(name) for name in some.classes] + [-1])
+    return numbers[some.labels]

@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from rissole.config import RissoleError
 from rissole.data.images import square
-from rissole.data.photos import load_photos, split
+from rissole.data.photos import Labelled, load_labelled, split
+from rissole.evaluation.classes import class_agreement
 from rissole.evaluation.copies import copies
 from rissole.evaluation.distances import (
     Gaussian,
@@ -41,8 +42,10 @@ from rissole.evaluation.probe import CoherenceProbe, probe_coherence, train_prob
 from rissole.evaluation.seams import seam_metrics, seam_ratio
 from rissole.pipeline import RissolePipeline
 
-Source = Tensor | str | Path
-PARTS = ("features", "seams", "probe", "copies")
+Source = Tensor | Labelled | str | Path
+USUAL = ("features", "seams", "probe", "copies")
+PARTS = (*USUAL, "classes")
+BY_NETWORK = {"features", "copies", "classes"}
 
 
 def evaluate(
@@ -53,7 +56,7 @@ def evaluate(
     held_out: Source | None = None,
     size: int = 128,
     grid: int = 4,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = USUAL,
     probe: CoherenceProbe | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -61,15 +64,12 @@ def evaluate(
     """Measures images against real photos.
 
     Args:
-        images: generated images: a tensor, or a folder of pictures.
-        reference: training photos: a tensor, a folder, or a parquet file or folder of such.
+        images: generated images; for `classes` with the class each was asked for.
+        reference: training photos; as images a tensor, or what `load_labelled` reads.
         features: network for distances: itself, a file, or a name that `load_features` knows.
         held_out: photos not trained on; by default split off `reference` as in training.
-        size: side in pixels to which folders are read.
-        grid: blocks per side, for seams, probe and copies.
-        parts: what to measure, of `PARTS`.
-        probe: a trained probe, to save its training when many sets are measured.
-        seed, device: of everything random; where networks run.
+        size, grid, parts: side in pixels of what is read; blocks per side; which of `PARTS`.
+        probe, seed, device: one that is trained; of everything random; where networks run.
 
     Returns:
         Figures of each part; in `photos` the same ones of the held-out photos, the floor.
@@ -78,8 +78,9 @@ def evaluate(
         RissoleError: Unknown part, unreadable source, too few images.
     """
     check_parts(parts)
-    made, training, held = _sets(images, reference, held_out, size)
-    network: Any = load_features(features, device) if {"features", "copies"} & set(parts) else None
+    sets = _sets(images, reference, held_out, size)
+    made, training, held = (some.photos for some in sets)
+    network: Any = load_features(features, device) if BY_NETWORK & set(parts) else None
     result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
     photos: dict[str, Any] = {"n": len(held)}
     if "features" in parts:
@@ -93,10 +94,14 @@ def evaluate(
         result["probe"] = probe_coherence(probe, made, held, training, seed)
     if "copies" in parts:
         result["copies"] = copies(made, training, held, network, grid)
+    if "classes" in parts:
+        result["classes"], photos["classes"] = class_agreement(*sets, network)
     return {**result, "photos": photos}
 
 
-def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Tensor:
+def paint_samples(
+    pipe: RissolePipeline, count: int, seed: int, size: int, by_class: bool = False
+) -> Labelled:
     """Pictures as `sample` paints them, each from a random item of the database.
 
     Args:
@@ -104,15 +109,27 @@ def paint_samples(pipe: RissolePipeline, count: int, seed: int, size: int) -> Te
         count: how many.
         seed: of the first; the next has `seed + 1`.
         size: side in pixels.
+        by_class: one class of the database after another, with neighbors of that class alone.
 
     Returns:
-        uint8 (count, 3, size, size).
+        uint8 (count, 3, size, size), and the class each was asked for, if any.
+
+    Raises:
+        RissoleError: `by_class` where the database has no classes.
     """
-    pictures = []
+    classes = list(pipe.database.classes) if by_class else []
+    if by_class and not classes:
+        raise RissoleError("the pictures of this database have no classes to measure")
+    pictures, labels = [], []
     for number in tqdm(range(seed, seed + count), "painting", leave=False, disable=None):
-        pictures += pipe(pipe.retrieve(k=pipe.defaults["k"], seed=number), seed=number).images
+        label = (number - seed) % len(classes) if classes else -1
+        asked = classes[label] if classes else None
+        hits = pipe.retrieve(label=asked, k=pipe.defaults["k"], seed=number)
+        pictures += pipe(hits, seed=number).images
+        labels.append(label)
     pixels = np.stack([np.asarray(square(picture, size)) for picture in pictures])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    photos = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return Labelled(photos, torch.tensor(labels), classes)
 
 
 def check_parts(parts: Sequence[str]) -> None:
@@ -123,18 +140,25 @@ def check_parts(parts: Sequence[str]) -> None:
 
 def _sets(
     images: Source, reference: Source, held_out: Source | None, size: int
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Labelled, Labelled, Labelled]:
     """Images, training photos and held-out ones, enough of each for the measures by neighbors."""
 
-    def load(source: Source) -> Tensor:
-        return source if isinstance(source, Tensor) else load_photos(source, size)
+    def load(source: Source) -> Labelled:
+        if isinstance(source, Tensor):
+            return Labelled(source, torch.full((len(source),), -1), [])
+        return source if isinstance(source, Labelled) else load_labelled(source, size)
 
     photos = load(reference)
-    training, held = split(photos) if held_out is None else (photos, load(held_out))
+    if held_out is None:
+        halves = zip(split(photos.photos), split(photos.labels), strict=True)
+        training, held = (Labelled(*half, photos.classes) for half in halves)
+    else:
+        training, held = photos, load(held_out)
     sets = load(images), training, held
     for what, some in zip(("image", "training photo", "held-out photo"), sets, strict=True):
-        if len(some) < 5:
-            raise RissoleError(f"too few to measure: {len(some)} {what}(s), at least 5 are needed")
+        count = len(some.photos)
+        if count < 5:
+            raise RissoleError(f"too few to measure: {count} {what}(s), at least 5 are needed")
     return sets
 
 
