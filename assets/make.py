@@ -3,7 +3,7 @@
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
 `published` cuts the trained baseline's pictures, which the page shows, out of `comparison`;
-`flowers` and `clothes` are a hundred pictures of a bundle each.
+`flowers` and `clothes` are a hundred pictures of a bundle each; `sleeves` a garment with another's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,26 @@ def hundred(name: str) -> None:
     save(sheet, name)
 
 
+def sleeves() -> None:
+    """Garments whose outer blocks have a neighbor of their own: both photos, without, and with."""
+    pipe, side = RissolePipeline.from_pretrained("clothes-128"), 160
+    pairs = ((60, 110, 0), (145, 110, 0))  # a garment, whose sleeves it gets, and the seed
+    sheet = Image.new("RGB", (4 * (side + 2), len(pairs) * (side + 2)), "white")
+    for row, (garment, other, seed) in enumerate(pairs):
+        hits, outer = pipe.retrieve(item=garment, k=8), [(y, x) for y in range(4) for x in (0, 3)]
+        plain = pipe(hits, seed=seed, num_inference_steps=8)
+        own = dict.fromkeys(outer, [other])
+        mixed = pipe(hits, seed=seed, num_inference_steps=8, block_neighbors=own, strength=2.0)
+        photos = [pipe.database.image(item) for item in (garment, other)]
+        for column, picture in enumerate([*photos, plain.images[0], mixed.images[0]]):
+            place = (column * (side + 2) + 1, row * (side + 2) + 1)
+            sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), place)
+    save(sheet, "sleeves")
+
+
+ALONE = {"published": published, "sleeves": sleeves}
+
+
 @contextmanager
 def visited(address: str, viewport: dict[str, int]) -> Iterator[Page]:
     """A page on the app in a browser of its own."""
@@ -252,7 +273,7 @@ def main(names: list[str]) -> None:
     """Makes the named pictures, or all of the page."""
     pages = [name for name in names or PICTURES if name in PICTURES]
     for name in (name for name in names if name not in PICTURES):
-        published() if name == "published" else hundred(name)
+        ALONE.get(name, partial(hundred, name))()
     if not pages:
         return
     pipe = RissolePipeline.from_pretrained("cats-128")
