@@ -27,6 +27,7 @@ from rissole.models.scheduler import default_scheduler
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.contents import build_database
 from rissole.retrieval.embedding import LatentEmbedding
+from rissole.retrieval.training_photos import TrainingPhotos
 from rissole.storage.manifest import latent_fingerprint, read_manifest, write_manifest
 
 SIZE = 128
@@ -97,6 +98,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = {"name": "tiny", "image_size": SIZE, "defaults": defaults}
     denoiser = seeded(Denoiser(TINY), 1)
     write_bundle(folder, codec, denoiser, default_scheduler(), embedding, card)
+    TrainingPhotos.fit(latents[:18], latents[18:]).save(folder)
     write_manifest(folder, "tiny")
     return folder
 

@@ -22,6 +22,7 @@ from rissole.app.state import Block, Visit, place
 from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
+from rissole.retrieval.training_photos import TrainingPhotos
 
 
 class Explaining:
@@ -35,15 +36,22 @@ class Explaining:
     def look(self, visit: Visit, event: gr.EventData) -> dict[str, Any]:
         """The latents of the query, and of the picture on show if it is finished.
 
-        Of that also the nearest picture of the database, and how near these are to each other.
+        Of that also the nearest picture of the database, and how near these are to each other; and
+        how near it is to the photos that the network was trained on, where the bundle knows.
         """
         with clear_errors(self.errors):
             encoded = self._uri(self.latents(visit))
-            told: dict[str, Any] = {"encoded": encoded, "made": None, "nearest": None}
+            told: dict[str, Any] = {
+                "encoded": encoded,
+                "made": None,
+                "nearest": None,
+                "photo": None,
+            }
             shown = visit.pictures[: place(visit.pictures, event) + 1]
             if getattr(event, "run", None) and shown:
                 told["made"] = self._uri(shown[-1].output.latents)
                 told["nearest"] = self.nearest(visit, shown[-1].output.images[0])
+                told["photo"] = self._photo(visit, shown[-1].output.latents)
             return told
 
     def influence(self, visit: Visit, event: gr.EventData) -> Iterator[Any]:
@@ -86,6 +94,11 @@ class Explaining:
         found = retriever.retrieve(image, k=1)
         usual = round(retriever.usual_nearness(), 2)
         return {"item": found.ids[0], "alike": round(found.scores[0], 2), "usual": usual}
+
+    def _photo(self, visit: Visit, latents: Tensor) -> dict[str, Any] | None:
+        pipe = self.studio.of(visit).pipe
+        photos = None if pipe.folder is None else TrainingPhotos.load(pipe.folder, latents.shape[1])
+        return None if photos is None else photos.told(latents)
 
     def _uri(self, latents: Tensor | None) -> str | None:
         return None if latents is None else data_uri(latent_picture(latents), None)

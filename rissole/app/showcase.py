@@ -24,9 +24,8 @@ from rissole.config import Recipe, RissoleError
 from rissole.loading import SHOWCASE
 from rissole.pipeline import RissolePipeline
 from rissole.storage.files import write_atomic
-from rissole.storage.manifest import read_manifest, write_manifest
 from rissole.storage.resolve import resolve
-from rissole.storage.staging import copy_files, staged
+from rissole.storage.staging import amended
 
 FILE = SHOWCASE
 PICTURE = "data:image/webp;base64,"
@@ -131,13 +130,8 @@ def add_showcase(bundle: str | Path, item: int | None = None, seed: int = 0) -> 
     showcase = paint_showcase(
         RissolePipeline.from_pretrained(folder, device="cpu", torch_dtype=torch.float32), item, seed
     )
-    manifest = read_manifest(folder)
-    name = manifest.pop("name")
-    extra = {key: value for key, value in manifest.items() if key not in ("format", "files")}
-    with staged(folder) as stage:
-        copy_files(folder, stage, skip=(FILE,))
+    with amended(folder, FILE) as stage:
         write_atomic(stage / FILE, showcase.content)
-        write_manifest(stage, name, **extra)
     return showcase
 
 

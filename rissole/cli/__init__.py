@@ -30,6 +30,7 @@ from rissole.cli import (
     sheet_command,
     showcase_command,
     train_command,
+    trained_on_command,
 )
 from rissole.config import RissoleError
 from rissole.registry import PLUGINS, load_plugin
@@ -52,6 +53,7 @@ app.command()(evaluate_command.evaluate)
 app.command()(compare_command.compare)
 app.command()(push_command.push)
 app.command()(showcase_command.showcase)
+app.command()(trained_on_command.trained_on)
 app.command()(export_command.export)
 app.command(context_settings=app_command.SETTINGS)(app_command.app)
 

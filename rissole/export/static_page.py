@@ -32,6 +32,7 @@ from rissole.export.runtime import copy_runtime
 from rissole.models.denoiser import Denoiser
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.index import build
+from rissole.retrieval.training_photos import TrainingPhotos
 from rissole.storage.manifest import PAGE_SUFFIXES, write_manifest
 from rissole.storage.staging import staged
 
@@ -81,7 +82,8 @@ def export_page(
         say("the database and the page")
         write_database(pipe, stage)
         write_scripts(stage)
-        facts = facts_of(pipe) | {"opening": write_opening(pipe, stage)}
+        facts = facts_of(pipe) | {"training_photos": write_training_photos(pipe, stage)}
+        facts |= {"opening": write_opening(pipe, stage)}
         seal(stage, facts)
     return facts
 
@@ -115,6 +117,16 @@ def write_database(pipe: RissolePipeline, stage: Path) -> None:
     for item in range(len(database)):
         (stage / thumbs / f"{item}.webp").write_bytes(database.webp(item))
     (stage / thumbs / "classes.bin").write_bytes(classes_of(database))
+
+
+def write_training_photos(pipe: RissolePipeline, stage: Path) -> dict[str, int] | None:
+    """Copies what tells how near a picture is to training photos; its shape, or None without it."""
+    assert pipe.folder is not None
+    photos = TrainingPhotos.load(pipe.folder, pipe.denoiser.latent_shape[0])
+    if photos is None:
+        return None
+    photos.save(stage)  # in the form that the scripts read, whatever was stored
+    return {"count": len(photos.means), "cells": photos.cells}
 
 
 def write_scripts(stage: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from rissole.config import RissoleError
-from rissole.storage.manifest import MANIFEST, listing
+from rissole.storage.manifest import MANIFEST, listing, read_manifest, write_manifest
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, no file of that size
 # why a folder may not be moved: it belongs to a container's image, or is a disk of its own; or it
@@ -53,6 +53,24 @@ def staged(target: str | Path) -> Iterator[Path]:
         publish(stage, target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def amended(folder: str | Path, file: str) -> Iterator[Path]:
+    """Change one file of a bundle, the bundle changing whole or not at all.
+
+    Yields a folder that holds all the others, to write this one into.
+
+    Raises:
+        RissoleError: as `staged` does, and if the folder has no manifest.
+    """
+    manifest = read_manifest(folder)
+    name = manifest.pop("name")
+    more = {key: value for key, value in manifest.items() if key not in ("format", "files")}
+    with staged(folder) as stage:
+        copy_files(Path(folder), stage, skip=(file,))
+        yield stage
+        write_manifest(stage, name, **more)
 
 
 def publish(stage: Path, target: str | Path) -> None:

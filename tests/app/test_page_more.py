@@ -14,6 +14,7 @@ from rissole.app.links import decode
 from rissole.app.variants import VARIANTS, variants
 from rissole.config import Recipe
 from rissole.data.images import read_recipe, save_png
+from rissole.retrieval.training_photos import TrainingPhotos
 
 DROP = """([text, name]) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -394,7 +395,11 @@ def test_the_steps_show_the_current_run(visit, pipe):
     assert page.locator("[data-step=condition] span").count() == 1 + pipe.defaults["k"]
     assert page.locator("[data-step=denoise] img").count() >= 2
     assert page.locator("[data-step=decode] img").count() == 1
-    assert page.inner_text("[data-step=decode] .rs-near").startswith("Nearest of the pictures")
+    near = page.inner_text("[data-step=decode] .rs-near")
+    assert near.startswith("Nearest of the pictures")
+    told = TrainingPhotos.load(pipe.folder, 4).told(pipe(**save(page)).latents)
+    said = "Of the {count} photos the network was trained on, the nearest is {distance} away"
+    assert said.format(**told) in near
     assert page.locator(".rs-step code").all_inner_texts()[0] == "rissole/models/autoencoder.py"
 
 

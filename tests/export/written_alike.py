@@ -16,6 +16,7 @@ from rissole.app.variants import Axis, spelled
 from rissole.config import Recipe, RissoleError
 from rissole.noise import normal
 from rissole.retrieval.duplicates import correlation
+from rissole.retrieval.training_photos import TrainingPhotos
 from rissole.retrieval.words import named_classes
 from rissole.runs import as_python
 
@@ -56,6 +57,7 @@ def made() -> dict[str, Any]:
         ],
         "axes": [read(setting, text) for setting, text in AXES],
         "correlations": [correlated(seed) for seed in range(4)],
+        "nearness": [near(cells) for cells in (3, 4)],
     }
 
 
@@ -73,6 +75,24 @@ def correlated(seed: int) -> float:
     shape = (4, 8, 8)
     one, other = normal(seed, shape).numpy(), normal(seed + 100, shape).numpy()
     return round(float(correlation(one, np.float32(seed) * one + other)), 5)
+
+
+def near(cells: int) -> dict[str, Any]:
+    """A latent beside photos of which the second is its mirror image, but for a little."""
+    shape = {"channels": 2, "size": 8}
+    latents, held = normal(cells, (5, 2, 8, 8)), normal(cells + 100, (4, 2, 8, 8))
+    photos = TrainingPhotos.fit(latents, held, cells)
+    latent = latents[1:2].flip(-1) + 0.25
+    numbers = [round(n, 5) for n in [*photos.means.flatten().tolist(), *photos.usual.tolist()]]
+    values = [round(n, 5) for n in latent.flatten().tolist()]
+    _, distance, nearer = photos.nearness(latent)
+    known = {
+        "numbers": numbers,
+        "shape": {"count": 5, "cells": cells},
+        "latent": values,
+        "of": shape,
+    }
+    return known | {"distance": round(distance, 4), "nearer": nearer, "told": photos.told(latent)}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import { decode } from "../../rissole/export/web/links.js";
 import { normal } from "../../rissole/export/web/noise.js";
 import { asPython, fileOfRun, perBlock } from "../../rissole/export/web/runs.js";
 import { correlation } from "../../rissole/export/web/search.js";
+import { nearnessOf } from "../../rissole/export/web/training_photos.js";
 import { namedClasses } from "../../rissole/export/web/words.js";
 
 const golden = JSON.parse(readFileSync(new URL("../golden/written_alike.json", import.meta.url), "utf-8"));
@@ -29,6 +30,14 @@ test("latents are as alike as in Python", () => {
     const found = correlation(one, one.map((value, at) => seed * value + other[at]), 4);
     assert.ok(Math.abs(found - known) < 2e-5, `${found} is not ${known}`);
   });
+});
+
+test("photos of the training are as near as in Python", () => {
+  for (const { numbers, shape, latent, of, distance, nearer } of golden.nearness) {
+    const found = nearnessOf(Float32Array.from(numbers), shape, Float32Array.from(latent), of);
+    assert.ok(Math.abs(found.distance - distance) < 2e-4, `${found.distance} is not ${distance}`);
+    assert.equal(found.nearer, nearer);
+  }
 });
 
 const step = { position: null, index: 1, blocks: 1, step: 1, steps: 1, calls: 3, neighbors: [5, 2],

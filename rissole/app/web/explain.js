@@ -144,9 +144,10 @@ export const mount = ({ element, props, trigger, watch }) => {
       tell(E.INFLUENCE, props.value.influence);
       return;
     }
-    const { encoded, made, nearest } = props.value || {};
-    near.hidden = !nearest;
-    if (nearest) near.textContent = fill(texts.nearest, nearest);
+    const { encoded, made, nearest, photo } = props.value || {};
+    const told = [nearest && fill(texts.nearest, nearest), photo && fill(texts.photo, photo)].filter(Boolean);
+    near.hidden = !told.length;
+    near.textContent = told.join(" ");
     latents = { encoded: pictureIn(encoded), made: pictureIn(made) };
     render(["encode", "cut", "stitch"]);
   });

@@ -9,6 +9,7 @@ import { paint } from "./painting.js";
 import { forgetPhotos, keepPhotos, readPhotos } from "./photos.js";
 import { squareOf } from "./pictures.js";
 import { cosine, MOST, nearest, randomItem, rowsOf, typical, usualNearness } from "./search.js";
+import { photoOf } from "./training_photos.js";
 import { namedClasses } from "./words.js";
 
 /**
@@ -22,6 +23,7 @@ import { namedClasses } from "./words.js";
  *   shape: import("./painting.js").Shape, encoder: {name: string, label: string},
  *   database: {key: string, label: string, count: number, classes: string[]},
  *   card: Record<string, string>, presets: Preset[],
+ *   training_photos: import("./training_photos.js").Shape | null,
  *   opening: {address: string, item: number, seed: number, hits: import("../../app/web/types").Hit[]} | null,
  * }} Facts
  * @typedef {{name: string, seed: number, order: string, k: number | null}} Preset
@@ -32,8 +34,9 @@ import { namedClasses } from "./words.js";
  */
 
 export class Engine {
-  /** @param {Facts} facts @param {Networks} networks @param {Database} first */
-  constructor(facts, networks, first) {
+  /** @param {Facts} facts @param {Networks} networks @param {Database} first @param {string} base */
+  constructor(facts, networks, first, base) {
+    this.base = base; // address of the exported folder
     this.facts = facts;
     this.networks = networks;
     /** @type {Map<string, Database>} */
@@ -61,7 +64,7 @@ export class Engine {
     // the largest first: the others then fit where its making took memory
     const guide = facts.shape.flow_map ? [] : ["blind"];
     await networks.prepare([`step${facts.defaults.grid}`, ...guide, "neighbors", "decoder"]);
-    return new Engine(facts, networks, shipped(facts.database, index, rows, new Int16Array(classes)));
+    return new Engine(facts, networks, shipped(facts.database, index, rows, new Int16Array(classes)), base);
   }
 
   // ---- retrieve, embed -------------------------------------------------------------------------
@@ -138,6 +141,13 @@ export class Engine {
     if (database.count < 2) return null;
     const [{ id, score }] = nearest(database, (await this.embed(pixels)).vector, 1, () => true);
     return { item: id, alike: rounded(score), usual: rounded(usualNearness(database)) };
+  }
+
+  /** How near a picture is to the photos that the network was trained on; null where nobody knows.
+   * @param {Float32Array} latent */
+  async photoNear(latent) {
+    const { training_photos: photos, shape } = this.facts;
+    return photos && photoOf(this.base, photos, latent, shape);
   }
 
   /** @param {Database} database @param {Float32Array | null} vector @param {number[]} ids @param {number[]} [pinned] */

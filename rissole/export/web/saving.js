@@ -143,7 +143,9 @@ export const savingOf = ({ engine, facts, texts, give, save }, visit, homeOf) =>
     const { item, pixels } = visit.query, made = shown ? visit.kept[visit.placeOf(shown)] ?? visit.kept.at(-1) : null;
     const query = await engine.call("latentOf", { item, pixels }, visit.source);
     const nearest = made && await engine.call("nearestTo", pixelsOf(made.rgba), visit.source);
-    give("explain", { encoded: await latentPicture(query), made: await latentPicture(made?.latent ?? null), nearest });
+    const photo = made && await engine.call("photoNear", made.latent);
+    give("explain",
+      { encoded: await latentPicture(query), made: await latentPicture(made?.latent ?? null), nearest, photo });
   };
 
   /** Mean change of a block, in levels of 255. @type {(a: Uint8ClampedArray, b: Uint8ClampedArray, grid: number,

@@ -13,8 +13,8 @@ const wanted = new Set(); // paintings that nobody has stopped
 const send = (message, moved = []) => /** @type {any} */ (globalThis).postMessage(message, moved);
 
 /** What the engine does in one go. */
-const ONES = ["retrieve", "near", "similarity", "nearestTo", "latentOf", "embed", "decode", "photo", "photos",
-  "known", "forget", "extend", "inspect"];
+const ONES = ["retrieve", "near", "similarity", "nearestTo", "photoNear", "latentOf", "embed", "decode", "photo",
+  "photos", "known", "forget", "extend", "inspect"];
 
 /** @type {Record<string, (id: number, ...args: any[]) => Promise<unknown>>} */
 const verbs = {
