@@ -28,15 +28,21 @@ DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 
 def encode_photos(
-    codec: Codec, photos: Tensor, device: str, ways: Ways | None = None, number: int = 0
+    codec: Codec,
+    photos: Tensor,
+    device: str,
+    ways: Ways | None = None,
+    number: int = 0,
+    mirrored: bool = True,
 ) -> Tensor:
     """Latents (2 N, C, S, S) of uint8 photos: N as they are, then their N mirror images.
 
     Args:
         ways, number: how they are changed before; None leaves them.
+        mirrored: whether the mirror images are wanted.
     """
     codec = codec.to(device)
-    both = torch.cat([photos, photos.flip(-1)])
+    both = torch.cat([photos, photos.flip(-1)]) if mirrored else photos
     parts = tqdm(
         both.split(portion(photos.shape[-1], device)),
         desc="encoding photos",

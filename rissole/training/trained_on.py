@@ -29,8 +29,8 @@ def note_training_photos(
     codec = read_parts(folder).codec
     some = split(load_photos(photos, read_config(folder)["image_size"]))
     where = str(device_of(device))
-    # of the mirror images, which come behind, nothing is kept: pictures are compared both ways
-    latents, held_out = (encode_photos(codec, part, where)[: len(part)] for part in some)
+    # pictures are compared both ways, so that the photos' mirror images are not needed
+    latents, held_out = (encode_photos(codec, part, where, mirrored=False) for part in some)
     found = TrainingPhotos.fit(latents, held_out)
     with amended(folder, FILE) as stage:
         found.save(stage)
