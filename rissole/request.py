@@ -74,6 +74,8 @@ def checked_recipe(
         return hits
     if (hits is None) == ("neighbors" not in given):
         raise RissoleError("give either hits or neighbors")
+    if not isinstance(hits, Hits | None):
+        raise RissoleError("hits must come from retrieve; numbers are given as neighbors=[...]")
     if isinstance(init, Mapping):
         check_repaints(init)
         init = checked_recipe(None, init, defaults)

@@ -40,6 +40,12 @@ def test_what_a_recipe_is_painted_upon_must_be_of_here_too_unless_it_is_at_hand(
     assert kept.init == elsewhere
 
 
+@pytest.mark.parametrize("hits", [[1, 2], 1, "cat", {"neighbors": [1]}])
+def test_hits_are_what_retrieve_returns(pipe, hits):
+    with pytest.raises(RissoleError, match="given as neighbors="):
+        pipe(hits)
+
+
 def test_nothing_can_be_set_beside_a_recipe(pipe):
     recipe = pipe.recipe(neighbors=[1], seed=0)
     output = pipe(recipe)
