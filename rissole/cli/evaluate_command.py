@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from rissole.config import RissoleError
 
 if TYPE_CHECKING:
     from rissole.data.photos import Labelled
+
+FOLLOW = "influence"
 
 Images = Annotated[
     str,
@@ -40,7 +42,8 @@ Measure = Annotated[
     str,
     typer.Option(
         help="What to measure, separated by commas; also `classes`: do pictures show the class "
-        "that was asked for?"
+        "that was asked for? And, of a bundle, `influence`: does a block follow a neighbor that "
+        "is given to it alone?"
     ),
 ]
 Size = Annotated[int, typer.Option(help="Side in pixels at which pictures are compared.")]
@@ -73,9 +76,16 @@ def evaluate(
     from rissole.data.photos import load_labelled
     from rissole.evaluation import network, report
 
+    follow = FOLLOW in parts
+    parts = [part for part in parts if part != FOLLOW]
+    if follow and not is_bundle(images):
+        raise RissoleError(f"{FOLLOW} is measured of a bundle, not of finished pictures")
     report.check_parts(parts)
     if features is None and report.BY_NETWORK & set(parts):
         raise RissoleError("--features is needed to measure features, copies or classes")
+    if follow and not parts:
+        options.print_report(followed(images, device, seed), as_json)
+        return
     painted: str | Labelled = images
     photos: str | Labelled = reference
     if is_bundle(images):  # painting takes long: what is wrong with the rest shall be told before
@@ -89,7 +99,14 @@ def evaluate(
         painted, photos, features or "", held_out=held_out, size=size, grid=grid, parts=parts,
         seed=seed, device=options.fastest(device),
     )  # fmt: skip
-    options.print_report(result, as_json)
+    options.print_report(result | (followed(images, device, seed) if follow else {}), as_json)
+
+
+def followed(bundle: str, device: str | None, seed: int) -> dict[str, Any]:
+    """How far blocks of a bundle's pictures follow neighbors of their own."""
+    from rissole.evaluation.following import following
+
+    return {FOLLOW: following(options.load(bundle, None, device), seed=seed)}
 
 
 def is_bundle(images: str) -> bool:
