@@ -28,7 +28,7 @@ from rissole.retrieval.encoded import EncodedNeighbors
 from rissole.retrieval.encoders import BundleParts, ClipEncoder, QueryEncoder, load_encoders
 from rissole.retrieval.encoding import IndexingParts
 from rissole.retrieval.retriever import Retriever
-from rissole.sampling import Plan, canvas_noise, paint, visible_neighbors
+from rissole.sampling import Plan, canvas_noise, paint, told_strength, visible_neighbors
 from rissole.storage.hub import commit_of
 
 
@@ -336,6 +336,7 @@ class RissolePipeline:
             recipe.order,
             None if init is None else init.latents[:1].to(self.device),
             recipe.blocks,
+            strength=told_strength(recipe.strength, visible, usual),
             usual=usual,
             follow=recipe.strength,
         )

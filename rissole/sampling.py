@@ -41,7 +41,7 @@ class Plan:
         init: (B, C, S, S) clean canvas whose other blocks are kept.
         blocks: (row, col) of the blocks to repaint; none means all.
         strength: (B, g, g), how much each block follows its neighbors: from 0, as usual, to 1;
-            for networks that were trained to be told.
+            for networks that were trained to be told, see `told_strength`.
         usual: bool like `visible`, which neighbors blocks with some of their own would see without.
         follow: how much those blocks are led away from what they would be without: 1 not at all,
             above they follow their own neighbors more, below less.
@@ -203,6 +203,7 @@ class _Network:
         if not led or self.plan.usual is None:
             return windows
         index = torch.tensor(led, device=windows.device).expand(len(windows), -1)
+        state = state._replace(aims=state.aims._replace(strength=None))
         less, _ = self._evaluate(state, self.plan.usual, index)
         places = [group.index(number) for number in led]
         followed = windows.clone()
@@ -296,3 +297,15 @@ def visible_neighbors(recipe: Recipe, ids: Sequence[int]) -> tuple[Tensor, Tenso
     for row, col, own in recipe.block_neighbors if recipe.strength else ():
         visible[row, col] = torch.tensor([i in own for i in ids])
     return visible[None], usual[None]
+
+
+def told_strength(strength: float, visible: Tensor, usual: Tensor) -> Tensor:
+    """What networks are told that were trained to follow neighbors: (B, g, g), from 0 to 1.
+
+    Only blocks with neighbors of their own follow; beyond 1 they are led on, see `Plan.follow`.
+
+    Args:
+        strength: of the recipe.
+        visible, usual: what `visible_neighbors` returns.
+    """
+    return (visible != usual).any(-1).float() * min(strength, 1.0)

@@ -1,13 +1,16 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import TINY, picture, seeded
 
 from rissole import RissolePipeline
 from rissole.config import ORDERS, RissoleError
 from rissole.data.images import to_tensor
+from rissole.models.denoiser import Denoiser
+from rissole.sampling import Plan, canvas_noise, paint
 
 
 def pixels(image):
@@ -245,3 +248,32 @@ def test_to_moves_the_networks_and_sets_the_precision(tiny_bundle):
     assert pipe(neighbors=[1], num_inference_steps=1, seed=0).images
     with pytest.raises(RissoleError, match="device 'none' cannot be used here"):
         pipe.to("none")
+
+
+def test_a_network_that_follows_when_told_is_told_of_blocks_with_neighbors_of_their_own(pipe):
+    network = seeded(Denoiser(replace(TINY, flow_map=True, strength=True)), 3)
+    parts = pipe.codec, network, pipe.scheduler, pipe.embedding, pipe.database, pipe.config
+    told, own = RissolePipeline(*parts), {(1, 2): [9]}
+
+    def estimate(strength: float) -> torch.Tensor:
+        """What the network paints that is told so, by hand."""
+        ids = [1, 2, 9]
+        with torch.inference_mode():
+            features = network.encode_neighbors(pipe.database.latents(ids)[None])
+        visible = torch.tensor([True, True, False]).repeat(1, 4, 4, 1)
+        visible[0, 1, 2] = torch.tensor([False, False, True])
+        asked = torch.zeros(1, 4, 4)
+        asked[0, 1, 2] = strength
+        plan = Plan(canvas_noise(5, network.latent_shape)[None], features, visible, 1.0, 1,
+                    strength=asked)  # fmt: skip
+        return list(paint(network, told.scheduler, plan))[-1].estimate
+
+    settings = {"neighbors": [1, 2], "num_inference_steps": 1, "guidance_scale": 1.0, "seed": 5}
+    painted = told(**settings, block_neighbors=own)
+    assert torch.equal(painted.latents, estimate(1.0))
+    assert painted.network_calls == 1
+    assert not torch.equal(painted.latents, estimate(0.0))
+    half, strong = (told(**settings, block_neighbors=own, strength=s) for s in (0.5, 3.0))
+    assert (half.network_calls, strong.network_calls) == (2, 2)
+    plain, none = told(**settings), told(**settings, block_neighbors=own, strength=0)
+    assert torch.allclose(plain.latents, none.latents, atol=1e-4)  # another sum of the same

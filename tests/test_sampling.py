@@ -6,10 +6,11 @@ from conftest import TINY, seeded
 from diffusers import DDIMScheduler
 
 from rissole.blocks import blend
+from rissole.config import Recipe
 from rissole.models.denoiser import Denoiser
 from rissole.models.interface import Aims, State
 from rissole.models.scheduler import default_scheduler, set_levels
-from rissole.sampling import Plan, is_guided, paint
+from rissole.sampling import Plan, is_guided, paint, told_strength, visible_neighbors
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,16 @@ def test_blocks_follow_neighbors_of_their_own_as_much_as_is_asked_for(model, ord
     changed = (two - zero)[0].abs().amax(0) > 1e-4
     assert changed[8:16, 16:24].any()
     assert not changed[20:].any() and not changed[:, :12].any()  # beyond the halo of the block
+
+
+@pytest.mark.parametrize(("strength", "told"), [(0.0, 0.0), (0.4, 0.4), (1.0, 1.0), (3.0, 1.0)])
+def test_only_blocks_with_neighbors_of_their_own_are_told_to_follow(strength, told):
+    own = {(1, 2): [9], (3, 3): [4]}  # the second sees what it would see anyway
+    recipe = Recipe.validated(neighbors=[4], block_neighbors=own, strength=strength)
+    asked = told_strength(strength, *visible_neighbors(recipe, [4, 9]))
+    assert asked[0, 1, 2].item() == pytest.approx(told)
+    asked[0, 1, 2] = 0
+    assert not asked.any()
 
 
 def test_only_blocks_that_are_led_take_an_evaluation_more(model):

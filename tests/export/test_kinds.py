@@ -39,6 +39,7 @@ RECIPES = (
         "neighbors": [1, 2], "block_neighbors": {(0, 0): [8]}, "num_inference_steps": 4,
         "strength": 2.0,
     },
+    {"neighbors": [1, 2], "block_neighbors": {(1, 3): [8], (2, 2): [1]}, "num_inference_steps": 2},
     {"neighbors": [6, 4], "grid": 1, "guidance_scale": 0.0, "num_inference_steps": 3},
     {
         "neighbors": [4, 6], "blocks": [(1, 2), (3, 3)], "num_inference_steps": 2,

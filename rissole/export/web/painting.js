@@ -26,13 +26,11 @@ const groupsOf = ({ blocks = [], grid, order }) => {
   return { chosen, groups: order === "sequential" ? chosen.map((at) => [at]) : [chosen] };
 };
 
-/** The blocks that are led on toward neighbors of their own, see `_followed` in `rissole/sampling.py`.
- * @param {Plan} plan */
-const ledBlocks = ({ visible, usual = visible, follow = 1, grid, count }) => {
+/** The blocks with neighbors of their own. @param {Plan} plan */
+const ownBlocks = ({ visible, usual = visible, grid, count }) => {
   const all = Array.from({ length: grid * grid }, (_, at) => at);
-  const own = (/** @type {number} */ at) => usual.subarray(at * count, (at + 1) * count)
-    .some((value, k) => value !== visible[at * count + k]);
-  return follow === 1 ? [] : all.filter(own);
+  return all.filter((at) => usual.subarray(at * count, (at + 1) * count)
+    .some((value, k) => value !== visible[at * count + k]));
 };
 
 /** How much each cell listened to each neighbor, on average so far.
@@ -61,9 +59,12 @@ const networkOf = (run, plan) => {
   const { shape, grid, count, scale, order, features } = plan;
   const { channels, size, halo } = shape, together = order !== "independent";
   const heard = listening(plan), cells = [1, grid, grid];
-  const { usual = plan.visible, follow = 1 } = plan, led = ledBlocks(plan);
+  const { usual = plan.visible, follow = 1 } = plan, given = ownBlocks(plan);
+  const led = follow === 1 ? [] : given; // see `_followed` in `rissole/sampling.py`
   const tensor = (/** @type {ArrayLike<number>} */ data, /** @type {number[]} */ dims) =>
     ({ data: Float32Array.from(data), dims });
+  // networks that were trained to follow neighbors are told to, see `told_strength` there
+  const told = Array.from({ length: grid * grid }, (_, at) => (given.includes(at) ? Math.min(follow, 1) : 0));
   let calls = 0;
 
   /** @type {(inputs: Tensors, group: number[], visible: Uint8Array) => Promise<Record<string, Float32Array>>} */
@@ -85,7 +86,7 @@ const networkOf = (run, plan) => {
       context: tensor([Number(together)], [1]),
       ...(shape.flow_map && { ends: tensor(levels.map((own, at) => (painting[at] ? end : own)), cells),
         guidance: tensor([Math.max(1, scale)], [1]) }),
-      ...(shape.strength && { strength: tensor(new Float32Array(grid * grid), cells) }),
+      ...(shape.strength && { strength: tensor(told, cells) }),
     };
   };
 
@@ -96,7 +97,8 @@ const networkOf = (run, plan) => {
   const followed = async (windows, inputs, group) => {
     const some = group.filter((at) => led.includes(at)), each = windows.length / group.length;
     if (!some.length) return windows;
-    const less = (await evaluate(inputs, some, usual)).windows, result = windows.slice();
+    const unled = shape.strength ? { ...inputs, strength: tensor(new Float32Array(grid * grid), cells) } : inputs;
+    const less = (await evaluate(unled, some, usual)).windows, result = windows.slice();
     some.forEach((at, number) => {
       const start = group.indexOf(at) * each, from = number * each;
       for (let k = 0; k < each; k++) {
