@@ -260,6 +260,35 @@ def test_a_film_is_cancelled_as_soon_as_it_can_be(visit, request):
     assert eventually(lambda: not under_way)
 
 
+# the library takes its time to send what a button asked for, as on a phone that is busy
+SLOW = """() => {
+  const send = window.fetch;
+  const open = new Promise((resolve) => { window.letGo = resolve; });
+  window.fetch = async (...request) => {
+    if (String(request[0]).includes("queue/join")) await open;
+    return send(...request);
+  };
+}"""
+FRAMES = """async () => {
+  for (let n = 0; n < 20; n += 1) await new Promise(requestAnimationFrame);
+  window.letGo();
+}"""
+
+
+@pytest.mark.parametrize("begin", ["film", "ways"])
+def test_what_is_cancelled_before_the_library_has_sent_it_is_cancelled_then(visit, request, begin):
+    page = visit.page
+    paint(visit)
+    under_way = request.getfixturevalue("endless")
+    unfold(page, "compare")
+    page.evaluate(SLOW)
+    page.click({"film": ".rs-share [data-do=film]", "ways": ".rs-ways"}[begin])
+    page.click({"film": "[data-do=quit]", "ways": ".rs-halt"}[begin])
+    page.evaluate(FRAMES)
+    page.wait_for_selector({"film": "[data-do=film]:enabled", "ways": ".rs-ways:enabled"}[begin])
+    assert eventually(lambda: not under_way)
+
+
 def test_what_is_painted_last_is_at_hand_at_once(visit):
     page = visit.page
     paint(visit, 1)

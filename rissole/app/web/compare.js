@@ -4,7 +4,7 @@ import { bring, make, parts, shot, within, worded } from "./shared/dom.js";
 import { E } from "./shared/events.js";
 import { saveFile } from "./shared/patches.js";
 import { hear, tell } from "./shared/store.js";
-import { endRun } from "./shared/turns.js";
+import { beginRun, endRun } from "./shared/turns.js";
 import { fill } from "./shared/values.js";
 
 /**
@@ -129,6 +129,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     state = "waiting";
     message = null;
     render();
+    beginRun();
     trigger(name, detail);
   };
 

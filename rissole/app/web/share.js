@@ -6,7 +6,7 @@ import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
 import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
-import { endRun, ending } from "./shared/turns.js";
+import { beginRun, endRun, ending } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
 
 /**
@@ -165,6 +165,7 @@ export const mount = ({ element, props, trigger, watch }) => {
     job = name;
     say(texts.jobs[name]);
     renderTools();
+    beginRun();
     trigger(event, { link, kind: name });
   };
 

@@ -13,6 +13,8 @@ const underWay = { [BEGIN]: 0, [END[0]]: 0, [END[1]]: 0 };
 const listeners = [];
 let visit = ""; // the name under which Gradio speaks for this page
 
+/** Whether there is a server that is asked: the page alone has its engine in the browser. */
+export const isServed = () => visit !== "";
 export const beginning = () => underWay[BEGIN] > 0;
 export const cancelling = () => END.some((name) => underWay[name] > 0);
 

@@ -2,23 +2,29 @@
 // Generate until what was stopped is over (see `patches.js`).
 import { pause, press, within } from "./dom.js";
 import { E } from "./events.js";
-import { beginning, cancelling, countRequests, onRequest } from "./patches.js";
+import { beginning, cancelling, countRequests, isServed, onRequest } from "./patches.js";
 import { hear, live, tell } from "./store.js";
 
-const HEARD = 500; // ms in which the library sends what a button asked for
+const HEARD = 500; // ms in which the library sends what Stop asked for, if it has to
+const BEGUN = 5000; // and what begins a run: it always does, but perhaps on a phone that is busy
 const POLL = 30; // ms
 
 let begun = { at: 0, sent: true }; // the run, and whether the server was told of it
 let ended = { at: 0, sent: true };
-/** @param {{at: number, sent: boolean}} request */
-const unsent = ({ at, sent }) => !sent && Date.now() - at < HEARD;
+/** @param {{at: number, sent: boolean}} request @param {number} patience */
+const unsent = ({ at, sent }, patience) => !sent && Date.now() - at < patience;
+
+/** A run is asked for that shows elsewhere than on the canvas, see `endRun`. */
+export const beginRun = () => { begun = { at: Date.now(), sent: false }; };
+/** Whether the server has not yet accepted what was begun: nothing else can be cancelled. */
+const unheard = () => beginning() || (isServed() && unsent(begun, BEGUN));
 
 /** Whether a run that was stopped is not yet over. */
-export const ending = () => cancelling() || unsent(ended);
+export const ending = () => cancelling() || unsent(ended, HEARD);
 
 /** @type {Record<string, () => boolean>} */
 const ready = {
-  "rs-stop": () => !beginning() && !unsent(begun),
+  "rs-stop": () => !unheard(),
   "rs-generate": () => !ending(),
 };
 
@@ -58,12 +64,12 @@ const takeTurns = (event) => {
 };
 
 /**
- * Ends a run that shows elsewhere than on the canvas: once the server has accepted it, since nothing
- * else can be cancelled. It is over when this is: what is asked for before would be passed over.
+ * Ends a run that shows elsewhere than on the canvas, once the server has accepted it. It is over
+ * when this is: what is asked for before would be passed over.
  * @param {() => void} end asks the library to cancel it
  */
 export const endRun = async (end) => {
-  do await pause(POLL); while (beginning());
+  do await pause(POLL); while (unheard());
   await pause(POLL); // the library, too, has heard of it
   end();
   do await pause(POLL); while (cancelling());
@@ -81,7 +87,7 @@ export const watchTurns = () => {
   onRequest((begins) => { (begins ? begun : ended).sent = true; });
   window.addEventListener("click", takeTurns, { capture: true });
   hear(E.PHASE, (phase) => {
-    if (phase === "starting") begun = { at: Date.now(), sent: false };
+    if (phase === "starting") beginRun();
     const [from, to] = live() ? ["rs-generate", "rs-stop"] : ["rs-stop", "rs-generate"];
     if (document.activeElement?.id === from) document.getElementById(to)?.focus({ preventScroll: true });
   });
