@@ -1,5 +1,6 @@
-// Networks take turns: what is asked for meanwhile waits, is answered, and never waits for itself. The
-// runtime is a stand-in that says what it holds, since the real one needs a browser.
+// Networks take turns: what is asked for meanwhile waits, is answered, and never waits for itself; a runtime
+// that failed is not asked again. The runtime's script is a stand-in that says what it holds, since the
+// real one needs a browser.
 
 import assert from "node:assert/strict";
 import { mkdtemp, mkdir, rm, writeFile } from "node:fs/promises";
@@ -9,6 +10,7 @@ import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { Networks } from "../../rissole/export/web/networks.js";
+import { runtimeHere } from "../../rissole/export/web/runtime.js";
 
 const RUNTIME = `
 export const env = { wasm: {} }, held = new Set();
@@ -26,6 +28,7 @@ export const InferenceSession = { create: async (graph) => {
     run: async ({ x }) => {
       await pause();
       if (!held.has(name)) throw new Error("it was given up meanwhile");
+      if (name === "large" && x.data[0] > 16) throw new Error("std::bad_alloc");
       if (name === "broken" || (name === "heavy" && threads === "2")) throw new Error("no " + name);
       return { y: x };
     },
@@ -35,7 +38,7 @@ export const InferenceSession = { create: async (graph) => {
     },
   };
 } };`;
-const GRAPHS = ["step1", "step2", "step4", "decoder", "broken", "heavy"];
+const GRAPHS = ["step1", "step2", "step4", "decoder", "broken", "heavy", "large"];
 const [ONE, TWO] = [1, 2].map((threads) => ({ kind: "wasm", threads }));
 
 let base = "";
@@ -47,9 +50,10 @@ before(async () => {
 });
 after(() => rm(new URL(base), { recursive: true }));
 
-const started = async (adapter) => {
+const started = async (adapter, open = runtimeHere) => {
   const graphs = GRAPHS.map((name) => [`model/${name}.onnx`, new Blob([name])]);
-  const networks = new Networks(base, {}, new Map([...graphs, ["runtime/ort-wasm-simd-threaded.wasm", new Blob([])]]));
+  const program = ["runtime/ort-wasm-simd-threaded.wasm", new Blob([])];
+  const networks = new Networks(base, {}, new Map([...graphs, program]), open);
   await networks.use(adapter);
   return networks;
 };
@@ -62,8 +66,8 @@ test("grids that are asked for at once are painted one after another, and the la
   const found = await Promise.all([asked(networks, "step1", 1), asked(networks, "step2", 2),
     asked(networks, "step1", 3), asked(networks, "decoder", 4), networks.prepare(["step2"]), made]);
   assert.deepEqual(found.slice(0, 4), [1, 2, 3, 4]);
-  assert.deepEqual([...networks.sessions.keys()].sort(), ["decoder", "step2"]);
-  assert.deepEqual([...networks.ort.held].sort(), ["decoder", "step2"]);
+  assert.deepEqual([...networks.runtime.sessions.keys()].sort(), ["decoder", "step2"]);
+  assert.deepEqual([...networks.runtime.ort.held].sort(), ["decoder", "step2"]);
 });
 
 test("what fails is told, and does not hold up what comes after it", async () => {
@@ -79,4 +83,27 @@ test("threads that give out leave the work to one, though their sessions are nev
   const found = await Promise.all([asked(networks, "heavy", 2), asked(networks, "decoder", 3)]);
   assert.deepEqual(found, [2, 3]);
   assert.deepEqual(networks.adapter, ONE);
+});
+
+test("a runtime that has run out of memory is ended, and the next picture is painted by another", async () => {
+  const begun = [], ended = [];
+  const networks = await started(ONE, (...how) => {
+    const runtime = runtimeHere(...how);
+    begun.push(runtime);
+    return Object.assign(runtime, { end: () => { ended.push(runtime); } });
+  });
+  assert.equal(await asked(networks, "large", 8), 8);
+  const [failed, next] = await Promise.allSettled([asked(networks, "large", 17), asked(networks, "large", 16)]);
+  assert.match(failed.reason.message, /too little memory for this picture/);
+  assert.equal(next.value, 16);
+  assert.equal(begun.length, 3); // one more had its chance with all of the memory
+  assert.deepEqual(ended, begun.slice(0, 2));
+  networks.files = {};
+  await assert.rejects(networks.prepare(["nowhere"]), /could not be loaded/);
+  assert.equal(ended.length, 2); // a file that does not come is no fault of the runtime
+});
+
+test("a model that does not fit says so", async () => {
+  const failing = () => ({ prepare: () => Promise.reject(new Error("Aborted()")), end: () => {} });
+  await assert.rejects((await started(TWO, failing)).prepare(["step4"]), /too little memory for the model/);
 });

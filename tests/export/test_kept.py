@@ -20,6 +20,7 @@ from visiting import patient
 
 from rissole.export.static_page import FACTS, HEADERS, PAGE, seal
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.slow
 WAITING = """() => new Promise((done) => {
   const look = async () => {
@@ -168,8 +169,27 @@ def test_a_browser_that_cannot_paint_is_told_why(browser, site, gone, said):
     page.close()
 
 
-def test_too_little_memory_is_told(browser, site):
-    little = "--js-flags=--wasm-max-mem-pages=300"
-    with serving(site, headers=False) as address, another(browser, little) as page:
+def little(pages: int) -> str:
+    """A switch that leaves a runtime so many pages of 64 KB."""
+    return f"--js-flags=--wasm-max-mem-pages={pages}"
+
+
+def test_too_little_memory_for_the_model_is_told(browser, site):
+    with serving(site, headers=False) as address, another(browser, little(200)) as page:
         page.goto(address)
-        page.locator("#rs-loading", has_text="too little memory").wait_for(timeout=120_000)
+        page.locator("#rs-loading", has_text="too little memory for the model").wait_for()
+
+
+def test_a_picture_that_is_too_large_for_the_memory_does_not_spoil_the_next(browser, site):
+    with serving(site, headers=False) as address, another(browser, little(350)) as page:
+        opened(page, address)
+        few, many = 4, 16
+        for count in (few, many, few):  # a runtime that ran out of memory answers with nonsense
+            page.fill("#rs-k-input", str(count))
+            page.press("#rs-k-input", "Enter")
+            sync_api.expect(page.locator(".rs-hit")).to_have_count(count)
+            if count == few:
+                painted(page)
+                continue
+            page.click("#rs-generate")
+            page.locator(".rs-words", has_text="too little memory for this picture").wait_for()

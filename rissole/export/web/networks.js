@@ -1,30 +1,25 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
-import { bytesOf, free, get, Missing, numbersOf } from "./files.js";
+import { get, Missing } from "./files.js";
+import { needed, runtimeApart, RUNTIMES } from "./runtime.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
  * @typedef {import("./adapters.js").Adapter} Adapter
+ * @typedef {import("./runtime.js").Running} Running
  * @typedef {(loaded: number, all: number) => void} Progress
  */
 
-const WEIGHTS = {
-  encoder: ["autoencoder.safetensors"], decoder: ["autoencoder.safetensors"], embed: ["encoder.safetensors"],
-};
-const RUNTIMES = {
-  webgpu: { script: "ort.webgpu.min.mjs", program: "ort-wasm-simd-threaded.asyncify" },
-  wasm: { script: "ort.wasm.min.mjs", program: "ort-wasm-simd-threaded" },
-};
-
-const PATIENCE = 60_000; // milliseconds in which a runtime has started, or never will: threads may not come
+/** @type {Adapter} */
+const SIMPLEST = { kind: "wasm", threads: 1 };
 
 /** What a runtime says when it has no memory left. */
 const FULL = /bad_alloc|out of memory|could not allocate|Aborted/i;
 
-/** An error in plain words. @param {unknown} error */
-const plain = (error) => {
+/** An error in plain words. @param {unknown} error @param {string} what the memory was for */
+const plain = (error, what) => {
   if (error instanceof Missing) return error;
   const said = error instanceof Error ? error.message : String(error);
-  return new Error(FULL.test(said) ? "this device has too little memory for the model" : said);
+  return new Error(FULL.test(said) ? `this device has too little memory for ${what}` : said);
 };
 
 /** Reads a file and says how far it is. What it gives may lie outside the tab's memory.
@@ -41,21 +36,18 @@ const download = async (address, progress) => {
 
 export class Networks {
   /** @param {string} base address of the exported folder @param {Record<string, number>} files sizes
-   * @param {Map<string, Blob>} [loaded] files that are here already */
-  constructor(base, files, loaded = new Map()) {
+   * @param {Map<string, Blob>} [loaded] files that are here already
+   * @param {(base: string, adapter: Adapter) => Running} [open] a runtime, in a thread of its own */
+  constructor(base, files, loaded = new Map(), open = runtimeApart) {
     this.base = base;
     this.files = files;
-    /** @type {any} */
-    this.ort = null;
+    this.open = open;
+    /** @type {Adapter} */
+    this.adapter = SIMPLEST;
+    /** @type {Running | null} */
+    this.runtime = null; // it is started when something is asked of it
     /** What has its turn, see `inTurn`. @type {Promise<unknown>} */
     this.busy = Promise.resolve();
-    /** @type {Adapter | null} */
-    this.adapter = null;
-    /** Those that are made. @type {Map<string, any>} */
-    this.sessions = new Map();
-    /** @type {Map<string, Uint8Array>} */
-    this.read = new Map(); // weights and a program in memory, while they are made use of
-    this.running = false; // whether the runtime has its program
     /** @type {Map<string, Promise<Blob>>} */
     this.loaded = new Map([...loaded].map(([name, file]) => [name, Promise.resolve(file)]));
   }
@@ -67,26 +59,21 @@ export class Networks {
    * @template T @param {() => Promise<T>} work @returns {Promise<T>}
    */
   inTurn(work) {
-    const mine = this.busy.then(work).finally(() => this.forget());
+    const mine = this.busy.then(work);
     this.busy = mine.catch(() => {});
     return mine;
   }
 
-  /** Starts the runtime; sessions of another one are given up. @param {Adapter} adapter */
+  /** Computes with another adapter from now on. @param {Adapter} adapter */
   use(adapter) {
-    return this.inTurn(() => this.start(adapter));
+    return this.inTurn(async () => this.renew(adapter));
   }
 
-  /** @param {Adapter} adapter */
-  async start(adapter) {
-    this.release([...this.sessions.keys()]); // nobody waits: a device that is lost may never answer
-    const { script, program } = RUNTIMES[adapter.kind], folder = `${this.base}runtime/`;
-    // a runtime never changes its number of threads: each has an instance of its own
-    this.ort = await import(`${folder}${script}?${adapter.threads}`);
-    Object.assign(this.ort.env.wasm, { wasmPaths: { mjs: `${folder}${program}.mjs` }, numThreads: adapter.threads,
-      initTimeout: PATIENCE });
+  /** Ends the runtime, with all that it has taken; the next one starts when it is asked. @param {Adapter} adapter */
+  renew(adapter) {
+    this.runtime?.end();
+    this.runtime = null;
     this.adapter = adapter;
-    this.running = false;
   }
 
   /** Loads what is heavy, with one report of how far: all weights, and what some adapters need.
@@ -111,75 +98,17 @@ export class Networks {
     return coming;
   }
 
-  /** @param {string} name of a graph */
-  async session(name) {
-    const known = this.sessions.get(name);
-    if (known) return known;
-    // each session has weights of its own in memory: of the grids only one is kept
-    if (name.startsWith("step")) await this.release([...this.sessions.keys()].filter((one) => one.startsWith("step")));
-    const made = await this.create(name);
-    this.sessions.set(name, made);
-    return made;
-  }
-
-  /** @param {string} name */
-  async create(name) {
-    const wanted = WEIGHTS[/** @type {keyof typeof WEIGHTS} */ (name)] ?? ["denoiser.safetensors"];
-    const there = wanted.filter((path) => `model/${path}` in this.files);
-    const [graph, ...data] = await Promise.all([
-      this.file(`model/${name}.onnx`).then((file) => file.arrayBuffer()),
-      ...there.map((path) => this.numbers(`model/${path}`)),
-    ]);
-    // the program as a whole: of one that it reads bit by bit the browser keeps two more copies for long
-    if (!this.running) this.ort.env.wasm.wasmBinary = (await this.program()).buffer;
-    const session = await this.ort.InferenceSession.create(new Uint8Array(graph), {
-      executionProviders: [this.adapter?.kind ?? "wasm"],
-      graphOptimizationLevel: "all",
-      // memory that is taken in ever larger pieces, and kept, is not for a tab
-      enableCpuMemArena: false,
-      enableMemPattern: false,
-      logSeverityLevel: 3, // errors alone
-      externalData: there.map((path, n) => ({ path, data: data[n] })),
-    });
-    this.running = true;
-    return session;
-  }
-
-  /** @param {string[]} names */
-  async release(names) {
-    const old = names.map((name) => this.sessions.get(name));
-    for (const name of names) this.sessions.delete(name);
-    await Promise.allSettled(old.map((session) => session.release()));
+  /** What graphs need. @param {string[]} graphs @returns {Promise<Record<string, Blob>>} */
+  async filesOf(graphs) {
+    const names = [...new Set(graphs.flatMap((graph) => needed(graph, this.adapter, this.files)))];
+    return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await this.file(name)])));
   }
 
   /** Makes ready what a picture needs, so that a device that cannot do it says so at once.
-   * @param {string[]} names of graphs */
+   * @param {string[]} names of graphs @returns {Promise<void>} */
   prepare(names) {
-    // in one turn: several sessions are made of the same weights
-    return this.inTurn(() => this.steadily(async () => { for (const name of names) await this.session(name); }));
-  }
-
-  /** Weights as float32. @param {string} name @returns {Promise<Uint8Array>} */
-  async numbers(name) {
-    const known = this.read.get(name);
-    if (known) return known;
-    const made = new Uint8Array((await numbersOf(await this.file(name))).buffer);
-    this.read.set(name, made);
-    return made;
-  }
-
-  /** The runtime's own code. */
-  async program() {
-    const { program } = RUNTIMES[this.adapter?.kind ?? "wasm"], name = `runtime/${program}.wasm`;
-    const made = await bytesOf(await this.file(name));
-    this.read.set(name, made);
-    return made;
-  }
-
-  /** Gives up what sessions were made of: they have copies of their own. */
-  forget() {
-    for (const bytes of this.read.values()) free(bytes);
-    this.read.clear();
+    return this.inTurn(() => this.steadily(async (runtime) =>
+      runtime.prepare(names, await this.filesOf(names)), "the model"));
   }
 
   /** Evaluates a graph. @param {string} name @param {Tensors} inputs
@@ -193,33 +122,25 @@ export class Networks {
    * @param {string} name @param {Tensors} inputs
    * @returns {Promise<Record<string, {data: Float32Array, dims: number[]}>>} */
   tensors(name, inputs) {
-    return this.inTurn(() => this.steadily(() => this.evaluate(name, inputs)));
+    return this.inTurn(() => this.steadily(async (runtime) =>
+      runtime.evaluate(name, inputs, await this.filesOf([name])), "this picture"));
   }
 
-  /** Does something, on the simplest adapter where another one gives out.
-   * @template T @param {() => Promise<T>} work @returns {Promise<T>} */
-  async steadily(work) {
+  /** Does something, once more on the simplest adapter where it fails. A runtime that failed is not asked
+   * again: after it has run out of memory it answers with nonsense.
+   * @template T @param {(runtime: Running) => Promise<T>} work @param {string} what it is for
+   * @returns {Promise<T>} */
+  async steadily(work, what) {
+    const attempt = () => work(this.runtime ??= this.open(this.base, this.adapter));
     try {
-      return await work();
+      return await attempt();
     } catch (error) {
-      const simplest = this.adapter?.kind === "wasm" && this.adapter.threads === 1;
-      if (simplest || error instanceof Missing) throw plain(error);
-      await this.start({ kind: "wasm", threads: 1 });
-      return work().catch((again) => { throw plain(again); });
+      if (error instanceof Missing) throw error;
+      this.renew(SIMPLEST);
     }
-  }
-
-  /** @param {string} name @param {Tensors} inputs */
-  async evaluate(name, inputs) {
-    const session = await this.session(name);
-    const { Tensor } = this.ort;
-    const kindOf = (/** @type {Tensors[string]["data"]} */ data) =>
-      (data instanceof Float32Array ? "float32" : data instanceof Uint8Array ? "bool" : "int64");
-    const given = Object.entries(inputs).filter(([input]) => session.inputNames.includes(input));
-    const outputs = await session.run(Object.fromEntries(given.map(([input, { data, dims }]) =>
-      [input, new Tensor(kindOf(data), data, dims)])));
-    const read = Object.entries(outputs).map(async ([output, tensor]) =>
-      [output, { data: await tensor.getData(), dims: [...tensor.dims] }]); // its own copy
-    return Object.fromEntries(await Promise.all(read));
+    return attempt().catch((error) => {
+      if (!(error instanceof Missing)) this.renew(SIMPLEST);
+      throw plain(error, what);
+    });
   }
 }

@@ -1,4 +1,5 @@
-// The engine as the page has it: the verbs of `worker.js`, as promises and as a stream.
+// What runs in another thread, as promises and as a stream: the verbs of `worker.js` for the page, and
+// those of `runtime_worker.js` for the engine.
 
 /**
  * @typedef {import("./painting.js").PaintStep & {neighbors: number[], rgba: Uint8ClampedArray, final: boolean}} Shown
@@ -49,6 +50,7 @@ export const remote = (worker) => {
   };
 
   return {
+    end,
     /** @type {(verb: string, ...args: unknown[]) => Promise<any>} */
     call: (verb, ...args) => ask(verb, args).value,
     /** @type {(base: string, adapter: unknown, progress: (loaded: number, all: number) => void) => Promise<any>} */
