@@ -18,7 +18,7 @@ const ready = async () => {
 
 const painted = () => new Promise((done) => {
   const heard = (/** @type {any} */ { detail }) => {
-    if (detail !== "done") return;
+    if (detail !== "done" || page().documentElement.dataset.kind) return; // a sketch, or what it opens with
     page().removeEventListener("rissole:phase", heard);
     done(null);
   };

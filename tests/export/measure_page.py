@@ -1,7 +1,7 @@
 """What an exported page takes in Chromium: seconds, memory, bytes of the first visit.
 
     export PYTHONPATH=.:tests
-    python tests/export/measure_page.py PAGE speed --bundle cats-128 --calls 1 2 4 29
+    python tests/export/measure_page.py PAGE speed --bundle cats-128 --steps 1 2 4
     python tests/export/measure_page.py PAGE memory
     python tests/export/measure_page.py PAGE traffic
 
@@ -14,26 +14,22 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
 from alike import beside_python
 from measure_memory import memory
-from pages import finishing, serving
+from pages import KEPT, counting, finishing, serving
 from playwright.sync_api import Browser, Page, sync_playwright
+from visiting import patient
 
-from rissole.export.static_page import HEADERS
 from rissole.pipeline import RissolePipeline
 
 READY = ".rs-hit"
-KEPT = "() => navigator.serviceWorker.ready.then(({active}) => active.state)"
 PATIENCE = 300_000  # milliseconds
 
 
@@ -58,13 +54,13 @@ def paint_once(page: Page) -> None:
 # ---- speed ---------------------------------------------------------------------------------------
 
 
-def line(page: Page, address: str, pipe: RissolePipeline, calls: int, threads: int) -> str:
+def line(page: Page, address: str, pipe: RissolePipeline, steps: int, threads: int) -> str:
     """Paints one recipe on both sides, twice, and compares the second time."""
-    settings = {} if calls == 29 else {"num_inference_steps": calls, "guidance_scale": 1.0}
+    settings = {"num_inference_steps": steps, "seed": 5}
     hits = pipe.retrieve(item=17, k=8)
-    first = beside_python(page, address, pipe(hits, seed=5, **settings), threads)
+    first = beside_python(page, address, pipe(hits, **settings), threads)
     began = time.perf_counter()
-    out = pipe(hits, seed=5, **settings)
+    out = pipe(hits, **settings)
     python = time.perf_counter() - began
     found = beside_python(page, address, out, threads)
     return (
@@ -75,55 +71,19 @@ def line(page: Page, address: str, pipe: RissolePipeline, calls: int, threads: i
     )
 
 
-def speed(folder: Path, bundle: str, calls: list[int], threads: list[int]) -> None:
+def speed(folder: Path, bundle: str, steps: list[int], threads: list[int]) -> None:
     """Seconds per picture, the second one of each kind."""
     pipe = RissolePipeline.from_pretrained(bundle, device="cpu", torch_dtype=torch.float32)
     with serving(folder, headers=True) as address, browsing() as browser:
         for number in threads:
             page = browser.new_page()
             page.goto(f"{address}facts.json")  # nothing but the engine runs
-            for count in calls:
+            for count in steps:
                 print(line(page, address, pipe, count, number), flush=True)
             page.close()
 
 
 # ---- traffic -------------------------------------------------------------------------------------
-
-
-class Counting(SimpleHTTPRequestHandler):
-    """Serves files, by ranges where it is told to, and counts the bytes of each."""
-
-    sent: Counter
-    ranges = False
-
-    def end_headers(self) -> None:
-        for name, value in HEADERS.items():
-            self.send_header(name, value)
-        super().end_headers()
-
-    def send_head(self):
-        asked = self.headers.get("Range")
-        if not (self.ranges and asked):
-            return super().send_head()
-        first, last = (int(end) for end in asked.removeprefix("bytes=").split("-"))
-        whole = Path(self.translate_path(self.path)).read_bytes()
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(whole)}")
-        self.end_headers()
-        self.wfile.write(whole[first : last + 1])
-        self.count(last + 1 - first)
-        return None
-
-    def copyfile(self, source, outputfile) -> None:
-        content = source.read()
-        outputfile.write(content)
-        self.count(len(content))
-
-    def count(self, size: int) -> None:
-        self.sent[self.path.split("?")[0].lstrip("/")] += size
-
-    def log_message(self, *_) -> None:
-        """Says nothing."""
 
 
 KINDS = {
@@ -142,28 +102,30 @@ def by_kind(sent: Counter) -> str:
     return f"{kinds.total() / 1e6:.1f} MB ({parts})"
 
 
+def visit(browser: Browser, address: str, **how: str) -> Page:
+    """A page that has painted once, in a browser that has seen none."""
+    page = patient(browser.new_context(**how).new_page())
+    page.goto(address)
+    page.wait_for_selector(READY, timeout=PATIENCE)
+    paint_once(page)
+    return page
+
+
 def traffic(folder: Path) -> None:
     """Bytes that a server sends: bodies alone, before compression."""
     for ranges in (False, True):
-        kind = type("Handler", (Counting,), {"sent": Counter(), "ranges": ranges})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=folder))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/"
-        with browsing() as browser:
-            page = browser.new_page()
-            page.goto(address)
-            page.wait_for_selector(READY, timeout=PATIENCE)
-            paint_once(page)
-            print(f"ranges {ranges}: the first picture took {by_kind(kind.sent)}", flush=True)
+        with counting(folder, ranges) as (address, sent), browsing() as browser:
+            visit(browser, address, service_workers="block").context.close()
+            print(f"ranges {ranges}: the first picture took {by_kind(sent)}", flush=True)
+            sent.clear()
+            page = visit(browser, address)
             page.evaluate(KEPT)
-            print(f"ranges {ranges}: with all that is kept {by_kind(kind.sent)}", flush=True)
-            kind.sent.clear()
+            print(f"ranges {ranges}: with all that is kept {by_kind(sent)}", flush=True)
+            sent.clear()
             page.reload()
             page.wait_for_selector(READY, timeout=PATIENCE)
             paint_once(page)
-            print(f"ranges {ranges}: the second visit {by_kind(kind.sent)}", flush=True)
-        server.shutdown()
-        server.server_close()
+            print(f"ranges {ranges}: the second visit {by_kind(sent)}", flush=True)
 
 
 def main() -> None:
@@ -172,11 +134,11 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("what", choices=["speed", "memory", "traffic"])
     parser.add_argument("--bundle", default="cats-128")
-    parser.add_argument("--calls", type=int, nargs="+", default=[1, 2, 4, 29])
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     options = parser.parse_args()
     if options.what == "speed":
-        speed(options.page, options.bundle, options.calls, options.threads)
+        speed(options.page, options.bundle, options.steps, options.threads)
     elif options.what == "memory":
         memory(options.page, options.threads)
     else:

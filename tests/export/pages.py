@@ -6,11 +6,14 @@ import io
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +48,12 @@ FINISHED = """() => {
   if (!dataset.finished) {
     dataset.finished = 0;
     document.addEventListener("rissole:phase", ({ detail }) => {
-      dataset.finished = Number(dataset.finished) + (detail === "done");
+      dataset.finished = Number(dataset.finished) + (detail === "done" && !dataset.kind);
     });
   }
   return Number(dataset.finished);
-}"""  # counts the pictures that are finished: a small one may be before anybody looks
+}"""  # counts pictures that are finished, but for sketches and what a page opens with: a small one
+# may be finished before anybody looks
 
 
 @cache
@@ -90,6 +94,55 @@ def serving(folder: Path, headers: bool) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+class Counting(SimpleHTTPRequestHandler):
+    """Serves files, by ranges where it is told to, and counts the bytes of each."""
+
+    sent: Counter
+    ranges = False
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def send_head(self):
+        asked = self.headers.get("Range")
+        if not (self.ranges and asked):
+            return super().send_head()
+        first, last = (int(end) for end in asked.removeprefix("bytes=").split("-"))
+        whole = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(whole)}")
+        self.end_headers()
+        self.count(last + 1 - first)
+        self.wfile.write(whole[first : last + 1])
+        return None
+
+    def copyfile(self, source, outputfile) -> None:
+        content = source.read()
+        self.count(len(content))  # before: whoever has it may look at once
+        outputfile.write(content)
+
+    def count(self, size: int) -> None:
+        self.sent[self.path.split("?")[0].lstrip("/")] += size
+
+    def log_message(self, *_) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def counting(folder: Path, ranges: bool) -> Iterator[tuple[str, Counter]]:
+    """A web server of this process: its address, and the bytes that it has sent of each file."""
+    kind = type("Handler", (Counting,), {"sent": Counter(), "ranges": ranges})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/", kind.sent
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager

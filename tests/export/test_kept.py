@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import HfApi
-from pages import KEPT, exported, painted, serving
+from pages import KEPT, counting, exported, painted, serving
 from visiting import patient
 
 from rissole.export.static_page import FACTS, HEADERS, PAGE, seal
@@ -90,6 +90,24 @@ def test_a_new_version_takes_the_place_of_the_old_one_whole(browser, site, tmp_p
     page.wait_for_selector(".rs-hit", timeout=240_000)
     painted(page)
     context.close()
+
+
+@pytest.mark.parametrize("ranges", [False, True], ids=["whole files", "ranges"])
+def test_what_a_page_has_loaded_does_not_come_a_second_time_to_be_kept(browser, site, ranges):
+    sizes = json.loads((site / FACTS).read_text())["files"]
+    page = patient(browser.new_context()).new_page()  # which has no other cache for large files
+    with counting(site, ranges) as (address, sent):
+        opened(page, address)
+        painted(page)
+        page.evaluate(KEPT)
+    page.context.close()
+    runtime = "runtime/ort-wasm-simd-threaded.wasm"
+    assert sent[runtime] == sizes[runtime]
+    heavy = [name for name in sent if name.endswith(".safetensors")]
+    assert len(heavy) > 3
+    for name in heavy:  # of the latents a server that knows ranges sends parts before
+        parts = sizes[name] // 2 if ranges and "latents" in name else 0
+        assert sizes[name] <= sent[name] <= sizes[name] + parts, name
 
 
 def test_a_pushed_page_comes_back_opens_and_paints(browser, hub, client, site, tmp_path):

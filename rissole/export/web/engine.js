@@ -43,6 +43,8 @@ export class Engine {
     this.databases = new Map([[first.key, first]]);
     /** Photos on their way into a database, by words that stand for them. @type {Map<string, Photo>} */
     this.encoded = new Map();
+    /** @type {import("./files.js").Parts | null} */
+    this.latents = null; // the file of the exported database
   }
 
   /**
@@ -64,7 +66,20 @@ export class Engine {
     // the largest first: the others then fit where its making took memory
     const guide = facts.shape.flow_map ? [] : ["blind"];
     await networks.prepare([`step${facts.defaults.grid}`, ...guide, "neighbors", "decoder"]);
-    return new Engine(facts, networks, shipped(facts.database, index, rows, new Int16Array(classes)), base);
+    const engine = new Engine(facts, networks, shipped(facts.database, index, rows, new Int16Array(classes)), base);
+    engine.latents = rows.file;
+    return engine;
+  }
+
+  /** Gives the service worker what has come, so that it need not come a second time; see `sw.js`. */
+  async keep() {
+    const { networks: { base, loaded }, latents, facts: { version, files } } = this;
+    const cache = await caches.open(`rissole ${base} ${version}`);
+    const whole = latents?.whole ? [[latents.address, latents.whole]] : [];
+    for (const [address, coming] of [...[...loaded].map(([name, file]) => [`${base}${name}`, file]), ...whole]) {
+      const file = /** @type {Blob} */ (await coming), name = String(address).slice(base.length);
+      if (file.size === files[name]) await cache.put(String(address), new Response(file));
+    }
   }
 
   // ---- retrieve, embed -------------------------------------------------------------------------

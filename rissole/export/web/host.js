@@ -193,7 +193,9 @@ const start = async () => {
     loading.textContent = `${texts.browser.failed} ${error instanceof Error ? error.message : error}`;
     return;
   }
-  if ("serviceWorker" in navigator && isSecureContext) navigator.serviceWorker.register(`${BASE}sw.js`).catch(() => {});
+  if (!("serviceWorker" in navigator && isSecureContext)) return;
+  if (!navigator.serviceWorker.controller) await engine.call("keep").catch(() => {}); // or it comes once more
+  navigator.serviceWorker.register(`${BASE}sw.js`).catch(() => {});
 };
 
 start();

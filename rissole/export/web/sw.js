@@ -31,7 +31,8 @@ const unpackThumbnails = async (cache, key) => {
   await cache.delete(BASE + THUMBNAILS);
 };
 
-/** Loads all files, or fails: the browser then tries again at another visit, and goes on from there. */
+/** Loads all files, or fails: the browser then tries again at another visit, and goes on from there. What the
+ * page has loaded it has put here itself (`keep` in `engine.js`). */
 const keep = async () => {
   const cache = await caches.open(KEPT), answer = await fresh("facts.json");
   const facts = await answer.clone().json();

@@ -14,7 +14,7 @@ const send = (message, moved = []) => /** @type {any} */ (globalThis).postMessag
 
 /** What the engine does in one go. */
 const ONES = ["retrieve", "near", "similarity", "nearestTo", "photoNear", "latentOf", "embed", "decode", "photo",
-  "photos", "known", "forget", "extend", "inspect"];
+  "photos", "known", "forget", "extend", "inspect", "keep"];
 
 /** @type {Record<string, (id: number, ...args: any[]) => Promise<unknown>>} */
 const verbs = {
