@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,6 +183,27 @@ def test_it_opens_painted_before_the_model_is_there(browser, threaded):
     page.locator(".rs-query-name", has_text="Picture 3 ").wait_for()
     page.wait_for_selector(".rs-pixels[data-shown=done]", state="attached")
     assert page.locator("#rs-loading").is_visible()
+    context.close()
+
+
+def test_seconds_of_a_picture_do_not_count_how_long_the_model_took_to_come(
+    browser, threaded, exact
+):
+    link = encode(exact(neighbors=[3, 5]).checked[0], 7)
+    context = patient(browser.new_context())
+    page = context.new_page()
+    held: list = []
+    page.route("**/model/denoiser.safetensors", held.append)
+    page.goto(f"{threaded}?{link}")
+    page.wait_for_selector("html[data-rissole=starting]", state="attached")
+    while not held or page.evaluate("performance.now()") < 5000:  # since the page was opened
+        page.evaluate("new Promise(requestAnimationFrame)")
+    released = page.evaluate("performance.now()")
+    held.pop().continue_()
+    finished(page)
+    least = (page.evaluate("performance.now()") - released) / 1e3
+    said = re.search(r"Done in ([\d.]+) s", page.inner_text(".rs-words"))
+    assert said and float(said[1]) <= least
     context.close()
 
 

@@ -7,10 +7,11 @@ const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
 });
 
-/** @param {Uint8Array} bytes of float16 numbers @returns {Float32Array} */
-export const fromHalf = (bytes) => {
+/** @param {Uint8Array} bytes of float16 numbers @param {Float32Array} [numbers] where they go
+ * @returns {Float32Array} */
+export const fromHalf = (bytes, numbers = new Float32Array(bytes.length / 2)) => {
   const { buffer, byteOffset, length } = bytes.byteOffset % 2 ? bytes.slice() : bytes;
-  const halves = new Uint16Array(buffer, byteOffset, length / 2), numbers = new Float32Array(halves.length);
+  const halves = new Uint16Array(buffer, byteOffset, length / 2);
   for (let at = 0; at < halves.length; at++) numbers[at] = HALF[halves[at]];
   return numbers;
 };
@@ -39,7 +40,7 @@ export const bytesOf = async (file) => {
 export const numbersOf = async (file) => {
   const head = new DataView(await file.slice(0, 8).arrayBuffer()), start = 8 + Number(head.getBigUint64(0, true));
   const numbers = new Float32Array((file.size - start) / 2);
-  for await (const { at, bytes } of pieces(file, start)) numbers.set(fromHalf(bytes), at / 2);
+  for await (const { at, bytes } of pieces(file, start)) fromHalf(bytes, numbers.subarray(at / 2));
   return numbers;
 };
 

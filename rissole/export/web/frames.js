@@ -58,16 +58,17 @@ export const beneath = (recipe, blocks) => {
 };
 
 /** Counts what each block costs: [calls, milliseconds, blocks that share them].
- * @param {number} grid @param {Spent[]} [before] */
-export const meterOf = (grid, before) => {
+ * @param {number} grid @param {{began: number}} clock when painting began, by `performance.now()`
+ * @param {Spent[]} [before] */
+export const meterOf = (grid, clock, before) => {
   /** @type {Spent[]} */
   const spent = before ? [...before] : Array.from({ length: grid * grid }, () => null);
-  let index = 0, calls = 0, began = performance.now(), seen = 0;
+  let index = 0, calls = 0, began = 0, seen = 0;
   return {
     spent,
     /** @param {Shown} step */
     note: (step) => {
-      if (step.index !== index) [index, calls, began] = [step.index, seen, index ? performance.now() : began];
+      if (step.index !== index) [index, calls, began] = [step.index, seen, index ? performance.now() : clock.began];
       seen = step.calls;
       const count = step.active.filter(Boolean).length;
       step.active.forEach((active, at) => {

@@ -1,6 +1,6 @@
 // The graphs of a bundle in ONNX Runtime, computed by the adapter that it is told to use.
 import { get, Missing } from "./files.js";
-import { needed, runtimeApart, RUNTIMES } from "./runtime.js";
+import { needed, runtimeApart, runtimeHere, RUNTIMES } from "./runtime.js";
 
 /**
  * @typedef {import("./painting.js").Tensors} Tensors
@@ -22,6 +22,10 @@ const plain = (error, what) => {
   return new Error(FULL.test(said) ? `this device has too little memory for ${what}` : said);
 };
 
+/** The first runtime lies in this thread: one of its own takes 50 MB more. What comes after one that failed has
+ * its own, and gives its memory back whole. @type {(base: string, adapter: Adapter, again: boolean) => Running} */
+const opened = (base, adapter, again) => (again ? runtimeApart : runtimeHere)(base, adapter);
+
 /** Reads a file and says how far it is. What it gives may lie outside the tab's memory.
  * @param {string} address @param {(bytes: number) => void} progress @returns {Promise<Blob>} */
 const download = async (address, progress) => {
@@ -37,8 +41,8 @@ const download = async (address, progress) => {
 export class Networks {
   /** @param {string} base address of the exported folder @param {Record<string, number>} files sizes
    * @param {Map<string, Blob>} [loaded] files that are here already
-   * @param {(base: string, adapter: Adapter) => Running} [open] a runtime, in a thread of its own */
-  constructor(base, files, loaded = new Map(), open = runtimeApart) {
+   * @param {typeof opened} [open] a runtime; whether one has failed before */
+  constructor(base, files, loaded = new Map(), open = opened) {
     this.base = base;
     this.files = files;
     this.open = open;
@@ -46,6 +50,7 @@ export class Networks {
     this.adapter = SIMPLEST;
     /** @type {Running | null} */
     this.runtime = null; // it is started when something is asked of it
+    this.failed = false; // whether one has
     /** What has its turn, see `inTurn`. @type {Promise<unknown>} */
     this.busy = Promise.resolve();
     /** @type {Map<string, Promise<Blob>>} */
@@ -69,7 +74,7 @@ export class Networks {
     return this.inTurn(async () => this.renew(adapter));
   }
 
-  /** Ends the runtime, with all that it has taken; the next one starts when it is asked. @param {Adapter} adapter */
+  /** Ends the runtime; the next one starts when it is asked. @param {Adapter} adapter */
   renew(adapter) {
     this.runtime?.end();
     this.runtime = null;
@@ -131,11 +136,12 @@ export class Networks {
    * @template T @param {(runtime: Running) => Promise<T>} work @param {string} what it is for
    * @returns {Promise<T>} */
   async steadily(work, what) {
-    const attempt = () => work(this.runtime ??= this.open(this.base, this.adapter));
+    const attempt = () => work(this.runtime ??= this.open(this.base, this.adapter, this.failed));
     try {
       return await attempt();
     } catch (error) {
       if (error instanceof Missing) throw error;
+      this.failed = true;
       this.renew(SIMPLEST);
     }
     return attempt().catch((error) => {

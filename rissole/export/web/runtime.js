@@ -1,5 +1,5 @@
-// ONNX Runtime with the graphs of a bundle, on one adapter: in a thread of its own (`runtime_worker.js`),
-// since what it has taken it gives back with its thread alone, or in this one.
+// ONNX Runtime with the graphs of a bundle, on one adapter: in this thread, or in one of its own
+// (`runtime_worker.js`), since what it has taken it gives back with its thread alone.
 import { bytesOf, free, numbersOf } from "./files.js";
 import { remote } from "./remote.js";
 

@@ -3,7 +3,6 @@
 import { Networks } from "./networks.js";
 import { normal } from "./noise.js";
 import { paint } from "./painting.js";
-import { runtimeHere } from "./runtime.js";
 
 /** @typedef {import("./engine.js").Facts} Facts */
 
@@ -24,7 +23,7 @@ const painted = async (networks, { shape, defaults: { grid } }) => {
 globalThis.onmessage = async ({ data: { base, facts, loaded, adapter } }) => {
   const answer = /** @type {(message: unknown) => void} */ (/** @type {any} */ (globalThis).postMessage);
   try {
-    const networks = new Networks(base, facts.files, loaded, runtimeHere);
+    const networks = new Networks(base, facts.files, loaded);
     await networks.use(adapter);
     await painted(networks, facts); // the first picture also prepares
     const began = performance.now(), pixels = await painted(networks, facts);

@@ -63,7 +63,9 @@ export const visitOf = (page) => {
    */
   const run = async (recipe, before, extra = {}, rate = RATE) => {
     stop();
-    const began = performance.now(), meter = meterOf(recipe.grid, before?.message.spent);
+    const clock = { began: performance.now() }, meter = meterOf(recipe.grid, clock, before?.message.spent);
+    // what waits for the model is not painted meanwhile
+    engine.call("inspect").then(() => { clock.began = performance.now(); }, () => {});
     const fixed = { run: mark(), seed: String(recipe.seed), error: null, back: null, source: visit.source,
       mine: visit.place.mine, before: before?.message.run ?? null, ...extra };
     /** @type {Promise<void>} */
@@ -76,7 +78,7 @@ export const visitOf = (page) => {
       const shares = before && recipe.init ? merged(before, step.neighbors, step.attention, recipe.blocks, recipe.grid)
         : { ids: step.neighbors, attention: step.attention };
       const message = { ...fixed, ...messageOf(step, recipe, shares), spent: [...meter.spent],
-        seconds: Math.round((performance.now() - began) / 10) / 100 };
+        seconds: Math.round((performance.now() - clock.began) / 10) / 100 };
       if (step.final) picture = { recipe, message, ...shares, latent: step.estimate, rgba: step.rgba };
       else {
         shown = shown.then(async () => {
