@@ -5,6 +5,7 @@ const BASE = self.registration.scope;
 const OURS = `rissole ${BASE} `, KEPT = OURS + VERSION; // another page of this server has its own
 const THUMBNAILS = "database/thumbnails.safetensors";
 const TAKE_OVER = "take over";
+const [LOOKS, PAUSE] = [10, 100]; // how often, and ms between two
 
 const fresh = (name) => fetch(new Request(BASE + name, { cache: "no-cache" }));
 
@@ -63,9 +64,17 @@ const partOf = async (answer, range) => {
   return new Response(whole.slice(Number(start), last + 1), { status: 206, headers });
 };
 
+/** Whether there is one page at most; one that is just being left may be among them for a moment. */
+const isAlone = async () => {
+  for (let look = 0; look < LOOKS; look += 1) {
+    if ((await self.clients.matchAll()).length < 2) return true;
+    await new Promise((done) => { setTimeout(done, PAUSE); });
+  }
+  return false;
+};
+
 /** A new version that is whole waits until no page is left of the old one, or this one is loaded anew. */
-const isReplaced = async ({ mode }) =>
-  mode === "navigate" && self.registration.waiting && (await self.clients.matchAll()).length < 2;
+const isReplaced = async ({ mode }) => mode === "navigate" && self.registration.waiting && isAlone();
 
 const answerTo = async (request) => {
   if (await isReplaced(request)) {
