@@ -193,7 +193,7 @@ def test_seconds_of_a_picture_do_not_count_how_long_the_model_took_to_come(
     context = patient(browser.new_context())
     page = context.new_page()
     held: list = []
-    page.route("**/model/denoiser.safetensors", held.append)
+    page.route("**/model/denoiser.safetensors", lambda route: held.append(route))
     page.goto(f"{threaded}?{link}")
     page.wait_for_selector("html[data-rissole=starting]", state="attached")
     while not held or page.evaluate("performance.now()") < 5000:  # since the page was opened
