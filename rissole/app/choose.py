@@ -43,10 +43,14 @@ class Choosing:
     def opening(
         self, showcase: Showcase | None, visit: Visit, k: int, neighbors: dict | None
     ) -> tuple[Visit, dict]:
-        """What the page opens with: the query of the showcase, or a random one."""
+        """What the page opens with: the query of the showcase, or a random one.
+
+        It is marked: those of a showcase are on the page before, and may have been changed since.
+        """
         with clear_errors(self.errors):
             query = Query() if showcase is None else Query(item=showcase.item)
-            return self.found(visit, query, k, neighbors)
+            seen, found = self.found(visit, query, k, neighbors)
+            return seen, {**found, "opening": True}
 
     def surprise(self, visit: Visit, k: int, neighbors: dict | None) -> tuple[Visit, dict]:
         """A random query and its neighbors."""

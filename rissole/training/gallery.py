@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS
+from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
 from rissole.evaluation.network import FeatureNetwork
 from rissole.loading import fast_dtype, write_bundle
 from rissole.models.autoencoder import Codec
@@ -73,10 +73,16 @@ def paint_gallery(
 
     Returns:
         Latents (count, C, S, S) in half precision, the class of each, and figures on the choice.
+
+    Raises:
+        RissoleError: where there are more classes than pictures.
     """
     settings = settings or GallerySettings()
     count, candidates = settings.count, settings.candidates
     data = read_latents(run, photos)
+    kinds, few = len(_kinds(data)), min(count, candidates)
+    if kinds > few:  # every class gets as many
+        raise RissoleError(f"{few} pictures are too few for a gallery of {kinds} classes")
     denoiser = Denoiser.load(run / settings.paint_with).to(device)
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.open(run / "features.safetensors", device)
@@ -85,13 +91,13 @@ def paint_gallery(
     steps, scale = settings.num_inference_steps, settings.guidance_scale
     how = Painting(settings.order, settings.grid, steps, scale)
     latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
-    kinds = None if "labels" not in data else (data["labels"][queries], data["labels"])
+    known = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
-    kept, figures = select(images, photos, network, count, kinds, settings.near_share)
+    kept, figures = select(images, photos, network, count, known, settings.near_share)
     classes = None
-    if kinds is not None:
+    if known is not None:
         names = json.loads((run / "latents" / "classes.json").read_text())
-        classes = [names[i] for i in kinds[0][kept].tolist()]
+        classes = [names[i] for i in known[0][kept].tolist()]
     return latents[kept].half(), classes, figures
 
 
@@ -133,15 +139,18 @@ def _queries(data: dict[str, Tensor], count: int, seed: int) -> Tensor:
 
     Pictures of a class come again when it has too few.
     """
-    generator = torch.Generator().manual_seed(seed)
-    if "labels" not in data:
+    generator, kinds = torch.Generator().manual_seed(seed), _kinds(data)
+    if not kinds:
         return torch.randint(len(data["latents"]), (count,), generator=generator)
-    kinds = data["labels"].unique()
-    kinds = kinds[kinds >= 0]
     order = torch.randperm(len(data["labels"]), generator=generator)
     wanted = torch.arange(count // len(kinds))
     each = [order[data["labels"][order] == kind] for kind in kinds]
     return torch.cat([members[wanted % len(members)] for members in each])
+
+
+def _kinds(data: dict[str, Tensor]) -> list[int]:
+    """Numbers of the classes, if photos have any."""
+    return [n for n in data["labels"].unique().tolist() if n >= 0] if "labels" in data else []
 
 
 def write_gallery_bundle(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from visiting import Visit, canvas
+from visiting import Visit, canvas, patient, save
 
 from rissole.app.server import serve
 from rissole.app.showcase import FILE, add_showcase, read_showcase
@@ -122,6 +122,31 @@ def test_one_that_does_not_fit_is_left_out(change, painted, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     write_manifest(tmp_path / "tiny", "tiny")
     assert read_showcase(RissolePipeline.from_pretrained(tmp_path / "tiny")) is None
+
+
+def test_what_is_changed_before_the_server_has_answered_stays(browser, painted):
+    there, held, opened = RissolePipeline.from_pretrained(painted), [], []
+    app, address, _ = serve(there, "127.0.0.1", prevent_thread_lock=True)
+    try:
+        context = patient(browser.new_context())
+        later = lambda route: route.continue_() if opened else held.append(route)  # noqa: E731
+        context.route("**/queue/join*", later)
+        visit = Visit(browser, address, context)
+        page, hits = visit.page, visit.hits()
+        page.click(".rs-switch >> nth=1")
+        opened.append(True)
+        for route in held:
+            route.continue_()
+        page.wait_for_selector("[data-item='0']")  # the gallery comes with the same line
+        visit.paint(1)
+        assert sorted(save(page)["neighbors"]) == sorted([hits[0], *hits[2:]])
+        assert page.get_attribute(".rs-switch >> nth=1", "aria-checked") == "false"
+        page.click("[data-item='7']")
+        page.wait_for_selector(".rs-query-name:has-text('Picture 7 ')")
+        assert page.locator(".rs-switch[aria-checked=false]").count() == 0
+        assert visit.troubles == []
+    finally:
+        app.get_blocks().close()
 
 
 def test_the_page_opens_painted(browser, painted):

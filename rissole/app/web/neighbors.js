@@ -231,8 +231,18 @@ export const mount = ({ element, props, trigger, watch }) => {
 
   onError(queryTexts.refused, () => { if (state().reading) tell(E.UNREAD); });
 
-  for (const edit of EDITS) hear(edit, () => { props.value = state().neighbors; });
-  watch("value", () => tell(E.FOUND, props.value));
+  let touched = false; // what the page opens with was changed, before the server has said the same
+  for (const edit of EDITS) {
+    hear(edit, () => {
+      touched = true;
+      props.value = state().neighbors;
+    });
+  }
+  watch("value", () => {
+    const { opening, ...value } = props.value ?? {};
+    if (opening && touched) props.value = state().neighbors;
+    else tell(E.FOUND, value);
+  });
 
   carry(list, ".rs-hit-pick");
   list.setAttribute("aria-label", texts.group);
