@@ -80,9 +80,9 @@ def paint_gallery(
     settings = settings or GallerySettings()
     count, candidates = settings.count, settings.candidates
     data = read_latents(run, photos)
-    kinds, few = len(_kinds(data)), min(count, candidates)
-    if kinds > few:  # every class gets as many
-        raise RissoleError(f"{few} pictures are too few for a gallery of {kinds} classes")
+    kinds = len(_kinds(data))
+    if kinds > count:  # every class gets as many
+        raise RissoleError(f"{count} pictures are too few for a gallery of {kinds} classes")
     denoiser = Denoiser.load(run / settings.paint_with).to(device)
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.open(run / "features.safetensors", device)
