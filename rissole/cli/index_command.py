@@ -112,6 +112,10 @@ def index(
     )
     if report.pictures:  # one of several processes reports
         print_index(report, out)
+        if missing := len(names) - report.listed:
+            typer.echo(
+                f"of {leave_out}, {missing} of {len(names)} names are of no picture here", err=True
+            )
     return None
 
 

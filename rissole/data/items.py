@@ -30,8 +30,8 @@ class Item(NamedTuple):
     file: str | None = None
 
     def among(self, names: Collection[str]) -> bool:
-        """Whether a list of file names has it."""
-        return Path(self.file or self.name).name in names
+        """Whether a list has it, by its file name or by its path in the source."""
+        return Path(self.file or self.name).name in names or self.name in names
 
 
 class LeftOut(NamedTuple):

@@ -59,6 +59,11 @@ class IndexReport:
     seconds: float = 0.0
     bytes: int = 0
 
+    @property
+    def listed(self) -> int:
+        """How many were left out because a list names them."""
+        return sum(reason == LISTED for _, reason in self.skipped)
+
 
 def build_index(
     parts: IndexingParts,

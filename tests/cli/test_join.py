@@ -21,18 +21,22 @@ def photos(tmp_path_factory):
         place = folder / "photos" / ("shirt" if number % 2 else "hat")
         place.mkdir(parents=True, exist_ok=True)
         picture(number).save(place / f"{number}.png")
-    (folder / "left-out.txt").write_text("# why\n1.png\ta large brand\n\n4.png\n")
+    listed = "# why\n1.png\ta large brand\n\nhat/4.png\nshirt/4.png\n"  # the last one is not there
+    (folder / "left-out.txt").write_text(listed)
     (folder / "card.md").write_text(CARD)
     return folder
 
 
-def test_photos_that_may_be_shared_take_the_place_of_the_gallery(photos, tiny_bundle, tmp_path):
+def test_photos_that_may_be_shared_take_the_place_of_the_gallery(
+    photos, tiny_bundle, tmp_path, capsys
+):
     made, out = tmp_path / "db", tmp_path / "garments-128"
     listed = ["--leave-out", str(photos / "left-out.txt")]
     bundle = ["--bundle", str(tiny_bundle)]
     assert main(["index", str(photos / "photos"), *bundle, *listed, "--out", str(made)]) == 0
     told = (made / "left-out.json").read_text()
     assert told.count("on the list of those to leave out") == 2
+    assert "1 of 3 names are of no picture" in capsys.readouterr().err
     card = ["--card", str(photos / "card.md")]
     assert main(["join", str(tiny_bundle), str(made), *card, "--out", str(out)]) == 0
     pipe = RissolePipeline.from_pretrained(out)
@@ -72,4 +76,4 @@ def test_what_is_missing_is_told_in_one_line(command, line, tiny_bundle, tmp_pat
 
 
 def test_a_list_names_files_and_leaves_remarks_alone(photos):
-    assert read_names(photos / "left-out.txt") == {"1.png", "4.png"}
+    assert read_names(photos / "left-out.txt") == {"1.png", "hat/4.png", "shirt/4.png"}
