@@ -112,7 +112,7 @@ def index(
     )
     if report.pictures:  # one of several processes reports
         print_index(report, out)
-        if missing := len(names) - report.listed:
+        if (missing := len(names) - report.listed) > 0:
             typer.echo(
                 f"of {leave_out}, {missing} of {len(names)} names are of no picture here", err=True
             )
