@@ -111,11 +111,7 @@ def index(
         leave_out=names,
     )
     if report.pictures:  # one of several processes reports
-        print_index(report, out)
-        if (missing := len(names) - report.listed) > 0:
-            typer.echo(
-                f"of {leave_out}, {missing} of {len(names)} names are of no picture here", err=True
-            )
+        print_index(report, out, len(names))
     return None
 
 
@@ -138,12 +134,14 @@ def look(pictures: Pictures, limit: int | None) -> None:
     typer.echo(f"{count:,} pictures, {len(left_out):,} left out; nothing written")
 
 
-def print_index(report: IndexReport, out: Path) -> None:
-    """What was taken, how fast, and what was left out."""
+def print_index(report: IndexReport, out: Path, names: int) -> None:
+    """What was taken, how fast, what was left out; of so many names on a list, how many are none."""
     from rissole.data.items import summary
 
     if told := summary(report.skipped, str(out / "left-out.json")):
         typer.echo(told, err=True)
+    if (missing := names - report.listed) > 0:
+        typer.echo(f"{missing} of {names} names on the list are of no picture here", err=True)
     rate = (report.pictures + report.duplicates - report.resumed_at) / max(report.seconds, 1e-9)
     left_out = f"{report.duplicates:,} duplicates and {len(report.skipped):,} other files left out"
     resumed = f", resumed after {report.resumed_at:,}" if report.resumed_at else ""

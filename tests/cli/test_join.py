@@ -36,7 +36,7 @@ def test_photos_that_may_be_shared_take_the_place_of_the_gallery(
     assert main(["index", str(photos / "photos"), *bundle, *listed, "--out", str(made)]) == 0
     told = (made / "left-out.json").read_text()
     assert told.count("on the list of those to leave out") == 2
-    assert "1 of 3 names are of no picture" in capsys.readouterr().err
+    assert "1 of 3 names on the list are of no picture" in capsys.readouterr().err
     card = ["--card", str(photos / "card.md")]
     assert main(["join", str(tiny_bundle), str(made), *card, "--out", str(out)]) == 0
     pipe = RissolePipeline.from_pretrained(out)
