@@ -135,7 +135,7 @@ def look(pictures: Pictures, limit: int | None) -> None:
 
 
 def print_index(report: IndexReport, out: Path, names: int) -> None:
-    """What was taken, how fast, what was left out; of so many names on a list, how many are none."""
+    """What was taken, how fast, what was left out; and how many names on a list are of nothing."""
     from rissole.data.items import summary
 
     if told := summary(report.skipped, str(out / "left-out.json")):
