@@ -25,7 +25,7 @@ class DenoiserSettings(DenoiserTraining):
     Attributes:
         preset: a method's name.
         start: folder of a trained denoiser to go on from, such as OTHER_RUN/denoiser, where the run
-            has the same autoencoder; not of one of few steps.
+            has the same autoencoder; one of few steps becomes one of many.
         schedule: part of the learning-rate schedule, for training in sessions.
         model: settings of the network.
     """

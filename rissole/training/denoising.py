@@ -26,7 +26,7 @@ from rissole.training.method import METHODS, Loss, Method
 from rissole.training.situations import Sampler, loss_mask, make_sampler, take
 from rissole.training.snapshots import Snapshots
 from rissole.training.stage import state_folder
-from rissole.training.teaching import grown
+from rissole.training.teaching import grown, ungrown
 from rissole.training.together import rank
 from rissole.training.trainer import Budget, History, Trainer, generator_for, seeded
 
@@ -92,19 +92,17 @@ def untrained(
     """A new network for the latents, or a trained one with what else it will be told.
 
     Raises:
-        RissoleError: when the trained one paints latents of another shape, or is a flow map.
+        RissoleError: when the trained one paints latents of another shape.
     """
     latents, inputs = data["latents"], method.inputs(settings, data)
     if start is None:
         return method.build(latents, model, inputs)
     config = start.config
-    if config.flow_map:
-        raise RissoleError("a network of few steps cannot be trained on: start as its teacher")
     if (config.latent_channels, config.latent_size) != tuple(latents.shape[1:3]):
         sides = f"{config.latent_channels} x {config.latent_size} x {config.latent_size}"
         found = " x ".join(map(str, latents.shape[1:]))
         raise RissoleError(f"the network to start as paints latents of {sides}, not of {found}")
-    return grown(start, **inputs).train()
+    return grown(ungrown(start), **inputs).train()
 
 
 def _learn(loss: Loss, index: Tensor) -> dict[str, Tensor]:

@@ -142,8 +142,8 @@ class DenoiserTraining:
 
 
 @dataclass(frozen=True)
-class FewStepsTraining:
-    """Settings of the stage.
+class FlowMapTraining:
+    """What both trainings of a flow map can be told.
 
     Attributes:
         batch_size: pictures per step and process.
@@ -151,10 +151,8 @@ class FewStepsTraining:
         decay: per step, of the average of the weights that is kept.
         neighbors: most neighbors shown; half of the pictures see all.
         drop: share of pictures without neighbors.
-        gap: length of the teacher's step, at first and from `gap_until` of the time on.
         start_share: share of pictures at the very start of their segment.
         guidance: range of the guidance scale.
-        negative: what guidance leads away from, see `rissole.training.teaching.Teacher`.
         calls: schedules to learn, by their number of calls.
         early, late: how often segments of each schedule are drawn, before and after `switch`.
         switch: share of the time.
@@ -173,11 +171,8 @@ class FewStepsTraining:
     decay: Share = 0.999
     neighbors: Positive = 8
     drop: Share = 0.03
-    gap: tuple[Share, Share] = (0.16, 0.05)
-    gap_until: Share = 0.45
     start_share: Share = 0.3
     guidance: tuple[Share, Share] = (1.0, 2.5)
-    negative: Literal["blind", "unviewed", "both"] = "blind"
     calls: tuple[Positive, ...] = (1, 2, 4, 8, 20)
     early: tuple[Share, ...] = (0.05, 0.2, 0.5, 0.15, 0.1)
     late: tuple[Share, ...] = (0.2, 0.42, 0.22, 0.08, 0.08)
@@ -195,8 +190,52 @@ class FewStepsTraining:
         for name in ("kinds", "mixed", "early", "late"):
             if not any(getattr(self, name)):
                 raise RissoleError(f"{name} must hold numbers above 0")
+
+
+@dataclass(frozen=True)
+class FewStepsTraining(FlowMapTraining):
+    """Settings of the stage, besides those of every training of a flow map.
+
+    Attributes:
+        gap: length of the teacher's step, at first and from `gap_until` of the time on.
+        gap_until: share of the time.
+        negative: what guidance leads away from, see `rissole.training.teaching.Teacher`.
+    """
+
+    gap: tuple[Share, Share] = (0.16, 0.05)
+    gap_until: Share = 0.45
+    negative: Literal["blind", "unviewed", "both"] = "blind"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not (min(self.gap) > 0 and self.gap_until > 0):
             raise RissoleError("gap and gap_until must be above 0")
+
+
+@dataclass(frozen=True)
+class PolishTraining(FlowMapTraining):
+    """Settings of the stage, besides those of every training of a flow map.
+
+    Attributes:
+        discriminator: strength of the discriminator against what holds the network where it was.
+        judged: pictures per step that the discriminator sees, at most the batch.
+        judged_calls: schedules whose last call paints them.
+        judged_shares: how often each is drawn.
+    """
+
+    peak_rate: Share = 1e-4
+    early: tuple[Share, ...] = (0.2, 0.4, 0.2, 0.1, 0.1)
+    late: tuple[Share, ...] = (0.2, 0.4, 0.2, 0.1, 0.1)
+    mixed: tuple[Share, Share, Share, Share, Share] = (0.0, 0.5, 0.5, 0.0, 0.0)
+    discriminator: Share = 1.0
+    judged: Positive = 32
+    judged_calls: tuple[Positive, ...] = (1, 2, 4)
+    judged_shares: tuple[Share, ...] = (0.2, 0.5, 0.3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (len(self.judged_calls) == len(self.judged_shares) and any(self.judged_shares)):
+            raise RissoleError("judged_calls and judged_shares must hold as many numbers")
 
 
 @dataclass(frozen=True)
@@ -219,7 +258,7 @@ class GallerySettings:
     guidance_scale: Share = 1.0
     near_share: Share = 0.01
     label: str = "synthesized pictures"
-    paint_with: Literal["denoiser", "few-steps"] = "denoiser"
+    paint_with: Literal["denoiser", "few-steps", "polish"] = "denoiser"
 
     def __post_init__(self) -> None:
         if self.candidates < self.count:

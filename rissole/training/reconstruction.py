@@ -293,20 +293,27 @@ def augmented(photos: Tensor, generator: torch.Generator, recolored: float) -> T
     Returns:
         Floats in [-1, 1], channels last.
     """
-    (count, _, _, size), device = photos.shape, photos.device
-    like: Any = {"generator": generator, "device": device}
+    count = len(photos)
+    like: Any = {"generator": generator, "device": photos.device}
     images = to_float(photos)
     flip = torch.rand(count, 1, 1, 1, **like) < 0.5
-    images = F.pad(torch.where(flip, images.flip(-1), images), (SHIFT,) * 4, mode="reflect")
-    rows, columns = (
-        torch.randint(0, 2 * SHIFT + 1, (count, 1), **like) + torch.arange(size, device=device)
-        for _ in range(2)
-    )
-    item = torch.arange(count, device=device)[:, None, None]
-    moved = images[item, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    moved = shifted(torch.where(flip, images.flip(-1), images), generator)
     chosen = torch.rand(count, 1, 1, 1, **like) < recolored
     moved = torch.where(chosen, jitter_colors(moved, generator), moved)
     return moved.contiguous(memory_format=torch.channels_last)
+
+
+def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, H), each moved by whole pixels, mirrored at the borders."""
+    (count, _, _, size), device = images.shape, images.device
+    images = F.pad(images, (SHIFT,) * 4, mode="reflect")
+    rows, columns = (
+        torch.randint(0, 2 * SHIFT + 1, (count, 1), generator=generator, device=device)
+        + torch.arange(size, device=device)
+        for _ in range(2)
+    )
+    item = torch.arange(count, device=device)[:, None, None]
+    return images[item, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rissole.blocks import blend_active, per_cell
+from rissole.models.asked import step_features
 from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import Aims, State
 from rissole.sampling import GUIDANCE_INTERVAL
@@ -119,6 +120,22 @@ def grown(model: Denoiser, **inputs: Any) -> Denoiser:
     bigger = Denoiser(replace(model.config, **inputs))
     bigger.load_state_dict({**bigger.state_dict(), **model.state_dict()})
     return bigger.train(model.training)
+
+
+@torch.no_grad()
+def ungrown(model: Denoiser) -> Denoiser:
+    """The denoiser that a flow map is where its steps have no length, and without guidance.
+
+    What it is told of a step is then always the same: a bias.
+    """
+    plain = Denoiser(replace(model.config, flow_map=False))
+    known = model.state_dict()
+    plain.load_state_dict({name: known[name] for name in plain.state_dict()})
+    step: Any = model.asked and model.asked.step
+    if step is not None:
+        level: Any = plain.level[-1]
+        level.bias += step(step_features(torch.zeros(1, 1, 1), Aims()).to(level.bias)).flatten()
+    return plain.train(model.training)
 
 
 def recordable(model: Denoiser) -> Denoiser:

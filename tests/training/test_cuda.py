@@ -18,7 +18,7 @@ from rissole.models.denoiser import Denoiser
 from rissole.training.bulk import Painting, decode_bytes, paint_many
 from rissole.training.checkpoint import read_state
 from rissole.training.denoising import train_denoiser
-from rissole.training.flow_map import KINDS, Distiller, Maps, drawing, train_flow_map
+from rissole.training.flow_map import Distiller, train_flow_map
 from rissole.training.graphs import Replay, replays
 from rissole.training.hyperparameters import (
     CodecTraining,
@@ -28,6 +28,7 @@ from rissole.training.hyperparameters import (
     FeatureTraining,
     FewStepsTraining,
 )
+from rissole.training.lessons import KINDS, Maps, drawing
 from rissole.training.neighbor_learning import train_encoder
 from rissole.training.neighborhoods import make_latents
 from rissole.training.reconstruction import train_autoencoder

@@ -69,12 +69,10 @@ def test_a_trained_denoiser_goes_on_from_its_weights_and_learns_to_be_told_more(
     assert not torch.equal(Denoiser.load(tmp_path / "moved").level[0].weight, first.level[0].weight)
 
 
-@pytest.mark.parametrize(
-    "other", [{"flow_map": True}, {"latent_channels": 8}, {"latent_size": 48}], ids=str
-)
+@pytest.mark.parametrize("other", [{"latent_channels": 8}, {"latent_size": 48}], ids=str)
 def test_a_denoiser_that_cannot_go_on_is_refused(much, tmp_path, other):
     start = Denoiser(DenoiserConfig(**SMALL, **other))
-    with pytest.raises(RissoleError, match="to start as|start as its teacher"):
+    with pytest.raises(RissoleError, match="to start as"):
         train_denoiser(much, tmp_path / "a", Budget(steps=1), start=start, device="cpu")
     assert not (tmp_path / "a").exists()
 

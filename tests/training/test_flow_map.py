@@ -8,20 +8,15 @@ from conftest import TINY, seeded
 
 from rissole.config import RissoleError
 from rissole.models.denoiser import Denoiser
+from rissole.models.interface import Aims
 from rissole.training.few_steps_stage import FewStepsSettings
-from rissole.training.flow_map import (
-    KINDS,
-    Distiller,
-    Maps,
-    Segments,
-    drawing,
-    train_flow_map,
-)
+from rissole.training.flow_map import Distiller, train_flow_map
 from rissole.training.hyperparameters import FewStepsTraining
+from rissole.training.lessons import KINDS, Maps, Segments, drawing
 from rissole.training.neighborhoods import block_tables, neighbor_table
 from rissole.training.settings import read_settings
 from rissole.training.situations import make_sampler
-from rissole.training.teaching import Teacher, grown, recordable
+from rissole.training.teaching import Teacher, grown, recordable, ungrown
 from rissole.training.trainer import Budget
 
 SETTINGS = FewStepsTraining(batch_size=4, neighbors=3)
@@ -109,6 +104,20 @@ def test_a_student_learns_guidance_and_goes_on(teacher, data, tmp_path):
     train(20, 0.0, 0.1)
     assert error(train(10, 0.1, 0.2)) < 0.95 * before
     assert Denoiser.load(tmp_path / "few-steps").flow_map
+
+
+@pytest.mark.parametrize("more", [{}, {"strength": True, "augmentation": 8}], ids=str)
+def test_a_flow_map_without_length_and_guidance_is_a_denoiser(data, more):
+    mapped = seeded(Denoiser(replace(TINY, flow_map=True, **more)), 5)
+    sampler = make_sampler(data, "", drawing(SETTINGS), torch.Generator().manual_seed(0), "cpu")
+    state, _, _ = sampler.state(sampler.latents[:2].float(), 4)
+    features = mapped.encode_neighbors(sampler.latents[2:8].float().view(2, 3, 4, 32, 32))
+    told = (features, torch.ones(2, 4, 4, 3, dtype=torch.bool), torch.arange(16).expand(2, -1))
+    plain, _ = ungrown(mapped)(state, *told)
+    still = state._replace(aims=Aims(state.levels, torch.ones(2)))
+    ahead = state._replace(aims=Aims(state.levels * 0, torch.ones(2)))
+    assert torch.allclose(plain, mapped(still, *told)[0], atol=1e-5)
+    assert not torch.allclose(plain, mapped(ahead, *told)[0], atol=1e-3)
 
 
 def test_a_smaller_student_learns_of_a_larger_teacher(teacher, data, tmp_path):
