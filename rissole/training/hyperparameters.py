@@ -221,6 +221,8 @@ class PolishTraining(FlowMapTraining):
         judged: pictures per step that the discriminator sees, at most the batch.
         judged_calls: schedules whose last call paints them.
         judged_shares: how often each is drawn.
+        recolored: share of pictures that it sees with other colors, photos among them, lest it
+            learns a few photos by heart.
     """
 
     peak_rate: Share = 1e-4
@@ -231,6 +233,7 @@ class PolishTraining(FlowMapTraining):
     judged: Positive = 32
     judged_calls: tuple[Positive, ...] = (1, 2, 4)
     judged_shares: tuple[Share, ...] = (0.2, 0.5, 0.3)
+    recolored: Part = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()

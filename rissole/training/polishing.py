@@ -4,8 +4,8 @@ What it paints at the end of a picture is decoded and judged by a projected disc
 sees whole faces and so whether two eyes match (adversarial distillation, arXiv 2311.17042). Where
 it leads otherwise is held: it shall reach in one step what it reached before in two halves.
 
-Judged are pictures that are painted from noise in one call and in two, the first of which is
-taken as it comes, and the last steps of finer schedules.
+Judged are pictures that are painted from noise in one call and in two, and the last steps of finer
+schedules.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Judge:
         codec: decodes both, so that nothing of the decoder gives a picture away.
         network: whose features are judged.
         discriminator: judges them.
-        generator: of the changes that pictures are seen with.
+        generator: of how pictures are moved and recolored.
+        recolored: share of pictures with other colors.
     """
 
     def __init__(
@@ -54,14 +55,18 @@ class Judge:
         network: LiteNetwork,
         discriminator: ProjectedDiscriminator,
         generator: torch.Generator,
+        recolored: float,
     ):
         self.codec, self.network = codec, network
         self.discriminator, self.generator = discriminator, generator
+        self.recolored = recolored
 
     def maps(self, latents: Tensor) -> list[Tensor]:
-        """Features of latents (B, C, S, S) that are decoded, moved and recolored at random."""
-        images = shifted(self.codec.decode(latents).float(), self.generator)
-        return self.network.maps(jitter_colors(images, self.generator))
+        """Features of latents (B, C, S, S) that are decoded, and moved and recolored at random."""
+        images = shifted(self.codec.decode(latents), self.generator)
+        like: Any = {"generator": self.generator, "device": images.device}
+        chosen = torch.rand(len(images), 1, 1, 1, **like) < self.recolored
+        return self.network.maps(torch.where(chosen, jitter_colors(images, self.generator), images))
 
     def fool(self, maps: Sequence[Tensor]) -> Tensor:
         """What the painter lowers; the heads get no gradients of it."""
@@ -166,10 +171,9 @@ class Polisher(Lessons):
         state, _, active = sampler.state(clean, grid, begin[:, None])
         ids, scene = self.scene(kind, index, active)
         features = self.maps.features(self.student, ids)
-        with torch.no_grad():
-            state = moved(state, scene, last, self.velocity(state, features, scene, last))
-        end = torch.zeros_like(last)
-        return moved(state, scene, end, self.velocity(state, features, scene, end)).canvas
+        for stop in (last, torch.zeros_like(last)):
+            state = moved(state, scene, stop, self.velocity(state, features, scene, stop))
+        return state.canvas
 
 
 def polish_flow_map(
@@ -209,7 +213,7 @@ def polish_flow_map(
     sampler = make_sampler(data, "", drawing(settings), generator, device)
     student: Any = recordable(deepcopy(before)).to(device)
     student.requires_grad_(True).neighbors.requires_grad_(False)
-    judge = new_judge(codec, network, sampler.latents, generator, seed)
+    judge = new_judge(codec, network, sampler.latents, generator, settings.recolored, seed)
     half = torch.bfloat16 if device.startswith("cuda") else torch.float32
     held = recordable(deepcopy(before)).requires_grad_(False).to(device, half)
     maps = Maps(student, sampler.latents)
@@ -226,6 +230,7 @@ def new_judge(
     network: LiteNetwork | None,
     latents: Tensor,
     generator: torch.Generator,
+    recolored: float,
     seed: int,
 ) -> Judge:
     """A judge that has learned nothing but how far features of photos (N, C, S, S) spread."""
@@ -238,4 +243,4 @@ def new_judge(
     channels = [m.shape[1] for m in maps]
     discriminator: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)
     discriminator.to(device, memory_format=torch.channels_last).calibrate(maps)
-    return Judge(codec, network, discriminator, generator)
+    return Judge(codec, network, discriminator, generator, recolored)

@@ -59,7 +59,7 @@ def polisher(run, data, network, settings=SETTINGS):
     student.requires_grad_(True).neighbors.requires_grad_(False)
     draw = torch.Generator().manual_seed(0)
     sampler = make_sampler(data, "", drawing(settings), draw, "cpu")
-    judge = new_judge(Codec.load(run / "autoencoder"), network, sampler.latents, draw, 0)
+    judge = new_judge(Codec.load(run / "autoencoder"), network, sampler.latents, draw, 0.5, 0)
     maps = Maps(student, sampler.latents)
     return Polisher(before, student, sampler, maps, settings, judge)
 
