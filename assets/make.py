@@ -3,7 +3,8 @@
 Starts the app, visits it with the Chromium of this machine, and writes `app`, `phone`, `who-won`,
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
 `published` cuts the trained baseline's pictures, which the page shows, out of `comparison`;
-`flowers` and `clothes` are a hundred pictures of a bundle each; `sleeves` a garment with another's.
+`cats`, `flowers` and `clothes` are a hundred pictures of a bundle each, `sleeves` a garment with
+another's.
 """
 
 from __future__ import annotations
@@ -241,9 +242,9 @@ def sleeves() -> None:
     sheet = Image.new("RGB", (4 * (side + 2), len(pairs) * (side + 2)), "white")
     for row, (garment, other, seed) in enumerate(pairs):
         hits, outer = pipe.retrieve(item=garment, k=8), [(y, x) for y in range(4) for x in (0, 3)]
-        plain = pipe(hits, seed=seed, num_inference_steps=8)
+        plain = pipe(hits, seed=seed)
         own = dict.fromkeys(outer, [other])
-        mixed = pipe(hits, seed=seed, num_inference_steps=8, block_neighbors=own, strength=2.0)
+        mixed = pipe(hits, seed=seed, block_neighbors=own, strength=2.0)
         photos = [pipe.database.image(item) for item in (garment, other)]
         for column, picture in enumerate([*photos, plain.images[0], mixed.images[0]]):
             place = (column * (side + 2) + 1, row * (side + 2) + 1)

@@ -48,7 +48,7 @@ DEFAULTS = {
     "guidance_scale": GUIDANCE_SCALE,
     "k": 8,
 }
-FEW = 4  # steps of a flow map
+FEW = 2  # steps of a flow map
 
 
 def paint_gallery(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,12 @@ from rissole.training.hyperparameters import (
     EncoderTraining,
     FeatureTraining,
     FewStepsTraining,
+    PolishTraining,
 )
 from rissole.training.lessons import KINDS, Maps, drawing
 from rissole.training.neighbor_learning import train_encoder
 from rissole.training.neighborhoods import make_latents
+from rissole.training.polishing import polish_flow_map
 from rissole.training.reconstruction import train_autoencoder
 from rissole.training.representation import train_features
 from rissole.training.sharpening import train_decoder
@@ -165,6 +168,24 @@ def test_a_flow_map_learns_and_goes_on(data, tmp_path):
     student = Denoiser.load(out).to(DEVICE)
     neighbors = data["latents"][:4].unflatten(0, (2, 2))
     assert paint_many(student, neighbors, Painting(num_inference_steps=2)).isfinite().all()
+
+
+def test_a_flow_map_is_polished_and_goes_on(data, tmp_path):
+    before, out = seeded(Denoiser(replace(TINY, flow_map=True)), 3), tmp_path / "polish"
+    codec = Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0))
+    settings = PolishTraining(batch_size=4, neighbors=3, judged=2, peak_rate=3e-3)
+    network = seeded(LiteNetwork("lite0", blocks=5), 0)
+    for _ in range(2):
+        polish_flow_map(
+            before, codec, data, out, Budget(steps=6), network=network, settings=settings,
+            device=DEVICE,
+        )  # fmt: skip
+    assert read_state(tmp_path / "state" / "polish").steps == 12
+    student = Denoiser.load(out)
+    assert not torch.equal(student.block.head.weight, before.block.head.weight)
+    neighbors = data["latents"][:4].unflatten(0, (2, 2))
+    painted = paint_many(student.to(DEVICE), neighbors, Painting(num_inference_steps=2))
+    assert painted.isfinite().all()
 
 
 def test_an_autoencoder_is_trained_and_sharpened(tmp_path):
