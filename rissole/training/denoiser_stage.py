@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
-from rissole.training.hyperparameters import DenoiserTraining, Share
+from rissole.training.hyperparameters import DenoiserTraining, Share, check_schedule
 from rissole.training.stage import STAGES, Job, Stage
 
 
@@ -37,9 +37,7 @@ class DenoiserSettings(DenoiserTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        start, end = self.schedule
-        if not start < end <= 1:
-            raise RissoleError(f"--schedule must rise within 0 to 1, not {start:g},{end:g}")
+        check_schedule(self.schedule)
 
 
 def folder(preset: str) -> str:

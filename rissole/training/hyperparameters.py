@@ -17,6 +17,13 @@ Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # a number from 0
 Part = Annotated[float, Field(ge=0, le=1)]  # of a whole
 
 
+def check_schedule(schedule: tuple[float, float]) -> None:
+    """Refuses what is no part of a learning-rate schedule: its start and end within 0 to 1."""
+    start, end = schedule
+    if not start < end <= 1:
+        raise RissoleError(f"--schedule must rise within 0 to 1, not {start:g},{end:g}")
+
+
 @dataclass(frozen=True)
 class FeatureTraining:
     """Settings of a feature network.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError, quoted
-from rissole.training.hyperparameters import PolishTraining, Share
+from rissole.training.hyperparameters import PolishTraining, Share, check_schedule
 from rissole.training.stage import STAGES, Job, Stage
 
 USUAL = "few-steps"
@@ -27,9 +27,7 @@ class PolishSettings(PolishTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        start, end = self.schedule
-        if not start < end <= 1:
-            raise RissoleError(f"--schedule must rise within 0 to 1, not {start:g},{end:g}")
+        check_schedule(self.schedule)
 
 
 @STAGES.register
