@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
+LESSONS = 500  # after which it, which knows nothing at first, is felt in full
+
 
 class ProjectedDiscriminator(nn.Module):
     """Logits for patches of several sizes.
@@ -52,6 +54,24 @@ class ProjectedDiscriminator(nn.Module):
             coarse = F.interpolate(self.mixing[i](mixed[0]), scale_factor=2, mode="nearest")
             mixed.insert(0, (self.lateral[i](scaled[i]) + coarse) / 2**0.5)
         return [head(x) for head, x in zip(self.heads, mixed, strict=True)]
+
+    def weight(self) -> Tensor:
+        """How much it should be felt, from 0 when it knows nothing to 1."""
+        return (self.lessons / LESSONS).clamp(max=1.0)
+
+    def fool(self, maps: Sequence[Tensor]) -> Tensor:
+        """What a painter lowers, of features of its pictures; the heads get no gradients of it."""
+        self.heads.requires_grad_(False)
+        loss = fooled(self(maps))
+        self.heads.requires_grad_(True)
+        return loss
+
+    def teach(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+        """Its own loss, of features of photos and of painted pictures; adds its gradients."""
+        loss = hinge(self(real), self([m.detach() for m in fake]))
+        loss.backward()
+        self.lessons.add_(1)
+        return loss
 
 
 def _head(width: int) -> nn.Sequential:

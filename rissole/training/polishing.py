@@ -10,7 +10,6 @@ schedules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,11 @@ from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import State
 from rissole.models.scheduler import flow_map_levels
-from rissole.training.discriminator import ProjectedDiscriminator, fooled, hinge
+from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import PolishTraining
 from rissole.training.learner import Trained
 from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map
-from rissole.training.reconstruction import RESOLUTION, shifted
-from rissole.training.sharpening import LESSONS
+from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
 from rissole.training.situations import Sampler, make_sampler
 from rissole.training.teaching import Scene, moved, recordable
 from rissole.training.trainer import Budget, generator_for, seeded
@@ -67,22 +65,6 @@ class Judge:
         like: Any = {"generator": self.generator, "device": images.device}
         chosen = torch.rand(len(images), 1, 1, 1, **like) < self.recolored
         return self.network.maps(torch.where(chosen, jitter_colors(images, self.generator), images))
-
-    def fool(self, maps: Sequence[Tensor]) -> Tensor:
-        """What the painter lowers; the heads get no gradients of it."""
-        self.discriminator.heads.requires_grad_(False)
-        loss = fooled(self.discriminator(maps))
-        self.discriminator.heads.requires_grad_(True)
-        return loss
-
-    def teach(self, real: Tensor, fake: Sequence[Tensor]) -> Tensor:
-        """Adds the gradients of the discriminator: of latents of photos, and maps of painted."""
-        with torch.no_grad():
-            wanted = self.maps(real)
-        loss = hinge(self.discriminator(wanted), self.discriminator([m.detach() for m in fake]))
-        loss.backward()
-        self.discriminator.lessons.add_(1)
-        return loss
 
 
 class Polisher(Lessons):
@@ -143,11 +125,13 @@ class Polisher(Lessons):
         some = index[: self.settings.judged]
         with self.half():
             maps = self.judge.maps(self.painted(kind, some))
-            fool = self.judge.fool(maps)
+            fool = self.judge.discriminator.fool(maps)
         ratio = self.felt(held) / self.felt(fool).clamp(min=1e-12)
         (held + self.strength() * ratio.clamp(max=1e4) * fool).backward()
         with self.half():
-            told = self.judge.teach(self.samplers[kind].latents[some].float(), maps)
+            with torch.no_grad():
+                real = self.judge.maps(self.samplers[kind].latents[some].float())
+            told = self.judge.discriminator.teach(real, maps)
         losses = {"loss": held, "fool": fool, "discriminator": told}
         return {name: value.detach() for name, value in losses.items()}
 
@@ -158,8 +142,7 @@ class Polisher(Lessons):
 
     def strength(self) -> Tensor:
         """How much of the judge is felt, which rises as it learns."""
-        lessons = self.judge.discriminator.lessons
-        return self.settings.discriminator * (lessons / LESSONS).clamp(max=1.0)
+        return self.settings.discriminator * self.judge.discriminator.weight()
 
     def painted(self, kind: str, index: Tensor) -> Tensor:
         """Latents (B, C, S, S) at the end of their last step, through which gradients flow."""
@@ -237,8 +220,7 @@ def new_judge(
     codec, device = codec.to(latents.device), latents.device
     images = codec.decode(latents[:64].float())
     side = min(RESOLUTION, 4 * images.shape[-1])
-    network = network or LiteNetwork.pretrained("lite0", BLOCKS, side)
-    network.to(device).to(memory_format=torch.channels_last)
+    network = judging_network(network or LiteNetwork.pretrained("lite0", BLOCKS, side), str(device))
     maps = network.maps(images)
     channels = [m.shape[1] for m in maps]
     discriminator: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)

@@ -6,7 +6,6 @@ makes the decoder forgive what a painter of few steps gets wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from rissole.data.photos import to_float
 from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec
-from rissole.training.discriminator import ProjectedDiscriminator, fooled, hinge
+from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import DecoderTraining
 from rissole.training.learner import Trained
 from rissole.training.reconstruction import (
@@ -30,8 +29,6 @@ from rissole.training.reconstruction import (
 )
 from rissole.training.stage import state_folder
 from rissole.training.trainer import Budget, seeded
-
-LESSONS = 500  # steps after which the discriminator, which knows nothing at first, is felt in full
 
 
 def train_decoder(
@@ -109,32 +106,18 @@ class Sharpening(CodecLosses):
         report = {
             "fidelity": self.fidelity(image, target),
             "features": feature_distance(maps, wanted),
-            "fool": self._fool(maps),
         }
+        with half(target):
+            report["fool"] = self.discriminator.fool(maps)
         near, alike, real = (
             torch.autograd.grad(value, image, retain_graph=True)[0] for value in report.values()
         )
         gradient = self.balanced(output, near, alike, self.settings.perceptual)
         output.backward(self.balanced(output, gradient, real, self.strength()))
-        report["discriminator"] = self._teach([m.detach() for m in maps], wanted)
+        with half(target):
+            report["discriminator"] = self.discriminator.teach(wanted, maps)
         return {name: value.detach() for name, value in report.items()}
 
     def strength(self) -> Tensor:
         """How much of the discriminator is felt, which rises as it learns."""
-        return self.adversary * (self.discriminator.lessons / LESSONS).clamp(max=1.0)
-
-    def _fool(self, maps: Sequence[Tensor]) -> Tensor:
-        """What the decoder is to lower; the heads get no gradients of it."""
-        self.discriminator.heads.requires_grad_(False)
-        with half(maps[0]):
-            loss = fooled(self.discriminator(maps))
-        self.discriminator.heads.requires_grad_(True)
-        return loss
-
-    def _teach(self, fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-        """Gradients of the discriminator's own loss."""
-        with half(fake[0]):
-            loss = hinge(self.discriminator(real), self.discriminator(fake))
-        loss.backward()
-        self.discriminator.lessons.add_(1)
-        return loss
+        return self.adversary * self.discriminator.weight()

@@ -13,13 +13,13 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
 from rissole.training.checkpoint import read_state
+from rissole.training.discriminator import LESSONS
 from rissole.training.hyperparameters import PolishTraining
 from rissole.training.lessons import KINDS, Maps, drawing
 from rissole.training.neighborhoods import make_latents
 from rissole.training.polish_stage import PolishSettings
 from rissole.training.polishing import Polisher, new_judge, polish_flow_map
 from rissole.training.settings import read_settings
-from rissole.training.sharpening import LESSONS
 from rissole.training.situations import make_sampler
 from rissole.training.stage import state_folder
 from rissole.training.teaching import recordable

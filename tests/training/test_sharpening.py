@@ -13,10 +13,10 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.training import trainer
 from rissole.training.checkpoint import read_state
-from rissole.training.discriminator import ProjectedDiscriminator
+from rissole.training.discriminator import LESSONS, ProjectedDiscriminator
 from rissole.training.hyperparameters import CodecTraining, DecoderTraining
 from rissole.training.reconstruction import train_autoencoder
-from rissole.training.sharpening import LESSONS, Sharpening, train_decoder
+from rissole.training.sharpening import Sharpening, train_decoder
 from rissole.training.stage import state_folder
 from rissole.training.trainer import Budget
 
