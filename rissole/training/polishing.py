@@ -25,12 +25,12 @@ from rissole.models.interface import State
 from rissole.models.scheduler import flow_map_levels
 from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import PolishTraining
-from rissole.training.learner import Trained
 from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
+from rissole.training.sharpening import discriminator_training, new_discriminator
 from rissole.training.situations import Sampler, make_sampler
 from rissole.training.teaching import Scene, moved, recordable
-from rissole.training.trainer import Budget, generator_for, seeded
+from rissole.training.trainer import Budget, generator_for
 
 BLOCKS = 16  # of EfficientNet-Lite0: all but its head; faces are judged as a whole
 ALONE = 2  # calls up to which a picture that is judged is painted from noise
@@ -201,10 +201,8 @@ def polish_flow_map(
     held = recordable(deepcopy(before)).requires_grad_(False).to(device, half)
     maps = Maps(student, sampler.latents)
     work = Polisher(held, student, sampler, maps, settings, judge)
-    trained = Trained(
-        judge.discriminator, 2e-4, steady=True, betas=(0.5, 0.99), weight_decay=1e-4, clip=None
-    )
-    return fit_flow_map(work, out, budget, schedule, seed, {"discriminator": trained})
+    trained = {"discriminator": discriminator_training(judge.discriminator)}
+    return fit_flow_map(work, out, budget, schedule, seed, trained)
 
 
 @torch.no_grad()
@@ -221,8 +219,5 @@ def new_judge(
     images = codec.decode(latents[:64].float())
     side = min(RESOLUTION, 4 * images.shape[-1])
     network = judging_network(network or LiteNetwork.pretrained("lite0", BLOCKS, side), str(device))
-    maps = network.maps(images)
-    channels = [m.shape[1] for m in maps]
-    discriminator: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)
-    discriminator.to(device, memory_format=torch.channels_last).calibrate(maps)
+    discriminator = new_discriminator(network.maps(images), seed)
     return Judge(codec, network, discriminator, generator, recolored)

@@ -6,6 +6,7 @@ makes the decoder forgive what a painter of few steps gets wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +67,29 @@ def train_decoder(
     first = photos if isinstance(photos, Tensor) else photos[0]
     with torch.no_grad():
         maps = network.maps(to_float(first[:64]).to(device))
-    channels = [m.shape[1] for m in maps]
-    discriminator: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)
-    discriminator.to(device, memory_format=torch.channels_last).calibrate(maps)
+    discriminator = new_discriminator(maps, seed)
     losses = Sharpening(model, network, discriminator, settings).to(device)
     trained = {
         "model": codec_training(model, settings.peak_rate),
-        "discriminator": Trained(
-            discriminator, 2e-4, steady=True, betas=(0.5, 0.99), weight_decay=1e-4, clip=None
-        ),
+        "discriminator": discriminator_training(discriminator),
     }
     state = state_folder(out.with_name("decoder"))
     return fit_codec(photos, out, budget, trained, losses, settings, seed, state)
+
+
+def new_discriminator(maps: Sequence[Tensor], seed: int) -> ProjectedDiscriminator:
+    """One that has learned nothing but how far features of photos spread, on their device."""
+    channels = [m.shape[1] for m in maps]
+    made: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)
+    made.to(maps[0].device, memory_format=torch.channels_last).calibrate(maps)
+    return made
+
+
+def discriminator_training(discriminator: ProjectedDiscriminator) -> Trained:
+    """How a discriminator is trained: at a steady rate, and with little memory of gradients."""
+    return Trained(
+        discriminator, 2e-4, steady=True, betas=(0.5, 0.99), weight_decay=1e-4, clip=None
+    )
 
 
 class Sharpening(CodecLosses):
