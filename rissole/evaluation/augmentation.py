@@ -33,6 +33,22 @@ def jitter_colors(batch: Tensor, generator: torch.Generator) -> Tensor:
     return (batch + uniform(n, -0.25, 0.25, generator)[:, None, None, None]).clamp(-1, 1)
 
 
+def enlarged(batch: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Of a share of photos (B, C, H, W) a random square, half as large as they are, in their size.
+
+    The others stay as they are. float32: half precision cannot tell a pixel from the next.
+    """
+    chosen, side = chance(len(batch), share, generator), batch.shape[-1]
+    scale = 1 - 0.5 * chosen.float()
+    room = (1 - scale)[:, None] * torch.stack(
+        [uniform(len(batch), -1, 1, generator) for _ in range(2)], dim=1
+    )
+    cells = (2 * torch.arange(side, device=batch.device) + 1) / side - 1
+    x, y = (scale[:, None] * cells + room[:, i : i + 1] for i in range(2))
+    where = torch.stack([x[:, None].expand(-1, side, -1), y[:, :, None].expand(-1, -1, side)], -1)
+    return F.grid_sample(batch.float(), where, padding_mode="border", align_corners=False)
+
+
 def _hue_matrix(angle: Tensor) -> Tensor:
     """Rotations (B, 3, 3) of RGB about the gray axis by `angle` radians (B,), by Rodrigues."""
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]

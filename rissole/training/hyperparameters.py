@@ -230,6 +230,7 @@ class PolishTraining(FlowMapTraining):
         judged_shares: how often each is drawn.
         recolored: share of pictures that it sees with other colors, photos among them, lest it
             learns a few photos by heart.
+        enlarged: share of pictures of which it sees a quarter, twice as large.
     """
 
     peak_rate: Share = 1e-4
@@ -241,6 +242,7 @@ class PolishTraining(FlowMapTraining):
     judged_calls: tuple[Positive, ...] = (1, 2, 4)
     judged_shares: tuple[Share, ...] = (0.2, 0.5, 0.3)
     recolored: Part = 0.2
+    enlarged: Part = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

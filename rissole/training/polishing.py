@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rissole.evaluation.augmentation import jitter_colors
+from rissole.evaluation.augmentation import chance, enlarged, jitter_colors
 from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser, NeighborFeatures
@@ -45,6 +45,7 @@ class Judge:
         discriminator: judges them.
         generator: of how pictures are moved and recolored.
         recolored: share of pictures with other colors.
+        enlarged: share of pictures of which it sees a quarter, twice as large.
     """
 
     def __init__(
@@ -54,17 +55,18 @@ class Judge:
         discriminator: ProjectedDiscriminator,
         generator: torch.Generator,
         recolored: float,
+        enlarged: float,
     ):
         self.codec, self.network = codec, network
         self.discriminator, self.generator = discriminator, generator
-        self.recolored = recolored
+        self.recolored, self.enlarged = recolored, enlarged
 
     def maps(self, latents: Tensor) -> list[Tensor]:
-        """Features of latents (B, C, S, S) that are decoded, and moved and recolored at random."""
+        """Features of latents (B, C, S, S), decoded, and moved and recolored at random."""
         images = shifted(self.codec.decode(latents), self.generator)
-        like: Any = {"generator": self.generator, "device": images.device}
-        chosen = torch.rand(len(images), 1, 1, 1, **like) < self.recolored
-        return self.network.maps(torch.where(chosen, jitter_colors(images, self.generator), images))
+        chosen = chance(len(images), self.recolored, self.generator)[:, None, None, None]
+        images = torch.where(chosen, jitter_colors(images, self.generator), images)
+        return self.network.maps(enlarged(images, self.enlarged, self.generator))
 
 
 class Polisher(Lessons):
@@ -196,7 +198,7 @@ def polish_flow_map(
     sampler = make_sampler(data, "", drawing(settings), generator, device)
     student: Any = recordable(deepcopy(before)).to(device)
     student.requires_grad_(True).neighbors.requires_grad_(False)
-    judge = new_judge(codec, network, sampler.latents, generator, settings.recolored, seed)
+    judge = new_judge(codec, network, sampler.latents, generator, settings, seed)
     half = torch.bfloat16 if device.startswith("cuda") else torch.float32
     held = recordable(deepcopy(before)).requires_grad_(False).to(device, half)
     maps = Maps(student, sampler.latents)
@@ -211,7 +213,7 @@ def new_judge(
     network: LiteNetwork | None,
     latents: Tensor,
     generator: torch.Generator,
-    recolored: float,
+    settings: PolishTraining,
     seed: int,
 ) -> Judge:
     """A judge that has learned nothing but how far features of photos (N, C, S, S) spread."""
@@ -220,4 +222,5 @@ def new_judge(
     side = min(RESOLUTION, 4 * images.shape[-1])
     network = judging_network(network or LiteNetwork.pretrained("lite0", BLOCKS, side), str(device))
     discriminator = new_discriminator(network.maps(images), seed)
-    return Judge(codec, network, discriminator, generator, recolored)
+    changes = settings.recolored, settings.enlarged
+    return Judge(codec, network, discriminator, generator, *changes)

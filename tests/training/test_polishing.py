@@ -26,7 +26,7 @@ from rissole.training.teaching import recordable
 from rissole.training.trainer import Budget
 
 SMALL = replace(TINY, latent_size=16)
-SETTINGS = PolishTraining(batch_size=4, neighbors=3, judged=2)
+SETTINGS = PolishTraining(batch_size=4, neighbors=3, judged=2, recolored=0.5, enlarged=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def polisher(run, data, network, settings=SETTINGS):
     student.requires_grad_(True).neighbors.requires_grad_(False)
     draw = torch.Generator().manual_seed(0)
     sampler = make_sampler(data, "", drawing(settings), draw, "cpu")
-    judge = new_judge(Codec.load(run / "autoencoder"), network, sampler.latents, draw, 0.5, 0)
+    judge = new_judge(Codec.load(run / "autoencoder"), network, sampler.latents, draw, settings, 0)
     maps = Maps(student, sampler.latents)
     return Polisher(before, student, sampler, maps, settings, judge)
 
