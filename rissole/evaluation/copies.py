@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rissole.data.photos import to_float
-from rissole.evaluation.network import FeatureNetwork
+from rissole.evaluation.network import AnyNetwork
 
 
 def thumbnails(images: Tensor, size: int = 16) -> Tensor:
@@ -49,7 +49,7 @@ def copies(
     images: Tensor,
     training: Tensor,
     held_out: Tensor,
-    features: FeatureNetwork | None = None,
+    features: AnyNetwork | None = None,
     grid: int = 4,
 ) -> dict[str, dict]:
     """Distances to the nearest training photo, mirror images included.

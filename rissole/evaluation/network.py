@@ -181,9 +181,12 @@ class LibraryFeatures:
         return torch.cat([x.float().cpu() for x in outputs])
 
 
+AnyNetwork = FeatureNetwork | LibraryFeatures | LiteNetwork
+
+
 def load_features(
     features: FeatureNetwork | str | Path, device: str | torch.device = "cpu"
-) -> FeatureNetwork | LibraryFeatures | LiteNetwork:
+) -> AnyNetwork:
     """A feature network from a file written by `FeatureNetwork.write` or by its known name.
 
     Names are those of `EXTRACTORS` and `LITE`; of the latter `efficientnet-lite0` is what the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from rissole.config import RissoleError
 from rissole.data.photos import split
-from rissole.evaluation.network import FeatureNetwork
+from rissole.evaluation.lite import LiteNetwork
+from rissole.evaluation.network import AnyNetwork, FeatureNetwork
 from rissole.evaluation.probe import CoherenceProbe, train_probe
 from rissole.experiments.cases import Case
 from rissole.models.autoencoder import Codec
 from rissole.training.bulk import decode_bytes, training_neighbors
 from rissole.training.neighborhoods import read_latents
+
+LITE = "lite2"  # measures as well where its weights are installed
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Bench:
     held: Tensor
     data: dict[str, Tensor]
     codec: Codec
-    networks: dict[str, FeatureNetwork]
+    networks: dict[str, AnyNetwork]
     probe: CoherenceProbe
     device: str
     samples: int
@@ -43,7 +47,11 @@ class Bench:
         train, held = split(photos)
         data = read_latents(run, photos)
         files = [run / f"{name}.safetensors" for name in ("features", "check")]
-        networks = {p.stem: FeatureNetwork.open(p, device) for p in files if p.exists()}
+        networks: dict[str, AnyNetwork] = {
+            p.stem: FeatureNetwork.open(p, device) for p in files if p.exists()
+        }
+        with suppress(RissoleError):  # its package is no requirement
+            networks[LITE] = LiteNetwork.pretrained(LITE).to(device)
         if "features" not in networks:
             raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
         codec = Codec.load(run / "autoencoder").to(device)

@@ -11,6 +11,13 @@ from rissole.training.method import METHODS
 
 GUIDANCE = (1.0, 1.3, 1.6, 2.0, 3.0)  # these two: what the ablations try
 STEPS = (5, 8, 12, 16, 20, 30, 50)
+CALLS = (1, 2, 4, 8, 20)  # of networks of few steps
+FEW = {
+    "few-steps": "rissole, distilled",
+    "polish": "rissole, polished",
+    "few-steps-rissole-small": "rissole-small, distilled",
+    "polish-few-steps-rissole-small": "rissole-small, polished",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ def methods(steps: int, guidance: float) -> list[Case]:
     Methods from elsewhere come last, painted as the block denoiser is.
     """
     ours = Case("rissole", num_inference_steps=steps, guidance_scale=guidance)
+    few = [
+        replace(ours, name=f"{name}, {n} call{'s' * (n > 1)}", model=model, num_inference_steps=n)
+        for model, name in FEW.items()
+        for n in CALLS
+    ]
     rows = [
         Case("photos, held out", "photos"),
         Case("reconstructions", "reconstructions"),
@@ -57,6 +69,7 @@ def methods(steps: int, guidance: float) -> list[Case]:
         replace(ours, name="rissole, 1x1 block", grid=1),
         replace(ours, name="rissole, sequential", order="sequential"),
         replace(ours, name="rissole, independent", order="independent"),
+        *few,
         Case("published", "published", "independent", 2, 1000, 1.0, 10),
         Case("published, no retrieval", "published-no-retrieval", "independent", 2, 1000, 1.0, 0),
         Case("whole image", "whole-image", "whole", 1, 50, 1.0, 0),

