@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rissole.config import GUIDANCE_SCALE, NUM_INFERENCE_STEPS, RissoleError
+from rissole.evaluation.lite import LiteNetwork
 from rissole.evaluation.network import FeatureNetwork
 from rissole.loading import fast_dtype, write_bundle
 from rissole.models.autoencoder import Codec
@@ -39,7 +40,9 @@ from rissole.training.bulk import (
 )
 from rissole.training.hyperparameters import GallerySettings
 from rissole.training.neighborhoods import digest, read_latents
+from rissole.training.reconstruction import RESOLUTION
 from rissole.training.selection import select
+from rissole.training.together import tell
 
 DEFAULTS = {
     "order": "parallel",
@@ -58,8 +61,11 @@ def paint_gallery(
     *,
     device: str = "cuda",
     seed: int = 0,
-) -> tuple[Tensor, list[str] | None, dict[str, float]]:
+) -> tuple[Tensor, list[str] | None, dict[str, float | str]]:
     """Paints candidates and chooses among them.
+
+    What looks real tells EfficientNet-Lite0 where its weights are installed, else the network of
+    the stage `features`, which knows the photos but hardly what a good eye looks like.
 
     Where photos have classes, every class gets as many pictures, judged by its own photos, from the
     half of its candidates that a linear classifier of the photos finds most typical of it.
@@ -93,12 +99,26 @@ def paint_gallery(
     latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
     known = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
-    kept, figures = select(images, photos, network, count, known, settings.near_share)
-    classes = None
-    if known is not None:
-        names = json.loads((run / "latents" / "classes.json").read_text())
-        classes = [names[i] for i in known[0][kept].tolist()]
+    near, judge = settings.near_share, realism_judge(photos.shape[-1], device)
+    kept, figures = select(images, photos, network, count, known, near, judge)
+    classes = None if known is None else _named(run, known[0][kept])
     return latents[kept].half(), classes, figures
+
+
+def _named(run: Path, labels: Tensor) -> list[str]:
+    """Names of a run's classes (N,)."""
+    names = json.loads((run / "latents" / "classes.json").read_text())
+    return [names[i] for i in labels.tolist()]
+
+
+def realism_judge(size: int, device: str) -> LiteNetwork | None:
+    """What knows good pictures of `size` pixels from poor ones, if it is installed."""
+    try:
+        judge = LiteNetwork.pretrained("lite0", resolution=min(RESOLUTION, 4 * size))
+    except RissoleError as error:
+        tell(f"note: the run's own features judge what looks real; better do ImageNet's. {error}")
+        return None
+    return judge.to(device)
 
 
 def painted_folder(run: Path) -> Path:

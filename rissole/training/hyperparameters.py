@@ -231,6 +231,8 @@ class PolishTraining(FlowMapTraining):
         recolored: share of pictures that it sees with other colors, photos among them, lest it
             learns a few photos by heart.
         enlarged: share of pictures of which it sees a quarter, twice as large.
+        whole: by how many of its coarsest maps it judges pictures as a whole, besides patches of
+            them: for photos whose subject has its place, as faces have.
     """
 
     peak_rate: Share = 1e-4
@@ -243,6 +245,7 @@ class PolishTraining(FlowMapTraining):
     judged_shares: tuple[Share, ...] = (0.2, 0.5, 0.3)
     recolored: Part = 0.2
     enlarged: Part = 0.0
+    whole: Annotated[int, Field(ge=0, le=3)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -221,6 +221,6 @@ def new_judge(
     images = codec.decode(latents[:64].float())
     side = min(RESOLUTION, 4 * images.shape[-1])
     network = judging_network(network or LiteNetwork.pretrained("lite0", BLOCKS, side), str(device))
-    discriminator = new_discriminator(network.maps(images), seed)
+    discriminator = new_discriminator(network.maps(images), seed, settings.whole)
     changes = settings.recolored, settings.enlarged
     return Judge(codec, network, discriminator, generator, *changes)

@@ -10,7 +10,7 @@ from rissole.config import RissoleError
 from rissole.data.photos import split
 from rissole.evaluation.classes import LinearClassifier
 from rissole.evaluation.copies import nearest, thumbnails, with_mirror
-from rissole.evaluation.network import FeatureNetwork
+from rissole.evaluation.network import AnyNetwork, FeatureNetwork
 
 
 def select(
@@ -20,14 +20,23 @@ def select(
     count: int,
     kinds: tuple[Tensor, Tensor] | None = None,
     near_share: float = 0.01,
-) -> tuple[Tensor, dict[str, float]]:
+    judge: AnyNetwork | None = None,
+) -> tuple[Tensor, dict[str, float | str]]:
     """Numbers of the pictures to keep, and figures.
 
     Args:
+        images, photos: uint8 (N, 3, S, S).
+        network: tells what is too near to a photo, and what alike.
+        count: pictures to keep.
         kinds: classes of the images, and of the photos split off for training.
+        near_share: see `too_near`.
+        judge: tells what looks real; the network by default.
     """
+    judge = judge or network
     train, held = split(photos)
     features, real = network.extract(images), network.extract(train)
+    seen = features if judge is network else judge.extract(images)
+    looked_at = real if judge is network else judge.extract(train)
     near = too_near(images, features, train, held, network, near_share)
     own, known = kinds or (torch.zeros(len(images)).long(), torch.zeros(len(photos)).long())
     known = known[: len(train)]
@@ -36,7 +45,7 @@ def select(
     score, chosen = torch.zeros(len(images)), []
     for kind in classes:
         mine = (own == kind).nonzero()[:, 0]
-        score[mine] = realism(features[mine], real[known == kind])
+        score[mine] = realism(seen[mine], looked_at[known == kind])
         allowed, wanted = ~near[mine], count // len(classes)
         if looks is not None:
             allowed &= most(looks[mine].masked_fill(~allowed, -torch.inf), wanted)
@@ -47,7 +56,8 @@ def select(
         "too_near_to_a_photo": int(near.sum()),
         "mean_realism_of_candidates": score.mean().item(),
         "mean_realism_of_gallery": score[kept].mean().item(),
-        "mean_realism_of_held_out_photos": realism(network.extract(held), real).mean().item(),
+        "mean_realism_of_held_out_photos": realism(judge.extract(held), looked_at).mean().item(),
+        "judge": judge.name,
     }
 
 

@@ -77,10 +77,16 @@ def train_decoder(
     return fit_codec(photos, out, budget, trained, losses, settings, seed, state)
 
 
-def new_discriminator(maps: Sequence[Tensor], seed: int) -> ProjectedDiscriminator:
-    """One that has learned nothing but how far features of photos spread, on their device."""
-    channels = [m.shape[1] for m in maps]
-    made: Any = seeded(lambda: ProjectedDiscriminator(channels), seed)
+def new_discriminator(maps: Sequence[Tensor], seed: int, whole: int = 0) -> ProjectedDiscriminator:
+    """One that has learned nothing but how far features of photos spread, on their device.
+
+    Args:
+        maps: of some photos, from fine to coarse.
+        seed: of its weights.
+        whole: by how many of the coarsest maps whole pictures are judged, besides patches.
+    """
+    channels, sides = [m.shape[1] for m in maps], [m.shape[-1] for m in maps[len(maps) - whole :]]
+    made: Any = seeded(lambda: ProjectedDiscriminator(channels, sides=sides), seed)
     made.to(maps[0].device, memory_format=torch.channels_last).calibrate(maps)
     return made
 

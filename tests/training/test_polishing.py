@@ -26,7 +26,7 @@ from rissole.training.teaching import recordable
 from rissole.training.trainer import Budget
 
 SMALL = replace(TINY, latent_size=16)
-SETTINGS = PolishTraining(batch_size=4, neighbors=3, judged=2, recolored=0.5, enlarged=0.5)
+SETTINGS = PolishTraining(batch_size=4, neighbors=3, judged=2, recolored=0.5, enlarged=0.5, whole=1)
 
 
 @pytest.fixture(scope="module")

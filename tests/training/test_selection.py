@@ -7,8 +7,8 @@ from conftest import picture
 
 from rissole.config import RissoleError
 from rissole.data.photos import split
-from rissole.evaluation.network import FeatureNetwork
-from rissole.training.selection import choose, realism, too_near
+from rissole.evaluation.network import FeatureConfig, FeatureNetwork
+from rissole.training.selection import choose, realism, select, too_near
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +48,15 @@ def test_near_copies_are_flagged_mirrored_ones_too(photos):
     flags = too_near(images, network.extract(images), train, held, network)
     assert flags[:2].all()
     assert not flags[2:].all()
+
+
+def test_another_network_may_tell_what_looks_real(photos):
+    train, _ = split(photos)
+    images = torch.cat([photos[:8].flip(-2), torch.full((8, 3, 128, 128), 90, dtype=torch.uint8)])
+    network, judge = (FeatureNetwork(FeatureConfig(seed=seed)) for seed in (0, 1))
+    for seen in (network, judge):
+        kept, figures = select(images, photos, network, 4, judge=seen if seen is judge else None)
+        score = realism(seen.extract(images), seen.extract(train))
+        assert figures["judge"] == seen.name
+        assert figures["mean_realism_of_candidates"] == pytest.approx(score.mean().item())
+        assert figures["mean_realism_of_gallery"] == pytest.approx(score[kept].mean().item())
