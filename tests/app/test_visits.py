@@ -165,9 +165,12 @@ def traced():
         act(*given)
         return before - at_rest()
 
+    gc.collect()
+    gc.freeze()  # what was there before is not looked through each time
     tracemalloc.start()
     yield freed
     tracemalloc.stop()
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(
