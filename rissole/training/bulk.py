@@ -31,6 +31,11 @@ class Painting:
     guidance_scale: float = GUIDANCE_SCALE
     k: int = 8
 
+    @property
+    def groups(self) -> int:
+        """How many are painted one upon another: all blocks at once, or each after the last."""
+        return self.grid**2 if self.order == "sequential" else 1
+
 
 def batch_size(device: torch.device) -> int:
     """Pictures to paint at a time.

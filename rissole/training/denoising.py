@@ -169,9 +169,8 @@ class Rissole(Method):
 
     def network_calls(self, how: Painting) -> int:
         """One for all blocks, or one for each; two where guidance looks twice."""
-        groups = how.grid**2 if how.order == "sequential" else 1
         scale = how.guidance_scale if how.k else 1.0
-        return network_calls(default_scheduler(), how.num_inference_steps, scale, groups)
+        return network_calls(default_scheduler(), how.num_inference_steps, scale, how.groups)
 
 
 @METHODS.register
@@ -189,7 +188,7 @@ class FewSteps(Rissole):
 
     def network_calls(self, how: Painting) -> int:
         """One for all blocks, or one for each: it knows guidance without a second look."""
-        return how.num_inference_steps * (how.grid**2 if how.order == "sequential" else 1)
+        return how.num_inference_steps * how.groups
 
 
 @METHODS.register

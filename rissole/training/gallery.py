@@ -92,6 +92,7 @@ def paint_gallery(
     denoiser = Denoiser.load(run / settings.paint_with).to(device)
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.open(run / "features.safetensors", device)
+    judge = realism_judge(photos.shape[-1], device)
     queries = _queries(data, candidates, seed)
     neighbors = training_neighbors(data, queries, k=8, seed=seed, reach=24)
     steps, scale = settings.num_inference_steps, settings.guidance_scale
@@ -99,8 +100,7 @@ def paint_gallery(
     latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
     known = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
-    near, judge = settings.near_share, realism_judge(photos.shape[-1], device)
-    kept, figures = select(images, photos, network, count, known, near, judge)
+    kept, figures = select(images, photos, network, count, known, settings.near_share, judge)
     classes = None if known is None else _named(run, known[0][kept])
     return latents[kept].half(), classes, figures
 

@@ -66,7 +66,9 @@ class Judge:
         images = shifted(self.codec.decode(latents), self.generator)
         chosen = chance(len(images), self.recolored, self.generator)[:, None, None, None]
         images = torch.where(chosen, jitter_colors(images, self.generator), images)
-        return self.network.maps(enlarged(images, self.enlarged, self.generator))
+        if self.enlarged:
+            images = enlarged(images, self.enlarged, self.generator)
+        return self.network.maps(images)
 
 
 class Polisher(Lessons):

@@ -173,7 +173,9 @@ def test_a_flow_map_learns_and_goes_on(data, tmp_path):
 def test_a_flow_map_is_polished_and_goes_on(data, tmp_path):
     before, out = seeded(Denoiser(replace(TINY, flow_map=True)), 3), tmp_path / "polish"
     codec = Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0))
-    settings = PolishTraining(batch_size=4, neighbors=3, judged=2, peak_rate=3e-3)
+    settings = PolishTraining(
+        batch_size=4, neighbors=3, judged=2, peak_rate=3e-3, enlarged=0.5, whole=1
+    )
     network = seeded(LiteNetwork("lite0", blocks=5), 0)
     for _ in range(2):
         polish_flow_map(
