@@ -34,6 +34,22 @@ def opening_settings(page: Page) -> dict[str, Any]:
     return {"order": shipped["order"], "steps": steps, "guidance": guidance, "seed": str(seed)}
 
 
+def seed_first(frames: Iterator[Any], seed: int) -> Iterator[Any]:
+    """The frames, and before them all the seed: a visitor may be typing the next one.
+
+    Whatever comes with the last frame, the page is given again when all is over.
+    """
+    told = False
+    for shown in frames:
+        if isinstance(shown, Tick | Ahead):
+            yield shown
+            continue
+        if not told:
+            yield *[gr.skip()] * len(shown), str(seed)
+        told = True
+        yield *shown, gr.skip()
+
+
 class Painting:
     """The event handlers of the canvas."""
 
@@ -59,8 +75,8 @@ class Painting:
         def frames() -> Iterator[Any]:
             used = secrets.randbelow(2**32) if new_seed or seed in (None, "") else seed
             recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used, strength)
-            for shown in self.frames(recipe, replace(visit, neighbors=remembered(neighbors))):
-                yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(recipe.seed))
+            painted = self.frames(recipe, replace(visit, neighbors=remembered(neighbors)))
+            yield from seed_first(painted, recipe.seed)
 
         yield from self.safely(frames(), 4)
 
@@ -92,8 +108,7 @@ class Painting:
             init = init.stamped(pipe.fingerprint, pipe.database.fingerprint)
             recipe = checked(*values, own, blocks, init, strength if own else None)
             visit_now = replace(visit, pictures=kept, neighbors=remembered(neighbors))
-            for shown in self.frames(recipe, visit_now):
-                yield shown if isinstance(shown, Tick | Ahead) else (*shown, str(seed))
+            yield from seed_first(self.frames(recipe, visit_now), seed)
 
         yield from self.safely(frames(), 4)
 
@@ -232,6 +247,7 @@ def wire(page: Page) -> None:
     inputs = [page.visit, page.neighbors, page.order, page.steps, page.guidance, page.strength]
     repaint = canvas.repaint(actions.repaint, inputs, [*outputs, page.seed], **QUIET)
     for run in (paint, repaint):
+        run.then(None, js=telling("over"), **PRIVATE)
         run.failure(None, js=telling("failed"), **PRIVATE)
     page.stop.click(None, cancels=[paint, repaint], **PRIVATE)
     page.grid.change(None, [page.grid], js=telling("grid", "value"), **PRIVATE)

@@ -322,6 +322,7 @@ def wire(page: Page) -> None:
     recall = shelf.recall(actions.recall, [page.visit], outputs, **QUIET)
     restore = page.opened.upload(actions.restore, [page.visit, page.opened], outputs, **QUIET)
     for run in (recall, restore):
+        run.then(None, js=telling("over"), **PRIVATE)
         run.failure(None, js=telling("failed"), **PRIVATE)
     restore.failure(None, js=telling("unopened"), **PRIVATE)
     page.stop.click(None, cancels=[recall, restore], **PRIVATE)

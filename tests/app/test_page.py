@@ -11,6 +11,7 @@ from gradio_client import Client
 from playwright.sync_api import expect
 from visiting import (
     DRAWN,
+    PATIENCE,
     PHONE,
     WATCH,
     Visit,
@@ -264,6 +265,23 @@ def test_who_waits_is_told_the_place_in_line(visit, address, pipe, monkeypatch):
     gate.set()
     visit.finish()
     assert all(job.result() for job in jobs)
+
+
+def test_what_is_asked_for_before_the_last_run_is_over_is_not_lost(visit, pipe, monkeypatch):
+    page, stream, gate = visit.page, pipe.stream, threading.Event()
+
+    def lasting(*args, **options):
+        yield from stream(*args, **options)
+        gate.wait(PATIENCE / 1000)  # all is painted, and the library still counts the run
+
+    monkeypatch.setattr(pipe, "stream", lasting)
+    visit.paint(1)
+    page.fill("#rs-seed input", "-5")
+    page.click("#rs-generate")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    gate.set()
+    visit.wait_for("error")
+    assert "seed must be" in visit.words()
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)

@@ -19,7 +19,7 @@ import {
   brush, canRepaint, canUndo, chosen, focus, isFrame, isLive, isPainting, isSettled, side, targets,
 } from "./shared/state.js";
 import { follow, hear, state, tell } from "./shared/store.js";
-import { ending } from "./shared/turns.js";
+import { inTurn } from "./shared/turns.js";
 import { fill, thumb, whole } from "./shared/values.js";
 
 /** @typedef {import("./types").Message} Message */
@@ -192,7 +192,7 @@ export const mount = (component) => {
 
   const repaint = () => {
     const { message, scrubbed } = state();
-    if (!message || !canRepaint(state()) || ending()) return;
+    if (!message || !canRepaint(state())) return;
     const blocks = targets(state());
     if (scrubbed !== null) drawFrame(message);
     tell(E.REPAINTING, focus(state()));
@@ -212,8 +212,8 @@ export const mount = (component) => {
     if (within(event, "#rs-generate")) tell(E.START);
     if (within(event, "#rs-stop")) tell(E.STOP);
   });
-  hear(E.REPAINT, repaint);
-  hear(E.UNDO, undo);
+  hear(E.REPAINT, () => inTurn(repaint));
+  hear(E.UNDO, () => inTurn(undo));
   hear(E.SCRUB, () => {
     const now = shown();
     if (now) drawFrame(now);

@@ -6,7 +6,7 @@ import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
 import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
-import { beginRun, endRun, ending } from "./shared/turns.js";
+import { beginRun, endRun, inTurn } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
 
 /**
@@ -126,12 +126,12 @@ export const mount = ({ element, props, trigger, watch }) => {
     choose(picture);
   };
 
-  const recall = (/** @type {string} */ link, fresh = false) => {
-    if (live() || ending()) return;
+  const recall = (/** @type {string} */ link, fresh = false) => inTurn(() => {
+    if (live()) return;
     if (!fresh) tell(E.START);
     if (fresh) say(texts.freshDone);
     trigger("recall", { link, fresh });
-  };
+  });
 
   const mark = (/** @type {Kept} */ picture) => {
     say("");

@@ -9,6 +9,7 @@ export const E = Object.freeze({
   FOUND: "found", // a query with its neighbors, see `Choosing`
   MESSAGE: "message", // {value, earlier}: the canvas; and whether the picture before is at hand
   FAILED: "failed", // a painting ended without a word
+  OVER: "over", // the library has done with a painting, whatever became of it
   UNREAD: "unread", // an uploaded picture was refused
   UNMOVED: "unmoved", // another database, class or encoder was refused
   UNOPENED: "unopened", // a file with a recipe was refused

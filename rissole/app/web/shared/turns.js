@@ -1,5 +1,5 @@
-// Generate and Stop, in turn: Stop waits until the server has accepted what it should stop, and
-// Generate until what was stopped is over (see `patches.js`).
+// Generate and Stop, in turn: Stop waits until the server has accepted what it should stop, and all
+// that paints until the run before is over (see `patches.js`).
 import { pause, press, within } from "./dom.js";
 import { E } from "./events.js";
 import { beginning, cancelling, countRequests, isServed, onRequest } from "./patches.js";
@@ -7,6 +7,7 @@ import { hear, live, tell } from "./store.js";
 
 const HEARD = 500; // ms in which the library sends what Stop asked for, if it has to
 const BEGUN = 5000; // and what begins a run: it always does, but perhaps on a phone that is busy
+const LAST = 5000; // and what ends a run that is painted or stopped, unless the server is gone
 const POLL = 30; // ms
 
 let begun = { at: 0, sent: true }; // the run, and whether the server was told of it
@@ -19,8 +20,28 @@ export const beginRun = () => { begun = { at: Date.now(), sent: false }; };
 /** Whether the server has not yet accepted what was begun: nothing else can be cancelled. */
 const unheard = () => beginning() || (isServed() && unsent(begun, BEGUN));
 
-/** Whether a run that was stopped is not yet over. */
-export const ending = () => cancelling() || unsent(ended, HEARD);
+let over = true; // whether the library has done with the run: it tells after the last frame
+let left = 0; // when the run was painted, stopped, or failed
+const closing = () => !over && !live() && Date.now() - left < LAST;
+/** Whether a run that was painted or stopped is not yet over: another would be passed over. */
+export const ending = () => cancelling() || unsent(ended, HEARD) || closing();
+
+/** @type {(() => void) | null} */
+let next = null; // what was asked for last while a run was ending
+/**
+ * Does something that paints as soon as it can be heard.
+ * @param {() => void} action
+ */
+export const inTurn = async (action) => {
+  if (!ending()) { action(); return; }
+  const alone = !next;
+  next = action;
+  if (!alone) return;
+  while (ending()) await pause(POLL);
+  const last = next;
+  next = null;
+  last();
+};
 
 /** @type {Record<string, () => boolean>} */
 const ready = {
@@ -83,11 +104,15 @@ export const go = async () => {
 };
 
 export const watchTurns = () => {
+  for (const end of [E.OVER, E.FAILED]) hear(end, () => { over = true; });
   countRequests();
   onRequest((begins) => { (begins ? begun : ended).sent = true; });
   window.addEventListener("click", takeTurns, { capture: true });
   hear(E.PHASE, (phase) => {
-    if (phase === "starting") beginRun();
+    if (phase === "starting") {
+      beginRun();
+      over = !isServed();
+    } else if (!live()) left = Date.now();
     const [from, to] = live() ? ["rs-generate", "rs-stop"] : ["rs-stop", "rs-generate"];
     if (document.activeElement?.id === from) document.getElementById(to)?.focus({ preventScroll: true });
   });
