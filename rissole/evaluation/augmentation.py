@@ -33,6 +33,12 @@ def jitter_colors(batch: Tensor, generator: torch.Generator) -> Tensor:
     return (batch + uniform(n, -0.25, 0.25, generator)[:, None, None, None]).clamp(-1, 1)
 
 
+def turn_hue(batch: Tensor, generator: torch.Generator) -> Tensor:
+    """Photos (B, 3, H, W) in any other hue, each as a whole: what matched still matches."""
+    turn = _hue_matrix(uniform(len(batch), -math.pi, math.pi, generator))
+    return torch.einsum("bij,bjhw->bihw", turn, batch).clamp(-1, 1)
+
+
 def enlarged(batch: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Of a share of photos (B, C, H, W) a random square, half as large as they are, in their size.
 

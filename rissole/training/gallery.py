@@ -38,6 +38,7 @@ from rissole.training.bulk import (
     paint_batch,
     training_neighbors,
 )
+from rissole.training.defects import FILE, DefectJudge
 from rissole.training.hyperparameters import GallerySettings
 from rissole.training.neighborhoods import digest, read_latents
 from rissole.training.reconstruction import RESOLUTION
@@ -65,7 +66,8 @@ def paint_gallery(
     """Paints candidates and chooses among them.
 
     What looks real tells EfficientNet-Lite0 where its weights are installed, else the network of
-    the stage `features`, which knows the photos but hardly what a good eye looks like.
+    the stage `features`, which knows the photos but hardly what a good eye looks like. Where people
+    have graded pictures, those come first that are least likely to have a defect.
 
     Where photos have classes, every class gets as many pictures, judged by its own photos, from the
     half of its candidates that a linear classifier of the photos finds most typical of it.
@@ -100,7 +102,11 @@ def paint_gallery(
     latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
     known = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
-    kept, figures = select(images, photos, network, count, known, settings.near_share, judge)
+    graded = run / FILE
+    defects = DefectJudge.open(graded, device).grade(images) if graded.is_file() else None
+    kept, figures = select(
+        images, photos, network, count, known, settings.near_share, judge, defects
+    )
     classes = None if known is None else _named(run, known[0][kept])
     return latents[kept].half(), classes, figures
 

@@ -18,6 +18,7 @@ class GalleryStage(Stage):
     help = "paint the pictures to retrieve from, and write the finished model to OUT/bundle."
     settings = GallerySettings
     needs = ("autoencoder", "features", "latents", "denoiser")
+    uses = ("defects",)
 
     def target(self, run: Path, settings: GallerySettings) -> Path:
         """The bundle."""

@@ -233,6 +233,9 @@ class PolishTraining(FlowMapTraining):
         enlarged: share of pictures of which it sees a quarter, twice as large.
         whole: by how many of its coarsest maps it judges pictures as a whole, besides patches of
             them: for photos whose subject has its place, as faces have.
+        defects: weight of what the stage `defects` learned of clear defects, such as 0.05; 0 does
+            without.
+        kept: with it, weight of painting otherwise the same pictures as before.
     """
 
     peak_rate: Share = 1e-4
@@ -246,11 +249,52 @@ class PolishTraining(FlowMapTraining):
     recolored: Part = 0.2
     enlarged: Part = 0.0
     whole: Annotated[int, Field(ge=0, le=3)] = 0
+    defects: Share = 0.0
+    kept: Share = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (len(self.judged_calls) == len(self.judged_shares) and any(self.judged_shares)):
             raise RissoleError("judged_calls and judged_shares must hold as many numbers")
+
+
+@dataclass(frozen=True)
+class SamplesSettings:
+    """Settings of the stage.
+
+    Attributes:
+        count: pictures to paint, besides `photos` that are reconstructed.
+        per_sheet: pictures on a sheet.
+        num_inference_steps, guidance_scale: as everywhere.
+        paint_with: the stage whose network paints.
+    """
+
+    count: Positive = 1500
+    photos: Annotated[int, Field(ge=0)] = 36
+    per_sheet: Positive = 24
+    num_inference_steps: Positive = 2
+    guidance_scale: Share = 1.6
+    paint_with: Literal["denoiser", "few-steps", "polish"] = "few-steps"
+
+
+@dataclass(frozen=True)
+class DefectSettings:
+    """Settings of the stage.
+
+    Attributes:
+        region: the part of the pictures that is looked at: top, left, bottom and right, as shares
+            of the side. Where a defect shows in one place, such as the eyes of a face that is
+            always there, that place alone says more.
+        more: other folders of graded pictures, of earlier networks.
+    """
+
+    region: tuple[Part, Part, Part, Part] = (0.0, 0.0, 1.0, 1.0)
+    more: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        top, left, bottom, right = self.region
+        if not (top < bottom and left < right):
+            raise RissoleError("region must be top, left, bottom and right, as shares of the side")
 
 
 @dataclass(frozen=True)

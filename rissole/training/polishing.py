@@ -5,14 +5,15 @@ sees whole faces and so whether two eyes match (adversarial distillation, arXiv 
 it leads otherwise is held: it shall reach in one step what it reached before in two halves.
 
 Judged are pictures that are painted from noise in one call and in two, and the last steps of finer
-schedules.
+schedules. Where people have graded pictures, what was learned of clear defects joins the
+discriminator.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +24,10 @@ from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import State
 from rissole.models.scheduler import flow_map_levels
+from rissole.training.defects import DefectJudge
 from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import PolishTraining
-from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map
+from rissole.training.lessons import HUBER, KINDS, Lessons, Maps, drawing, fit_flow_map
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
 from rissole.training.sharpening import discriminator_training, new_discriminator
 from rissole.training.situations import Sampler, make_sampler
@@ -46,6 +48,7 @@ class Judge:
         generator: of how pictures are moved and recolored.
         recolored: share of pictures with other colors.
         enlarged: share of pictures of which it sees a quarter, twice as large.
+        defects: knows clear defects, if anybody graded pictures.
     """
 
     def __init__(
@@ -56,19 +59,41 @@ class Judge:
         generator: torch.Generator,
         recolored: float,
         enlarged: float,
+        defects: DefectJudge | None = None,
     ):
         self.codec, self.network = codec, network
         self.discriminator, self.generator = discriminator, generator
-        self.recolored, self.enlarged = recolored, enlarged
+        self.recolored, self.enlarged, self.defects = recolored, enlarged, defects
 
-    def maps(self, latents: Tensor) -> list[Tensor]:
-        """Features of latents (B, C, S, S), decoded, and moved and recolored at random."""
-        images = shifted(self.codec.decode(latents), self.generator)
+    def images(self, latents: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) of latents (B, C, S, S), moved at random."""
+        return shifted(self.codec.decode(latents), self.generator)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Features of pictures, of which some are recolored and enlarged."""
         chosen = chance(len(images), self.recolored, self.generator)[:, None, None, None]
         images = torch.where(chosen, jitter_colors(images, self.generator), images)
         if self.enlarged:
             images = enlarged(images, self.enlarged, self.generator)
         return self.network.maps(images)
+
+
+class Task(NamedTuple):
+    """Pictures to be painted.
+
+    Attributes:
+        clean: (B, C, S, S), the photos whose neighbors they have.
+        state: where they begin.
+        ids: (B, K) numbers of the neighbors.
+        scene: the rest of what they are painted by.
+        last: (B,), where the last step begins.
+    """
+
+    clean: Tensor
+    state: State
+    ids: Tensor
+    scene: Scene
+    last: Tensor
 
 
 class Polisher(Lessons):
@@ -125,31 +150,74 @@ class Polisher(Lessons):
 
     def learn(self, kind: str, index: Tensor) -> dict[str, Tensor]:
         """Adds the gradients of a batch (B,), of which some are judged."""
-        held = self.loss(kind, index)
-        some = index[: self.settings.judged]
+        task, losses = self.task(kind, index[: self.settings.judged]), {}
         with self.half():
-            maps = self.judge.maps(self.painted(kind, some))
-            fool = self.judge.discriminator.fool(maps)
-        ratio = self.felt(held) / self.felt(fool).clamp(min=1e-12)
-        (held + self.strength() * ratio.clamp(max=1e4) * fool).backward()
-        with self.half():
-            with torch.no_grad():
-                real = self.judge.maps(self.samplers[kind].latents[some].float())
-            told = self.judge.discriminator.teach(real, maps)
-        losses = {"loss": held, "fool": fool, "discriminator": told}
+            painted = self.painted(task, self.student)
+            images = self.judge.images(painted)
+        if self.settings.discriminator:
+            losses |= self.fool(task, images)
+        losses["loss"] = held = self.loss(kind, index)
+        if self.settings.discriminator:
+            self.weigh(held)
+        held.backward()
+        if self.judge.defects:
+            losses |= self.avoid(task, painted, images)
         return {name: value.detach() for name, value in losses.items()}
 
-    def felt(self, loss: Tensor) -> Tensor:
-        """Size of a loss's gradient at the student's last layer."""
+    def fool(self, task: Task, images: Tensor) -> dict[str, Tensor]:
+        """Adds the gradients of the discriminator, of pictures (B, 3, H, W) and its own."""
+        judge, seen = self.judge, images.detach().requires_grad_()
+        with self.half():
+            maps = judge.maps(seen)
+            fool = judge.discriminator.fool(maps)
+        (pull,) = torch.autograd.grad(fool, seen)
+        images.backward(pull, retain_graph=judge.defects is not None)
+        with self.half():
+            with torch.no_grad():
+                real = judge.maps(judge.images(task.clean))
+            told = judge.discriminator.teach(real, maps)
+        return {"fool": fool, "discriminator": told}
+
+    def avoid(self, task: Task, painted: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Adds the gradients of defects, and of what else changed with them.
+
+        Args:
+            task: what was painted.
+            painted: latents (B, C, S, S), and `images` (B, 3, H, W) of them.
+        """
+        judge, seen = self.judge.defects, images.detach().requires_grad_()
+        assert judge is not None
+        with self.half():
+            likely = judge.avoided(seen, self.judge.generator)
+            with torch.no_grad():
+                former = self.painted(task, self.before)
+        (pull,) = torch.autograd.grad(likely, seen)
+        changed = ((painted - former).square() * judge.elsewhere(painted)).mean((1, 2, 3))
+        kept = ((changed + HUBER**2).sqrt() - HUBER).mean()
+        strengths = self.settings.defects * pull, torch.full_like(kept, self.settings.kept)
+        torch.autograd.backward([images, kept], strengths)
+        return {"defects": likely, "kept": kept}
+
+    def weigh(self, held: Tensor) -> None:
+        """Scales the judge's gradients, which are there, to the size of another loss's.
+
+        Sizes are compared at the student's last layer, where the other loss's are soon found; those
+        of the judge have gone a long way, through decoder and features, and go it once.
+        """
         last = self.student.block.head.weight
-        return torch.autograd.grad(loss, last, retain_graph=True)[0].norm()
+        wanted = torch.autograd.grad(held, last, retain_graph=True)[0].norm()
+        assert last.grad is not None
+        scale = self.strength() * (wanted / last.grad.norm().clamp(min=1e-12)).clamp(max=1e4)
+        for weights in self.student.parameters():
+            if weights.grad is not None:
+                weights.grad.mul_(scale)
 
     def strength(self) -> Tensor:
-        """How much of the judge is felt, which rises as it learns."""
+        """How much of the discriminator is felt, which rises as it learns."""
         return self.settings.discriminator * self.judge.discriminator.weight()
 
-    def painted(self, kind: str, index: Tensor) -> Tensor:
-        """Latents (B, C, S, S) at the end of their last step, through which gradients flow."""
+    def task(self, kind: str, index: Tensor) -> Task:
+        """What shall be painted for pictures (B,), from noise or at the start of a last step."""
         sampler, grid = self.samplers[kind], KINDS[kind]
         chosen = sampler.choice(self.settings.judged_shares, len(index))
         last, alone = self.last[chosen], self.alone[chosen]
@@ -157,9 +225,14 @@ class Polisher(Lessons):
         clean = sampler.latents[index].float()
         state, _, active = sampler.state(clean, grid, begin[:, None])
         ids, scene = self.scene(kind, index, active)
-        features = self.maps.features(self.student, ids)
-        for stop in (last, torch.zeros_like(last)):
-            state = moved(state, scene, stop, self.velocity(state, features, scene, stop))
+        return Task(clean, state, ids, scene, last)
+
+    def painted(self, task: Task, model: Denoiser) -> Tensor:
+        """Latents (B, C, S, S) that a network paints, through which gradients flow."""
+        state, features = task.state, self.maps.features(model, task.ids)
+        for stop in (task.last, torch.zeros_like(task.last)):
+            velocity = self.velocity(state, features, task.scene, stop, model)
+            state = moved(state, task.scene, stop, velocity)
         return state.canvas
 
 
@@ -171,6 +244,7 @@ def polish_flow_map(
     budget: Budget,
     *,
     network: LiteNetwork | None = None,
+    defects: DefectJudge | None = None,
     settings: PolishTraining | None = None,
     schedule: tuple[float, float] = (0.0, 1.0),
     device: str = "cuda",
@@ -187,6 +261,7 @@ def polish_flow_map(
         out: folder of the network.
         budget: of this session.
         network: whose features are judged; EfficientNet-Lite0 by default.
+        defects: what was learned of clear defects, if anything.
         settings: of the stage.
         schedule: the part of the learning-rate schedule that the budget covers.
         device: where to train.
@@ -200,7 +275,7 @@ def polish_flow_map(
     sampler = make_sampler(data, "", drawing(settings), generator, device)
     student: Any = recordable(deepcopy(before)).to(device)
     student.requires_grad_(True).neighbors.requires_grad_(False)
-    judge = new_judge(codec, network, sampler.latents, generator, settings, seed)
+    judge = new_judge(codec, network, sampler.latents, generator, settings, seed, defects)
     half = torch.bfloat16 if device.startswith("cuda") else torch.float32
     held = recordable(deepcopy(before)).requires_grad_(False).to(device, half)
     maps = Maps(student, sampler.latents)
@@ -217,6 +292,7 @@ def new_judge(
     generator: torch.Generator,
     settings: PolishTraining,
     seed: int,
+    defects: DefectJudge | None = None,
 ) -> Judge:
     """A judge that has learned nothing but how far features of photos (N, C, S, S) spread."""
     codec, device = codec.to(latents.device), latents.device
@@ -225,4 +301,4 @@ def new_judge(
     network = judging_network(network or LiteNetwork.pretrained("lite0", BLOCKS, side), str(device))
     discriminator = new_discriminator(network.maps(images), seed, settings.whole)
     changes = settings.recolored, settings.enlarged
-    return Judge(codec, network, discriminator, generator, *changes)
+    return Judge(codec, network, discriminator, generator, *changes, defects)

