@@ -273,3 +273,9 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     else:  # torch names this check with an underscore, and not in every release
         fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return torch.bfloat16 if fast and device.type in ("cpu", "cuda") else torch.float32
+
+
+def half_precision(device: torch.device) -> torch.autocast:
+    """A context in which products are computed in bfloat16, where that is fast."""
+    fast = fast_dtype(device) == torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)

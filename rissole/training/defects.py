@@ -9,6 +9,7 @@ finds is then avoided: by a network that is polished (learning from human feedba
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,16 @@ from rissole.config import RissoleError
 from rissole.data.photos import to_float
 from rissole.evaluation.augmentation import turn_hue
 from rissole.evaluation.lite import LiteNetwork
+from rissole.loading import half_precision
 from rissole.storage.files import save_tensors
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
 
 FILE = "defects.safetensors"  # in a run's folder
 BLOCKS = 16  # of EfficientNet-Lite0: all but its head
 CELLS = 8  # per side of the maps that are looked at
+LEARNED = "fine", "coarse", "bias", "usual"  # tensors of the file
+MARGIN = 0.5  # of a logit, by which painted pictures shall look better than photos
+LOOKS = 4  # at every picture
 FOLDS = 6
 INSIDE = 0.1  # how much of what is looked at is kept while defects are led away from
 PENALTIES = (3.0, 10.0, 30.0)  # of the ridge, of which the best is taken
@@ -44,15 +49,25 @@ class DefectJudge(nn.Module):
         region: the part of a picture that is looked at.
         weights: (C, h, w) for each of the two maps.
         bias: of the logit.
+        usual: the logit that photos have on average.
     """
 
-    def __init__(self, network: LiteNetwork, region: Region, weights: list[Tensor], bias: Tensor):
+    fine: Tensor
+    coarse: Tensor
+    bias: Tensor
+    usual: Tensor
+
+    def __init__(
+        self,
+        network: LiteNetwork,
+        region: Region,
+        weights: Sequence[Tensor],
+        bias: Tensor,
+        usual: Tensor,
+    ):
         super().__init__()
         self.network, self.region = network, region
-        self.fine: Tensor
-        self.coarse: Tensor
-        self.bias: Tensor
-        for name, value in zip(("fine", "coarse", "bias"), (*weights, bias), strict=True):
+        for name, value in zip(LEARNED, (*weights, bias, usual), strict=True):
             self.register_buffer(name, value.float())
 
     def forward(self, images: Tensor) -> Tensor:
@@ -64,9 +79,11 @@ class DefectJudge(nn.Module):
     def avoided(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """What a painter of pictures (B, 3, S, S) lowers: how likely defects are, in any colors.
 
-        In their own it would learn what color the eyes have that are seldom found wrong.
+        In their own it would learn what color the eyes have that are seldom found wrong. What looks
+        a little better than photos do is good enough: farther on, pictures would be less like them.
         """
-        return F.softplus(self(turn_hue(images.float(), generator))).mean()
+        logits = self(turn_hue(images.float(), generator))
+        return F.relu(logits - self.usual + MARGIN).mean()
 
     def elsewhere(self, like: Tensor) -> Tensor:
         """How much each cell (1, 1, S, S) of latents or pictures (B, C, S, S) shall be kept."""
@@ -80,13 +97,14 @@ class DefectJudge(nn.Module):
     def grade(self, images: Tensor, batch: int = 64) -> Tensor:
         """Logits (N,) on the CPU of uint8 pictures (N, 3, S, S)."""
         bar = tqdm(images.split(batch), "looking", unit="batch", leave=False, disable=None)
-        return torch.cat([self(to_float(part).to(self.bias.device)).cpu() for part in bar])
+        with half_precision(self.bias.device):
+            return torch.cat([self(to_float(part).to(self.bias.device)).cpu() for part in bar])
 
     def save(self, path: Path, figures: dict[str, Any]) -> None:
         """Writes what was learned, with figures on it; the network's weights are a package's."""
-        tensors = {"fine": self.fine, "coarse": self.coarse, "bias": self.bias}
         told = {"region": list(self.region), **figures}
-        save_tensors({k: v.cpu() for k, v in tensors.items()}, path, {"judge": json.dumps(told)})
+        tensors = {name: getattr(self, name).cpu() for name in LEARNED}
+        save_tensors(tensors, path, {"judge": json.dumps(told)})
 
     @classmethod
     def open(cls, path: Path, device: str, network: LiteNetwork | None = None) -> DefectJudge:
@@ -100,13 +118,12 @@ class DefectJudge(nn.Module):
         """
         try:
             with safe_open(path, "pt") as file:
-                found = {name: file.get_tensor(name) for name in ("fine", "coarse", "bias")}
+                fine, coarse, bias, usual = (file.get_tensor(name) for name in LEARNED)
                 region = json.loads(file.metadata()["judge"])["region"]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RissoleError(f"{path} holds no grades that were learned") from error
-        judge = cls(defect_network(network, device), tuple(region), list(found.values())[:2],
-                    found["bias"])  # fmt: skip
-        return judge.to(device)
+        network = defect_network(network, device)
+        return cls(network, tuple(region), (fine, coarse), bias, usual).to(device)
 
 
 def defect_network(network: LiteNetwork | None, device: str) -> LiteNetwork:
@@ -128,7 +145,7 @@ class Rows(NamedTuple):
     """What a ridge is fitted to, scaled so that every number counts as much.
 
     Attributes:
-        values: (2 N, D), of pictures as they are, then of the same with what is seen mirrored.
+        values: (LOOKS N, D), one look at all pictures after another.
         mean, scale: (D,), of the numbers before.
         shapes: of the maps that they are of.
     """
@@ -141,13 +158,14 @@ class Rows(NamedTuple):
 
 @torch.no_grad()
 def look(network: LiteNetwork, images: Tensor, region: Region, seed: int = 0) -> Rows:
-    """Looks at uint8 pictures (N, 3, S, S) twice, in other colors and moved, once mirrored."""
+    """Looks at uint8 pictures (N, 3, S, S), in other colors, moved, every second time mirrored."""
     device = network.device
     draw = torch.Generator(device).manual_seed(seed)
     found: list[list[Tensor]] = []
-    for mirrored in (False, True):
-        for part in tqdm(images.split(32), "looking", unit="batch", leave=False, disable=None):
-            moved = turn_hue(shifted(to_float(part).to(device), draw), draw)
+    parts = [(part, look % 2 == 1) for look in range(LOOKS) for part in images.split(32)]
+    for part, mirrored in tqdm(parts, "looking", unit="batch", leave=False, disable=None):
+        moved = turn_hue(shifted(to_float(part).to(device), draw), draw)
+        with half_precision(device):
             found.append([m.cpu() for m in looked_at(network, moved, region, mirrored)])
     maps = [torch.cat(parts) for parts in zip(*found, strict=True)]
     flat = [m.flatten(1) for m in maps]
@@ -157,7 +175,12 @@ def look(network: LiteNetwork, images: Tensor, region: Region, seed: int = 0) ->
 
 
 def fit_defects(
-    network: LiteNetwork, images: Tensor, defects: Tensor, region: Region = WHOLE, seed: int = 0
+    network: LiteNetwork,
+    images: Tensor,
+    defects: Tensor,
+    photos: Tensor,
+    region: Region = WHOLE,
+    seed: int = 0,
 ) -> tuple[DefectJudge, dict[str, float]]:
     """Learns which pictures have a defect.
 
@@ -165,6 +188,8 @@ def fit_defects(
         network: whose features are looked at.
         images: uint8 (N, 3, S, S).
         defects: bool (N,), as people say.
+        photos: uint8 (M, 3, S, S), reconstructed; nobody need grade them, they are what pictures
+            shall be like. Without, what is unusual in painted ones and well liked would go too far.
         region: the part of the pictures that is looked at.
         seed: of how they are moved.
 
@@ -174,47 +199,55 @@ def fit_defects(
         among all pictures, and among the fifth it likes best.
 
     Raises:
-        RissoleError: for too few pictures of either kind.
+        RissoleError: for too few pictures of any kind.
     """
-    if min(int(defects.sum()), int((~defects).sum())) < 2 * FOLDS:
-        raise RissoleError(f"grades: {2 * FOLDS} pictures with a defect and as many without needed")
-    rows, wanted = look(network, images, region, seed), defects.float() * 2 - 1
-    gram, target = rows.values @ rows.values.T, wanted.repeat(2)
+    if min(int(defects.sum()), int((~defects).sum()), len(photos)) < 2 * FOLDS:
+        few = f"{2 * FOLDS} pictures with a defect, as many without, and as many photos"
+        raise RissoleError(f"{few} are needed to learn from")
+    bad = torch.cat([defects, torch.zeros(len(photos), dtype=torch.bool)])
+    rows = look(network, torch.cat([images, photos]), region, seed)
+    wanted, count = bad.float() * 2 - 1, len(images)
+    gram, target = rows.values @ rows.values.T, wanted.repeat(LOOKS)
     tried = [crossed(gram, target, penalty) for penalty in PENALTIES]
-    best = max(range(len(PENALTIES)), key=lambda n: auc(tried[n], defects))
+    best = max(range(len(PENALTIES)), key=lambda n: auc(tried[n][:count], defects))
     guess, penalty = tried[best], PENALTIES[best]
-    gain, offset = calibrated(guess, defects)
+    gain, offset = calibrated(guess, bad)
     slope = (rows.values.T @ solved(gram, target, penalty)) * gain / rows.scale
     bias = gain * target.mean() + offset - (slope * rows.mean).sum()
     sizes = [shape.numel() for shape in rows.shapes]
     weights = [w.view(shape) for w, shape in zip(slope.split(sizes), rows.shapes, strict=True)]
+    usual = (gain * guess[count:] + offset).mean()
+    judge = DefectJudge(network, region, weights, bias, usual).to(network.device)
+    return judge, figures_of(guess[:count], defects)
+
+
+def figures_of(guess: Tensor, defects: Tensor) -> dict[str, float]:
+    """How good guesses (N,) at defects (N,) are."""
     liked = defects[guess.argsort()[: max(1, len(guess) // 5)]]
-    figures = {
+    return {
         "pictures": len(defects),
         "defects": defects.float().mean().item(),
         "auc": auc(guess, defects),
         "defects_among_the_best_fifth": liked.float().mean().item(),
     }
-    device = str(network.device)
-    return DefectJudge(network, region, weights, bias).to(device), figures
 
 
 def solved(gram: Tensor, target: Tensor, penalty: float) -> Tensor:
     """Weights (M,) of rows whose products are `gram` (M, M), for a centered target (M,)."""
-    eye = torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + penalty * eye, target - target.mean())
+    factor = torch.linalg.cholesky(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    return torch.cholesky_solve((target - target.mean())[:, None], factor)[:, 0]
 
 
 def crossed(gram: Tensor, target: Tensor, penalty: float) -> Tensor:
-    """Guesses (N,) for pictures whose two rows were left out, a part of them at a time."""
-    shuffled = torch.randperm(len(gram) // 2, generator=torch.Generator().manual_seed(0))
-    part = (shuffled % FOLDS).repeat(2)
+    """Guesses (N,) for pictures whose rows, one of each look, were left out, a part at a time."""
+    shuffled = torch.randperm(len(gram) // LOOKS, generator=torch.Generator().manual_seed(0))
+    part = (shuffled % FOLDS).repeat(LOOKS)
     guess = torch.zeros(len(gram))
     for number in range(FOLDS):
         out, known = part == number, part != number
         weights = solved(gram[known][:, known], target[known], penalty)
         guess[out] = gram[out][:, known] @ weights + target[known].mean()
-    return guess.view(2, -1).mean(0)
+    return guess.view(LOOKS, -1).mean(0)
 
 
 def calibrated(guess: Tensor, defects: Tensor) -> tuple[float, float]:

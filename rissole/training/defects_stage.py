@@ -16,7 +16,7 @@ class DefectsStage(Stage):
     name = "defects"
     help = "learn from the grades of --stage samples which pictures have a clear defect."
     settings = DefectSettings
-    needs = ("samples",)
+    needs = ("autoencoder", "latents", "samples")
     reads_photos = False
 
     def target(self, run: Path, settings: DefectSettings) -> Path:
@@ -41,17 +41,18 @@ class DefectsStage(Stage):
         import torch
 
         from rissole.training.defects import defect_network, fit_defects
-        from rissole.training.samples import Graded, read_samples
+        from rissole.training.samples import Graded, read_samples, reconstructions
 
         each = [read_samples(folder) for folder in self._folders(job, settings)]
         graded = Graded(*(torch.cat(parts) for parts in zip(*each, strict=True)))
         network = defect_network(None, job.device)
+        photos = reconstructions(job.run, settings.photos, job.device, job.seed)
         judge, figures = fit_defects(
-            network, graded.images, graded.defects, settings.region, job.seed
+            network, graded.images, graded.defects, photos, settings.region, job.seed
         )
         judge.save(self.target(job.run, settings), figures)
-        photos = graded.defects[graded.photos].float()
-        return figures | ({"defects_of_photos": photos.mean().item()} if len(photos) else {})
+        strict = graded.defects[graded.photos].float()
+        return figures | ({"defects_of_photos": strict.mean().item()} if len(strict) else {})
 
     def _folders(self, job: Job, settings: DefectSettings) -> list[Path]:
         return [job.run / "samples", *(Path(folder) for folder in settings.more)]

@@ -88,9 +88,7 @@ def paint_gallery(
     settings = settings or GallerySettings()
     count, candidates = settings.count, settings.candidates
     data = read_latents(run, photos)
-    kinds = len(_kinds(data))
-    if kinds > count:  # every class gets as many
-        raise RissoleError(f"{count} pictures are too few for a gallery of {kinds} classes")
+    _check_classes(data, count)
     denoiser = Denoiser.load(run / settings.paint_with).to(device)
     codec = Codec.load(run / "autoencoder").to(device)
     network = FeatureNetwork.open(run / "features.safetensors", device)
@@ -102,13 +100,21 @@ def paint_gallery(
     latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
     known = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
-    graded = run / FILE
-    defects = DefectJudge.open(graded, device).grade(images) if graded.is_file() else None
-    kept, figures = select(
-        images, photos, network, count, known, settings.near_share, judge, defects
-    )
+    near, defects = settings.near_share, _defects(run / FILE, images, device)
+    kept, figures = select(images, photos, network, count, known, near, judge, defects)
     classes = None if known is None else _named(run, known[0][kept])
     return latents[kept].half(), classes, figures
+
+
+def _check_classes(data: dict[str, Tensor], count: int) -> None:
+    """Refuses a gallery in which not every class gets a picture: all get as many."""
+    if (kinds := len(_kinds(data))) > count:
+        raise RissoleError(f"{count} pictures are too few for a gallery of {kinds} classes")
+
+
+def _defects(graded: Path, images: Tensor, device: str) -> Tensor | None:
+    """How likely pictures have a clear defect (N,), where people have graded some."""
+    return DefectJudge.open(graded, device).grade(images) if graded.is_file() else None
 
 
 def _named(run: Path, labels: Tensor) -> list[str]:

@@ -285,10 +285,12 @@ class DefectSettings:
         region: the part of the pictures that is looked at: top, left, bottom and right, as shares
             of the side. Where a defect shows in one place, such as the eyes of a face that is
             always there, that place alone says more.
+        photos: how many count as pictures without a defect, as the autoencoder reconstructs them.
         more: other folders of graded pictures, of earlier networks.
     """
 
     region: tuple[Part, Part, Part, Part] = (0.0, 0.0, 1.0, 1.0)
+    photos: Positive = 1500
     more: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

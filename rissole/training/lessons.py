@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rissole.blocks import per_cell
-from rissole.loading import fast_dtype
+from rissole.loading import half_precision
 from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import Aims, State
 from rissole.models.scheduler import flow_map_levels
@@ -141,8 +141,7 @@ class Lessons(ABC):
 
     def half(self) -> torch.autocast:
         """bfloat16 where the device computes in it."""
-        fast = fast_dtype(torch.device(self.device)) == torch.bfloat16
-        return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=fast)
+        return half_precision(torch.device(self.device))
 
     def times(self, sampler: Sampler, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Where a step starts, where a first part of it ends, where it ends: (B,) each."""

@@ -150,7 +150,8 @@ class Polisher(Lessons):
 
     def learn(self, kind: str, index: Tensor) -> dict[str, Tensor]:
         """Adds the gradients of a batch (B,), of which some are judged."""
-        task, losses = self.task(kind, index[: self.settings.judged]), {}
+        task = self.task(kind, index[: self.settings.judged])
+        losses: dict[str, Tensor] = {}
         with self.half():
             painted = self.painted(task, self.student)
             images = self.judge.images(painted)

@@ -24,6 +24,7 @@ from rissole.loading import fast_dtype
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser
 from rissole.storage.files import save_tensors
+from rissole.storage.staging import staged
 from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
 from rissole.training.hyperparameters import SamplesSettings
 from rissole.training.neighborhoods import read_latents
@@ -60,16 +61,23 @@ def paint_samples(run: Path, out: Path, settings: SamplesSettings, device: str, 
         num_inference_steps=settings.num_inference_steps, guidance_scale=settings.guidance_scale
     )
     painted = decode_bytes(codec, paint_many(model, neighbors, how, NOISE + seed))
-    chosen = torch.randperm(len(data["latents"]), generator=draw)[: settings.photos]
-    photos = decode_bytes(codec, data["latents"][chosen].float())
+    photos = reconstructions(run, settings.photos, device, seed)
     mixed = torch.randperm(len(painted) + len(photos), generator=draw)
     images, which = torch.cat([painted, photos])[mixed], (mixed >= len(painted))
-    out.mkdir(parents=True, exist_ok=True)
-    for number, sheet in enumerate(tqdm(range(0, len(images), settings.per_sheet), "sheets")):
-        part = images[sheet : sheet + settings.per_sheet]
-        numbered(part, sheet).save(out / f"sheet-{number:03}.png")
-    save_tensors({"images": images, "photos": which}, out / PICTURES)
+    with staged(out) as stage:
+        firsts = range(0, len(images), settings.per_sheet)
+        for number, first in enumerate(tqdm(firsts, "sheets", leave=False, disable=None)):
+            part = images[first : first + settings.per_sheet]
+            numbered(part, first).save(stage / f"sheet-{number:03}.png")
+        save_tensors({"images": images, "photos": which}, stage / PICTURES)
     return len(images)
+
+
+def reconstructions(run: Path, count: int, device: str, seed: int) -> Tensor:
+    """uint8 (count, 3, S, S): training photos as the autoencoder of a run gives them back."""
+    latents = read_latents(run)["latents"]
+    chosen = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))[:count]
+    return decode_bytes(Codec.load(run / "autoencoder").to(device), latents[chosen].float())
 
 
 def numbered(images: Tensor, first: int, size: int = 224) -> Image.Image:

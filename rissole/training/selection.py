@@ -32,8 +32,7 @@ def select(
         kinds: classes of the images, and of the photos split off for training.
         near_share: see `too_near`.
         judge: tells what looks real; the network by default.
-        defects: (N,), higher where a clear defect is more likely: then those without are preferred
-            to those that look real.
+        defects: (N,), higher where one is more likely: then the lowest come first.
     """
     judge = judge or network
     train, held = split(photos)
@@ -44,8 +43,7 @@ def select(
     own, known = kinds or (torch.zeros(len(images)).long(), torch.zeros(len(photos)).long())
     known = known[: len(train)]
     looks = LinearClassifier.fit(real, known).margin(features, own) if kinds else None
-    classes = own.unique().tolist()
-    score, chosen = torch.zeros(len(images)), []
+    classes, score, chosen = own.unique().tolist(), torch.zeros(len(images)), []
     for kind in classes:
         mine = (own == kind).nonzero()[:, 0]
         score[mine] = realism(seen[mine], looked_at[known == kind])
@@ -55,10 +53,6 @@ def select(
             allowed &= most(looks[mine].masked_fill(~allowed, -torch.inf), wanted)
         chosen.append(mine[choose(rank, features[mine], allowed, wanted)])
     kept = torch.stack(chosen, dim=1).flatten()  # the best of every class first
-    likely = {} if defects is None else {
-        "defects_expected_of_candidates": defects.sigmoid().mean().item(),
-        "defects_expected_of_gallery": defects[kept].sigmoid().mean().item(),
-    }  # fmt: skip
     return kept, {
         "candidates": len(images),
         "too_near_to_a_photo": int(near.sum()),
@@ -66,7 +60,16 @@ def select(
         "mean_realism_of_gallery": score[kept].mean().item(),
         "mean_realism_of_held_out_photos": realism(judge.extract(held), looked_at).mean().item(),
         "judge": judge.name,
-    } | likely
+        **expected(defects, kept),
+    }
+
+
+def expected(defects: Tensor | None, kept: Tensor) -> dict[str, float]:
+    """Shares of pictures with a clear defect that logits (N,) make one expect."""
+    if defects is None:
+        return {}
+    shares = {"candidates": defects, "gallery": defects[kept]}
+    return {f"defects_expected_of_{name}": x.sigmoid().mean().item() for name, x in shares.items()}
 
 
 def too_near(

@@ -16,7 +16,7 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
-from rissole.training.defects import DefectJudge, auc, crossed, fit_defects, solved
+from rissole.training.defects import LOOKS, DefectJudge, auc, crossed, fit_defects, solved
 from rissole.training.hyperparameters import DefectSettings
 from rissole.training.neighborhoods import make_latents
 from rissole.training.samples import GRADES, PICTURES, read_samples
@@ -41,7 +41,7 @@ def spoiled(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def learned(network):
-    return fit_defects(network, *spoiled(80, 0), LEFT)
+    return fit_defects(network, *spoiled(80, 0), smooth_pictures(40, 64, 9), LEFT)
 
 
 def test_defects_are_told_in_pictures_that_nobody_graded(learned):
@@ -59,16 +59,17 @@ def test_defects_are_told_in_pictures_that_nobody_graded(learned):
 def test_guesses_are_of_pictures_that_were_left_out():
     """More weights than pictures know any grades by heart, even thrown ones."""
     draw = torch.Generator().manual_seed(0)
-    rows, thrown = torch.randn(120, 400, generator=draw), torch.rand(60, generator=draw) < 0.5
-    rows[60:] = rows[:60] + 0.01  # the second look at the same pictures
-    gram, target = rows @ rows.T, thrown.repeat(2).float()
+    once, thrown = torch.randn(60, 400, generator=draw), torch.rand(60, generator=draw) < 0.5
+    rows = once.repeat(LOOKS, 1) + 0.01  # the same pictures again
+    gram, target = rows @ rows.T, thrown.repeat(LOOKS).float()
     by_heart = gram @ solved(gram, target, 1.0)
     assert auc(by_heart[:60], thrown) == 1
     assert 0.3 < auc(crossed(gram, target, 1.0), thrown) < 0.7
 
 
 def test_a_defect_elsewhere_than_looked_at_is_not_seen(network):
-    _, figures = fit_defects(network, *spoiled(80, 0), (0.0, 0.5, 1.0, 1.0))
+    right, photos = (0.0, 0.5, 1.0, 1.0), smooth_pictures(40, 64, 9)
+    _, figures = fit_defects(network, *spoiled(80, 0), photos, right)
     assert figures["auc"] < 0.75
 
 
@@ -89,6 +90,7 @@ def test_what_was_learned_is_kept(learned, network, tmp_path):
     images, _ = spoiled(4, 3)
     assert again.region == LEFT
     assert torch.equal(again.grade(images), judge.grade(images))
+    assert again.usual == judge.usual < 0
     (tmp_path / "other.safetensors").write_bytes(b"no tensors")
     with pytest.raises(RissoleError, match="no grades that were learned"):
         DefectJudge.open(tmp_path / "other.safetensors", "cpu", network)
@@ -97,7 +99,7 @@ def test_what_was_learned_is_kept(learned, network, tmp_path):
 def test_too_few_grades_are_refused(network):
     images, _ = spoiled(24, 0)
     with pytest.raises(RissoleError, match="12 pictures with a defect"):
-        fit_defects(network, images, torch.arange(24) < 11)
+        fit_defects(network, images, torch.arange(24) < 11, images)
 
 
 def test_a_gallery_prefers_what_is_not_spoiled(learned):
