@@ -34,12 +34,12 @@ def opening_settings(page: Page) -> dict[str, Any]:
     return {"order": shipped["order"], "steps": steps, "guidance": guidance, "seed": str(seed)}
 
 
-def seed_first(frames: Iterator[Any], seed: int) -> Iterator[Any]:
-    """The frames, and before them all the seed: a visitor may be typing the next one.
+def seed_first(frames: Iterator[Any], seed: int, drawn: bool = True) -> Iterator[Any]:
+    """The frames, and before them all the seed, if it was drawn: a visitor may type the next one.
 
     Whatever comes with the last frame, the page is given again when all is over.
     """
-    told = False
+    told = not drawn
     for shown in frames:
         if isinstance(shown, Tick | Ahead):
             yield shown
@@ -73,10 +73,11 @@ class Painting:
         """Paints a picture; yields (canvas message, file to download, visit, seed)."""
 
         def frames() -> Iterator[Any]:
-            used = secrets.randbelow(2**32) if new_seed or seed in (None, "") else seed
+            drawn = new_seed or seed in (None, "")
+            used = secrets.randbelow(2**32) if drawn else seed
             recipe = self.wanted(visit, neighbors, order, grid, steps, guidance, used, strength)
             painted = self.frames(recipe, replace(visit, neighbors=remembered(neighbors)))
-            yield from seed_first(painted, recipe.seed)
+            yield from seed_first(painted, recipe.seed, drawn)
 
         yield from self.safely(frames(), 4)
 

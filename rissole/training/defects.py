@@ -71,7 +71,7 @@ class DefectJudge(nn.Module):
             self.register_buffer(name, value.float())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B,) of pictures (B, 3, S, S) in [-1, 1]: above 0 where a defect is likely."""
+        """Logits (B,) of pictures (B, 3, S, S) in [-1, 1]: higher where a defect is more likely."""
         maps = looked_at(self.network, images, self.region)
         parts = zip(maps, (self.fine, self.coarse), strict=True)
         return sum((m * w).sum((1, 2, 3)) for m, w in parts) + self.bias
@@ -167,11 +167,12 @@ def look(network: LiteNetwork, images: Tensor, region: Region, seed: int = 0) ->
         moved = turn_hue(shifted(to_float(part).to(device), draw), draw)
         with half_precision(device):
             found.append([m.cpu() for m in looked_at(network, moved, region, mirrored)])
-    maps = [torch.cat(parts) for parts in zip(*found, strict=True)]
-    flat = [m.flatten(1) for m in maps]
+    shapes = [m.shape[1:] for m in found[0]]
+    flat = [torch.cat([m.flatten(1) for m in maps]) for maps in zip(*found, strict=True)]
+    del found  # a gigabyte
     mean = torch.cat([f.mean(0) for f in flat])
     scale = torch.cat([(f.std(0) + 1e-3) * f.shape[1] ** 0.5 for f in flat])
-    return Rows((torch.cat(flat, 1) - mean) / scale, mean, scale, [m.shape[1:] for m in maps])
+    return Rows(torch.cat(flat, 1).sub_(mean).div_(scale), mean, scale, shapes)
 
 
 def fit_defects(
@@ -212,6 +213,10 @@ def fit_defects(
     best = max(range(len(PENALTIES)), key=lambda n: auc(tried[n][:count], defects))
     guess, penalty = tried[best], PENALTIES[best]
     gain, offset = calibrated(guess, bad)
+    if gain <= 0:
+        raise RissoleError(
+            "nothing can be learned from these grades: guesses are no better than chance"
+        )
     slope = (rows.values.T @ solved(gram, target, penalty)) * gain / rows.scale
     bias = gain * target.mean() + offset - (slope * rows.mean).sum()
     sizes = [shape.numel() for shape in rows.shapes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rissole.config import RissoleError
 from rissole.training.hyperparameters import DefectSettings
 from rissole.training.stage import STAGES, Job, Stage
 
@@ -44,9 +45,11 @@ class DefectsStage(Stage):
         from rissole.training.samples import Graded, read_samples, reconstructions
 
         each = [read_samples(folder) for folder in self._folders(job, settings)]
+        if len({graded.images.shape[1:] for graded in each}) > 1:
+            raise RissoleError("more: the folders hold pictures of different sizes")
         graded = Graded(*(torch.cat(parts) for parts in zip(*each, strict=True)))
         network = defect_network(None, job.device)
-        photos = reconstructions(job.run, settings.photos, job.device, job.seed)
+        photos = reconstructions(job.run, settings.photos, job.device)
         judge, figures = fit_defects(
             network, graded.images, graded.defects, photos, settings.region, job.seed
         )

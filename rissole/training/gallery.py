@@ -1,7 +1,8 @@
 """The gallery a bundle carries, synthesized so that no photo needs to be shipped.
 
 The model paints many pictures, each guided by neighbors of a training photo. Those too near to a
-photo are dropped; of the rest the most realistic are kept, no two of them alike.
+photo are dropped; of the rest those with a defect the least likely are kept, where people graded
+pictures, or else the most realistic; no two of them alike.
 """
 
 from __future__ import annotations

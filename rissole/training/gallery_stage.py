@@ -28,8 +28,12 @@ class GalleryStage(Stage):
         """Nothing to go on from."""
 
     def prepare(self, job: Job, settings: GallerySettings) -> None:
-        """Refuses to paint with a network that is not there."""
+        """Refuses to paint with a network that is not there, or without what chooses."""
+        from rissole.training.defects import FILE, DefectJudge
+
         super().prepare(job, settings)
+        if (graded := job.run / FILE).is_file():
+            DefectJudge.open(graded, "cpu")
         if not (path := job.run / settings.paint_with).exists():
             raise RissoleError(f"{path} is missing: run --stage {settings.paint_with} first")
 

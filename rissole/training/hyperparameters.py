@@ -295,8 +295,11 @@ class DefectSettings:
 
     def __post_init__(self) -> None:
         top, left, bottom, right = self.region
-        if not (top < bottom and left < right):
-            raise RissoleError("region must be top, left, bottom and right, as shares of the side")
+        if min(bottom - top, right - left) < 1 / 16:
+            raise RissoleError(
+                "region must be top, left, bottom and right, as shares of the side, "
+                "and a sixteenth of it wide and high at least"
+            )
 
 
 @dataclass(frozen=True)

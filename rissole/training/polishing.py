@@ -203,7 +203,7 @@ class Polisher(Lessons):
         """Scales the judge's gradients, which are there, to the size of another loss's.
 
         Sizes are compared at the student's last layer, where the other loss's are soon found; those
-        of the judge have gone a long way, through decoder and features, and go it once.
+        of the discriminator have gone a long way, through decoder and features.
         """
         last = self.student.block.head.weight
         wanted = torch.autograd.grad(held, last, retain_graph=True)[0].norm()

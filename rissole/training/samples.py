@@ -27,7 +27,7 @@ from rissole.storage.files import save_tensors
 from rissole.storage.staging import staged
 from rissole.training.bulk import Painting, decode_bytes, paint_many, training_neighbors
 from rissole.training.hyperparameters import SamplesSettings
-from rissole.training.neighborhoods import read_latents
+from rissole.training.neighborhoods import digest, read_latents
 
 PICTURES, GRADES = "pictures.safetensors", "grades.csv"
 CLEAR = 1.5  # mean grade from which a picture has a clear defect: 0 none, 1 a blemish, 2 clear
@@ -52,16 +52,18 @@ def paint_samples(run: Path, out: Path, settings: SamplesSettings, device: str, 
     """Paints pictures as `gallery` does, and writes them with their sheets; returns how many."""
     data = read_latents(run)
     codec = Codec.load(run / "autoencoder").to(device)
-    model = Denoiser.load(run / settings.paint_with).to(device)
-    model = model.to(fast_dtype(torch.device(device)))
-    draw = torch.Generator().manual_seed(seed + 1)
+    model = Denoiser.load(run / settings.paint_with)
+    # another network's pictures are others: grades of both may be learned from together
+    seed += int(digest(model.state_dict())[:6], 16)
+    model = model.to(device, fast_dtype(torch.device(device)))
+    draw = torch.Generator().manual_seed(seed)
     queries = torch.randint(len(data["latents"]), (settings.count,), generator=draw)
     neighbors = training_neighbors(data, queries, k=8, seed=seed, reach=24)
     how = Painting(
         num_inference_steps=settings.num_inference_steps, guidance_scale=settings.guidance_scale
     )
     painted = decode_bytes(codec, paint_many(model, neighbors, how, NOISE + seed))
-    photos = reconstructions(run, settings.photos, device, seed)
+    photos = decode_bytes(codec, data["latents"][shuffled(data)[: settings.photos]].float())
     mixed = torch.randperm(len(painted) + len(photos), generator=draw)
     images, which = torch.cat([painted, photos])[mixed], (mixed >= len(painted))
     with staged(out) as stage:
@@ -73,11 +75,18 @@ def paint_samples(run: Path, out: Path, settings: SamplesSettings, device: str, 
     return len(images)
 
 
-def reconstructions(run: Path, count: int, device: str, seed: int) -> Tensor:
-    """uint8 (count, 3, S, S): training photos as the autoencoder of a run gives them back."""
-    latents = read_latents(run)["latents"]
-    chosen = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed))[:count]
-    return decode_bytes(Codec.load(run / "autoencoder").to(device), latents[chosen].float())
+def shuffled(data: dict[str, Tensor]) -> Tensor:
+    """Numbers of the training photos in an order that is always the same."""
+    return torch.randperm(len(data["latents"]), generator=torch.Generator().manual_seed(0))
+
+
+def reconstructions(run: Path, count: int, device: str) -> Tensor:
+    """Training photos as a run's autoencoder gives them back, uint8 (count, 3, S, S).
+
+    None of those that lie among the samples, unless all are wanted.
+    """
+    data, codec = read_latents(run), Codec.load(run / "autoencoder").to(device)
+    return decode_bytes(codec, data["latents"][shuffled(data).flip(0)[:count]].float())
 
 
 def numbered(images: Tensor, first: int, size: int = 224) -> Image.Image:
@@ -120,20 +129,30 @@ def read_grades(path: Path, count: int) -> dict[int, list[float]]:
     if not path.is_file():
         raise RissoleError(f"{path} is missing: lines of a picture's number and its grade, 0 to 2")
     given: dict[int, list[float]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        for line, row in enumerate(csv.reader(file), 1):
-            if not row or (line == 1 and not row[0].strip().isdigit()):  # a header
-                continue
-            try:
-                number, grade = int(row[0]), float(row[1])
-                if not (0 <= number < count and 0 <= grade <= 2):
-                    raise ValueError
-            except (ValueError, IndexError):
-                what = f"a picture's number below {count} and a grade from 0 to 2"
-                raise RissoleError(
-                    f"{path.name}, line {line}: {quoted(','.join(row))} is not {what}"
-                ) from None
-            given.setdefault(number, []).append(grade)
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RissoleError(f"{path} is no text of lines `number,grade`") from error
+    for line, row in enumerate(rows, 1):
+        if not row or (line == 1 and not _is_number(row[0])):  # a header
+            continue
+        try:
+            number, grade = int(row[0]), float(row[1])
+            if not (0 <= number < count and 0 <= grade <= 2):
+                raise ValueError
+        except (ValueError, IndexError):
+            what = f"a picture's number below {count} and a grade from 0 to 2"
+            told = quoted(",".join(row))
+            raise RissoleError(f"{path.name}, line {line}: {told} is not {what}") from None
+        given.setdefault(number, []).append(grade)
     if not given:
         raise RissoleError(f"{path} holds no grades")
     return given
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

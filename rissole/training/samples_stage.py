@@ -26,7 +26,12 @@ class SamplesStage(Stage):
         """Nothing to go on from."""
 
     def prepare(self, job: Job, settings: SamplesSettings) -> None:
-        """Refuses to paint with a network that is not there."""
+        """Refuses to paint with a network that is not there, and over what somebody may grade."""
+        if (out := self.target(job.run, settings)).exists():
+            raise RissoleError(
+                f"{out} exists: move it away (`more` of --stage defects reads it there), "
+                "or choose another --out"
+            )
         super().prepare(job, settings)
         if not (path := job.run / settings.paint_with).exists():
             raise RissoleError(f"{path} is missing: run --stage {settings.paint_with} first")

@@ -60,16 +60,16 @@ def select(
         "mean_realism_of_gallery": score[kept].mean().item(),
         "mean_realism_of_held_out_photos": realism(judge.extract(held), looked_at).mean().item(),
         "judge": judge.name,
-        **expected(defects, kept),
+        **mean_logits(defects, kept),
     }
 
 
-def expected(defects: Tensor | None, kept: Tensor) -> dict[str, float]:
-    """Shares of pictures with a clear defect that logits (N,) make one expect."""
+def mean_logits(defects: Tensor | None, kept: Tensor) -> dict[str, float]:
+    """Means of logits (N,) of having a defect, if there are any."""
     if defects is None:
         return {}
-    shares = {"candidates": defects, "gallery": defects[kept]}
-    return {f"defects_expected_of_{name}": x.sigmoid().mean().item() for name, x in shares.items()}
+    means = {"candidates": defects, "gallery": defects[kept]}
+    return {f"mean_defect_logit_of_{name}": x.mean().item() for name, x in means.items()}
 
 
 def too_near(

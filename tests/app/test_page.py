@@ -284,6 +284,26 @@ def test_what_is_asked_for_before_the_last_run_is_over_is_not_lost(visit, pipe, 
     assert "seed must be" in visit.words()
 
 
+def test_a_repaint_asked_for_before_the_last_one_is_over_is_not_lost(visit, pipe, monkeypatch):
+    page, stream, gate = visit.page, pipe.stream, threading.Event()
+    visit.paint(1)
+    page.click("[data-at='5']")
+
+    def lasting(*args, **options):
+        yield from stream(*args, **options)
+        gate.wait(PATIENCE / 1000)
+
+    monkeypatch.setattr(pipe, "stream", lasting)
+    page.click(".rs-repaint")
+    visit.finish()
+    before = page.evaluate(DRAWN)
+    page.click(".rs-repaint")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    gate.set()
+    page.wait_for_function(f"() => ({DRAWN})() !== {before}")
+    visit.finish()
+
+
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)
 def test_going_back_has_an_end(visit, monkeypatch):
     monkeypatch.setattr("rissole.app.painting.PICTURES_KEPT", 2)

@@ -18,6 +18,7 @@ from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
 from rissole.training.bulk import Painting, decode_bytes, paint_many
 from rissole.training.checkpoint import read_state
+from rissole.training.defects import WHOLE, DefectJudge
 from rissole.training.denoising import train_denoiser
 from rissole.training.flow_map import Distiller, train_flow_map
 from rissole.training.graphs import Replay, replays
@@ -174,13 +175,15 @@ def test_a_flow_map_is_polished_and_goes_on(data, tmp_path):
     before, out = seeded(Denoiser(replace(TINY, flow_map=True)), 3), tmp_path / "polish"
     codec = Codec(seeded(tiny_autoencoder(16, 4, (1, 1, 1), (1, 1, 1)), 0))
     settings = PolishTraining(
-        batch_size=4, neighbors=3, judged=2, peak_rate=3e-3, enlarged=0.5, whole=1
+        batch_size=4, neighbors=3, judged=2, peak_rate=3e-3, enlarged=0.5, whole=1, defects=0.1
     )
     network = seeded(LiteNetwork("lite0", blocks=5), 0)
+    looks = [torch.ones(24, 1, 1), torch.ones(40, 1, 1)]
+    defects = DefectJudge(network, WHOLE, looks, torch.zeros(()), torch.tensor(-9.0)).to(DEVICE)
     for _ in range(2):
         polish_flow_map(
-            before, codec, data, out, Budget(steps=6), network=network, settings=settings,
-            device=DEVICE,
+            before, codec, data, out, Budget(steps=6), network=network, defects=defects,
+            settings=settings, device=DEVICE,
         )  # fmt: skip
     assert read_state(tmp_path / "state" / "polish").steps == 12
     student = Denoiser.load(out)

