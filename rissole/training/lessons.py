@@ -39,6 +39,11 @@ HUBER = 0.00054  # where a pseudo-Huber loss turns from squares to lengths (arXi
 FAST = 0.03  # the first part of a segment that no start lies in
 
 
+def pseudo_huber(error: Tensor) -> Tensor:
+    """Of mean squared errors: squares where they are tiny, lengths beyond."""
+    return (error + HUBER**2).sqrt() - HUBER
+
+
 class Maps:
     """The neighbor encoder's maps of all pictures, made once: it is not trained on.
 
@@ -137,7 +142,7 @@ class Lessons(ABC):
         error = ((reached - target).square() * cells).sum((1, 2, 3))
         mean = error / (cells.sum((1, 2, 3)) * clean.shape[1]).clamp(min=1)
         weight = self.gap / (start - level).clamp(min=0.01)
-        return (weight * ((mean + HUBER**2).sqrt() - HUBER)).mean()
+        return (weight * pseudo_huber(mean)).mean()
 
     def half(self) -> torch.autocast:
         """bfloat16 where the device computes in it."""

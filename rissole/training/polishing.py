@@ -27,7 +27,7 @@ from rissole.models.scheduler import flow_map_levels
 from rissole.training.defects import DefectJudge
 from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import PolishTraining
-from rissole.training.lessons import HUBER, KINDS, Lessons, Maps, drawing, fit_flow_map
+from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map, pseudo_huber
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
 from rissole.training.sharpening import discriminator_training, new_discriminator
 from rissole.training.situations import Sampler, make_sampler
@@ -194,7 +194,7 @@ class Polisher(Lessons):
                 former = self.painted(task, self.before)
         (pull,) = torch.autograd.grad(likely, seen)
         changed = ((painted - former).square() * judge.elsewhere(painted)).mean((1, 2, 3))
-        kept = ((changed + HUBER**2).sqrt() - HUBER).mean()
+        kept = pseudo_huber(changed).mean()
         strengths = self.settings.defects * pull, torch.full_like(kept, self.settings.kept)
         torch.autograd.backward([images, kept], strengths)
         return {"defects": likely, "kept": kept}
