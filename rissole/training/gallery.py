@@ -1,8 +1,8 @@
 """The gallery a bundle carries, synthesized so that no photo needs to be shipped.
 
 The model paints many pictures, each guided by neighbors of a training photo. Those too near to a
-photo are dropped; of the rest those with a defect the least likely are kept, where people graded
-pictures, or else the most realistic; no two of them alike.
+photo are dropped; of the rest the most realistic are kept, no two of them alike. Where people
+graded pictures, how likely a defect is counts as much.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def paint_gallery(
 
     What looks real tells EfficientNet-Lite0 where its weights are installed, else the network of
     the stage `features`, which knows the photos but hardly what a good eye looks like. Where people
-    have graded pictures, those come first that are least likely to have a defect.
+    have graded pictures, how likely a defect is counts as much.
 
     Where photos have classes, every class gets as many pictures, judged by its own photos, from the
     half of its candidates that a linear classifier of the photos finds most typical of it.

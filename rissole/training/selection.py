@@ -32,7 +32,7 @@ def select(
         kinds: classes of the images, and of the photos split off for training.
         near_share: see `too_near`.
         judge: tells what looks real; the network by default.
-        defects: (N,), higher where one is more likely: then the lowest come first.
+        defects: (N,), higher where one is more likely: counts as much as what looks real.
     """
     judge = judge or network
     train, held = split(photos)
@@ -47,7 +47,7 @@ def select(
     for kind in classes:
         mine = (own == kind).nonzero()[:, 0]
         score[mine] = realism(seen[mine], looked_at[known == kind])
-        rank = score[mine] if defects is None else -defects[mine]
+        rank = score[mine] if defects is None else worth(score[mine], defects[mine])
         allowed, wanted = ~near[mine], count // len(classes)
         if looks is not None:
             allowed &= most(looks[mine].masked_fill(~allowed, -torch.inf), wanted)
@@ -62,6 +62,12 @@ def select(
         "judge": judge.name,
         **mean_logits(defects, kept),
     }
+
+
+def worth(real: Tensor, defects: Tensor) -> Tensor:
+    """Which of two pictures is better (N,): how real both look, and how likely a defect is."""
+    looks, flaws = ((x - x.mean()) / x.std().clamp(min=1e-9) for x in (real.log(), defects))
+    return looks - flaws
 
 
 def mean_logits(defects: Tensor | None, kept: Tensor) -> dict[str, float]:

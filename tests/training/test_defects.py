@@ -21,7 +21,7 @@ from rissole.training.defects import FILE, LOOKS, DefectJudge, auc, crossed, fit
 from rissole.training.hyperparameters import DefectSettings
 from rissole.training.neighborhoods import make_latents
 from rissole.training.samples import GRADES, PICTURES, read_samples
-from rissole.training.selection import select
+from rissole.training.selection import select, worth
 from rissole.training.settings import read_settings
 
 LEFT = (0.0, 0.0, 1.0, 0.5)  # the half of the pictures in which a defect shows
@@ -112,6 +112,13 @@ def test_a_gallery_prefers_what_is_not_spoiled(learned):
     assert defects[kept].float().mean() < 0.2
     gallery, candidates = (figures[f"mean_defect_logit_of_{x}"] for x in ("gallery", "candidates"))
     assert gallery < candidates
+
+
+def test_what_looks_real_counts_as_much_as_what_is_whole():
+    real, defects = torch.tensor([1.0, 1.0, 2.0, 2.0]), torch.tensor([3.0, 0.0, 3.0, 0.0])
+    assert worth(real, defects).argsort(descending=True)[0] == 3
+    assert worth(real, defects).argsort()[0] == 0
+    assert worth(real * 7, defects / 5).allclose(worth(real, defects), atol=1e-5)
 
 
 # ---- sheets and grades ---------------------------------------------------------------------------
