@@ -233,7 +233,7 @@ class PolishTraining(FlowMapTraining):
         enlarged: share of pictures of which it sees a quarter, twice as large.
         whole: by how many of its coarsest maps it judges pictures as a whole, besides patches of
             them: for photos whose subject has its place, as faces have.
-        defects: weight of what the stage `defects` learned of clear defects, such as 0.05; 0 does
+        defects: weight of what the stage `defects` learned of clear defects, such as 0.15; 0 does
             without.
         kept: with it, weight of painting otherwise the same pictures as before.
     """
