@@ -32,7 +32,7 @@ def select(
         kinds: classes of the images, and of the photos split off for training.
         near_share: see `too_near`.
         judge: tells what looks real; the network by default.
-        defects: (N,), higher where one is more likely: counts as much as what looks real.
+        defects: (N,), higher where a clear one is more likely; they count as much as realism.
     """
     judge = judge or network
     train, held = split(photos)
