@@ -178,3 +178,52 @@ def hold(page, pattern: str):
         held.pop().continue_()
 
     return let_go
+
+
+# what a slow line does: that the server has closed a stream is heard later
+LATE = """(() => {
+  const send = window.fetch;
+  window.late = {};
+  window.fetch = async (...request) => {
+    const answer = await send(...request);
+    const { url } = request[0] instanceof Request ? request[0] : { url: String(request[0]) };
+    if (!url.includes("queue/data")) return answer;
+    request[0].signal.addEventListener("abort", () => { window.late.cut = true; });
+    const encoder = new TextEncoder();
+    const slow = new TransformStream({ async transform(text, line) {
+      const at = text.includes("close_stream") ? text.lastIndexOf("data:") : text.length;
+      line.enqueue(encoder.encode(text.slice(0, at)));
+      if (at === text.length) return;
+      if (window.late.hold) await new Promise((go) => { window.late.go = go; });
+      line.enqueue(encoder.encode(text.slice(at)));
+    } });
+    return new Response(answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(slow), answer);
+  };
+})()"""
+
+
+class LateEnd:
+    """Holds back, on a page that is loaded anew, that a stream of answers is closed.
+
+    Args:
+        page: which loads itself again.
+    """
+
+    def __init__(self, page):
+        self.page = page
+        page.add_init_script(LATE)
+        page.reload()
+
+    def hold(self, ask) -> None:
+        """Holds the end of the stream back on which what is asked for is answered."""
+        self.page.evaluate("window.late.hold = true")
+        ask()
+        self.page.wait_for_function("Boolean(window.late.go)")
+
+    def let_go(self, ask) -> None:
+        """Asks for something else, and lets the end be heard when that is accepted."""
+        with self.page.expect_response("**/queue/join*") as accepted:
+            ask()
+        accepted.value.finished()
+        self.page.evaluate("new Promise(requestAnimationFrame)")
+        self.page.evaluate("window.late.hold = false; window.late.go()")

@@ -14,6 +14,7 @@ from visiting import (
     PATIENCE,
     PHONE,
     WATCH,
+    LateEnd,
     Visit,
     assert_canvas_shows,
     canvas,
@@ -701,6 +702,16 @@ def test_the_list_of_keys(visit):
     page.locator("#rs-seed input").press("z")  # a letter in a field is no command
     page.click("[data-keys] >> nth=0")
     assert page.is_visible("#rs-keylist")
+
+
+def test_what_is_picked_while_the_last_answer_ends_is_found(visit):
+    page = visit.page
+    late = LateEnd(page)
+    page.wait_for_selector(".rs-hit")
+    late.hold(lambda: page.click("[data-item='1']"))
+    late.let_go(lambda: page.click("[data-item='2']"))
+    page.wait_for_selector(".rs-query-name:has-text('Picture 2 ')")
+    visit.paint()
 
 
 def test_a_lost_server_is_noticed(visit):

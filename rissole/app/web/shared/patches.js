@@ -29,6 +29,7 @@ export const countRequests = () => {
   window.fetch = async (...request) => {
     const address = request[0] instanceof Request ? request[0].url : String(request[0]);
     const { pathname } = new URL(address, location.href);
+    if (pathname.endsWith(STREAM)) return listened(send, request);
     const kind = Object.keys(underWay).find((name) => pathname.endsWith(name));
     if (!kind) return send(...request);
     underWay[kind] += 1;
@@ -36,10 +37,76 @@ export const countRequests = () => {
     if (kind === BEGIN) visit = JSON.parse(String(request[1]?.body)).session_hash;
     try {
       const answer = await send(...request);
+      if (kind !== BEGIN) return answer;
       // read to its end: by the time that it counts as over, the library knows the run, too
-      return kind === BEGIN ? new Response(await answer.text(), answer) : answer;
+      const text = await answer.text();
+      if (answer.ok) await spokenOf(JSON.parse(text).event_id);
+      return new Response(text, answer);
     } finally { setTimeout(() => { underWay[kind] -= 1; }); }
   };
+};
+
+// ---- the stream on which answers come ------------------------------------------------------------
+
+// The server closes it when nothing is under way, and Gradio opens another for the next run once it
+// has heard of that. A run that is accepted in between would be answered on no stream at all. So it
+// learns that a run is accepted when the stream has spoken of the run, as it does at once, or ended.
+const STREAM = "queue/data";
+const LAST = 1000; // ms in which a stream that has ended is read to its last word
+
+/**
+ * The newest stream: the runs that it has spoken of, and whether it has ended.
+ * @type {{runs: Set<string>, ended: boolean}}
+ */
+let stream = { runs: new Set(), ended: true };
+/** @type {Set<() => void>} */
+const waiting = new Set();
+const tellWaiting = () => { for (const look of waiting) look(); };
+
+/** @param {string} run */
+const spokenOf = (run) => new Promise((/** @type {(known: void) => void} */ done) => {
+  const look = () => {
+    if (!stream.ended && !stream.runs.has(run)) return;
+    waiting.delete(look);
+    done();
+  };
+  waiting.add(look);
+  look();
+});
+
+/**
+ * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body of a stream
+ * @param {Set<string>} runs to add to
+ */
+const noteRuns = async (body, runs) => {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let line = ""; // that is not complete yet
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    const lines = (line + part.value).split("\n");
+    line = lines.pop() ?? "";
+    for (const [, run] of lines.join("\n").matchAll(/"event_id":"([^"]+)"/g)) runs.add(run);
+    tellWaiting();
+  }
+};
+
+/** @type {(send: typeof fetch, request: Parameters<typeof fetch>) => Promise<Response>} */
+const listened = async (send, request) => {
+  /** @type {typeof stream} */
+  const mine = { runs: new Set(), ended: false };
+  stream = mine;
+  const end = () => { mine.ended = true; tellWaiting(); };
+  // what the library does when it hears that the stream is closed
+  if (request[0] instanceof Request) request[0].signal.addEventListener("abort", end);
+  try {
+    const answer = await send(...request);
+    if (!answer.body) return answer;
+    const [body, copy] = answer.body.tee();
+    noteRuns(copy, mine.runs).catch(() => {}).finally(() => setTimeout(end, LAST));
+    return new Response(body, answer);
+  } catch (error) {
+    end();
+    throw error;
+  }
 };
 
 // ---- the end of a visit --------------------------------------------------------------------------
