@@ -34,6 +34,7 @@ class BaselineConfig:
         channels: widths of the U-Net's levels; None as measured against the block denoiser.
         layers: residual blocks per level.
         dropout: probability, in training only.
+        augmentation: numbers that tell how a training picture was changed; 0 takes none.
     """
 
     kind: str = ""
@@ -43,6 +44,7 @@ class BaselineConfig:
     channels: tuple[int, ...] | None = None
     layers: int | None = None
     dropout: float = 0.1
+    augmentation: int = 0
 
 
 class Baseline(SavedNetwork):
@@ -61,7 +63,12 @@ class Baseline(SavedNetwork):
 
     @abstractmethod
     def forward(
-        self, x: Tensor, level: Tensor, neighbors: Tensor, shown: Tensor | None = None
+        self,
+        x: Tensor,
+        level: Tensor,
+        neighbors: Tensor,
+        shown: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """Predicts the noise (published) or the velocity (whole image) of all blocks.
 
@@ -71,6 +78,7 @@ class Baseline(SavedNetwork):
                 or 1000 times the flow's level).
             neighbors: (B, K, C, S, S) clean latents, nearest first.
             shown: bool (B,), pictures that see their neighbors; None shows them all.
+            augmentation: (B, A), how a training picture was changed; None for pictures as they are.
         """
 
 
@@ -78,7 +86,7 @@ class BaselineMethod(Method):
     """How a baseline is trained and paints."""
 
     network: ClassVar[type[Baseline]]
-    fixed = Method.fixed | {"kind"}
+    fixed = Method.fixed | {"kind", "augmentation"}
 
     def config(self, model: Mapping[str, Any]) -> BaselineConfig:
         """Settings of the network, from those a user gave."""
@@ -88,18 +96,16 @@ class BaselineMethod(Method):
         """The mean squared error of what is predicted."""
 
         def loss(index: Tensor) -> Tensor:
-            clean = sampler.latents[index].float()
-            with torch.autocast(clean.device.type, torch.bfloat16, enabled=clean.is_cuda):
-                output, target = self.predict(model, sampler, clean, index)
+            cuda = sampler.latents.is_cuda
+            with torch.autocast("cuda" if cuda else "cpu", torch.bfloat16, enabled=cuda):
+                output, target = self.predict(model, sampler, index)
             return (output.float() - target).square().mean()
 
         return {"loss": loss}
 
     @abstractmethod
-    def predict(
-        self, model: Any, sampler: Sampler, clean: Tensor, index: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What the network says of noisy pictures, and what it should say."""
+    def predict(self, model: Any, sampler: Sampler, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of pictures (B,), made noisy, and what it should say."""
 
     def scheduler(self, steps: int) -> Any:
         """The sampler: that of the block denoiser unless a method has its own."""

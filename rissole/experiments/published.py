@@ -45,9 +45,14 @@ class PublishedNetwork(Baseline):
         self.register_buffer("kept", kept, persistent=False)  # share of the picture per step
 
     def forward(
-        self, x: Tensor, level: Tensor, neighbors: Tensor, shown: Tensor | None = None
+        self,
+        x: Tensor,
+        level: Tensor,
+        neighbors: Tensor,
+        shown: Tensor | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
-        """The noise of all blocks; neighbors are shown always."""
+        """The noise of all blocks; neighbors are shown always, and pictures never changed."""
         g = self.grid
         blocks = crop_blocks(torch.cat([x, neighbors.flatten(1, 2)], dim=1), g)
         position = torch.arange(g * g, device=x.device).repeat(len(x))
@@ -81,11 +86,9 @@ class Published(BaselineMethod):
         """What is concatenated in training: the nearest."""
         return sampler.pool[sampler.table[index, : model.config.neighbors]].float()
 
-    def predict(
-        self, model: Any, sampler: Sampler, clean: Tensor, index: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def predict(self, model: Any, sampler: Sampler, index: Tensor) -> tuple[Tensor, Tensor]:
         """Noise; every block of a picture has its own step of the linear schedule."""
-        neighbors = self.shown(model, sampler, index)
+        clean, neighbors = sampler.latents[index].float(), self.shown(model, sampler, index)
         side, (height, width) = model.grid, clean.shape[-2:]
         step = (sampler.rand(len(clean), side**2) * 1000).long().clamp(max=999)
         noise = sampler.normal(*clean.shape)

@@ -152,8 +152,7 @@ class Rissole(Method):
     def inputs(self, settings: DenoiserTraining, data: Mapping[str, Tensor]) -> dict[str, Any]:
         """The strength of neighbors, and how pictures were changed, where they are told."""
         strength = {"strength": True} if settings.told else {}
-        changed = settings.plain < 1 and "ways" in data
-        return strength | ({"augmentation": data["ways"].shape[1]} if changed else {})
+        return strength | self.told_changes(settings, data)
 
     def losses(self, model: Any, sampler: Sampler) -> dict[str, Loss]:
         """A kind for every grid."""

@@ -87,6 +87,12 @@ class Method(ABC):
             reason = " ".join(str(error).split())[:200]
             raise RissoleError(f"no network has these settings: {reason}") from error
 
+    @staticmethod
+    def told_changes(settings: DenoiserTraining, data: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Of `inputs`, how pictures were changed, where they are: settings of networks that ask."""
+        changed = settings.plain < 1 and "ways" in data
+        return {"augmentation": data["ways"].shape[1]} if changed else {}
+
     @abstractmethod
     def losses(self, model: SavedNetwork, sampler: Sampler) -> dict[str, Loss]:
         """Kinds of training steps by name; each draws from the sampler."""

@@ -97,21 +97,22 @@ class Sampler:
     def batch(self, index: Tensor, grid: int) -> Batch:
         """Pictures (B,) with their neighbors."""
         hood = self.hood(index, grid)
-        told = None
-        if self.in_ways is None or self.ways is None:
-            clean, near = self.latents[index].float(), self.pool[hood.ids].float()
-        else:  # neighbors are changed as their picture is, so that blocks keep matching
-            way = (self.rand(len(index)) * len(self.ways)).long().clamp(max=len(self.ways) - 1)
-            way = torch.where(self.rand(len(index)) < self.settings.plain, 0, way)
-            clean, told = self.in_ways[way, index].float(), self.ways[way]
-            near = self.in_ways[way[:, None], hood.ids].float()
+        clean, near, told = self.pictures(index, hood.ids)
         aims = Aims(strength=self.strength(clean, near, hood), augmentation=told)
         return Batch(clean, near, hood.visible, hood.own, aims)
 
-    def neighbors(self, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Neighbors' latents (B, K, C, S, S) of whole pictures and which are shown (B, K)."""
-        ids, shown = self.nearest(index, count)
-        return self.pool[ids].float(), shown
+    def pictures(self, index: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Latents (B, C, S, S) of pictures (B,) and (B, K, C, S, S) of their neighbors (B, K).
+
+        Where there are several ways, all of them are changed, neighbors as their picture is, so
+        that blocks keep matching; what the network is told of it (B, A) comes along.
+        """
+        if self.in_ways is None or self.ways is None:
+            return self.latents[index].float(), self.pool[ids].float(), None
+        way = (self.rand(len(index)) * len(self.ways)).long().clamp(max=len(self.ways) - 1)
+        way = torch.where(self.rand(len(index)) < self.settings.plain, 0, way)
+        near = self.in_ways[way[:, None], ids].float()
+        return self.in_ways[way, index].float(), near, self.ways[way]
 
     def hood(self, index: Tensor, grid: int) -> Hood:
         """Neighbors of whole pictures, and on the 4x4 grid those of some blocks."""

@@ -2,6 +2,7 @@ import json
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,29 @@ def test_baselines_paint_what_their_inputs_say(kind, tmp_path):
     looks_at_neighbors = kind in ("published", "whole-image-retrieval")
     assert torch.equal(first, other) != looks_at_neighbors
     assert method.network_calls(how) == 3 * model.grid**2
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+def test_whole_images_are_changed_and_told_as_blocks_are(kind, run, photos, tmp_path):
+    data = make_latents(run / "autoencoder", photos, tmp_path / "latents", "cpu", ways=3)
+    method, settings = METHODS[kind](), DenoiserTraining(batch_size=4, plain=0.2)
+    model = {"neighbors": 3, "channels": tiny(kind).channels, "layers": 1}
+    common = {"method": method, "model": model, "device": "cpu"}
+    train_denoiser(data, tmp_path / "told", Budget(steps=3), settings=settings, **common)
+    trained: Any = method.network.load(tmp_path / "told")
+    asks = kind.startswith("whole-image")
+    assert trained.config.augmentation == (data["ways"].shape[1] if asks else 0)
+    if asks:
+        assert trained.told.weight.any()  # it has learned something of it
+        x, near = torch.randn(2, 4, 32, 32), torch.randn(2, 3, 4, 32, 32)
+        torch.nn.init.normal_(trained.unet.conv_out.weight, std=0.1)
+        said = [trained(x, torch.full((2, 1), 500.0), near, None, how) for how in
+                (None, data["ways"][[0, 0]], data["ways"][[0, 1]])]  # fmt: skip
+        assert torch.equal(said[0], said[1])
+        assert not torch.equal(said[0], said[2])
+    settings = replace(settings, plain=1.0)
+    train_denoiser(data, tmp_path / "plain", Budget(steps=1), settings=settings, **common)
+    assert method.network.load(tmp_path / "plain").config.augmentation == 0
 
 
 def test_published_blocks_do_not_see_each_other():
