@@ -31,6 +31,7 @@ SETTLED = """() => Promise.allSettled(document.getAnimations()
   .filter((one) => one.effect.getComputedTiming().endTime < Infinity)
   .map((one) => one.finished))"""  # until nothing fades in or out
 
+CLOSED = "close_stream"  # the last word on a stream of answers
 PATIENCE = 180_000  # ms: a machine that is slow, or does much else, is no failure
 PHONE = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 
@@ -180,21 +181,22 @@ def hold(page, pattern: str):
     return let_go
 
 
-# what a slow line does: that the server has closed a stream is heard later
+# what a slow line does: what the server says on a stream is heard later, from a word on
 LATE = """(() => {
   const send = window.fetch;
-  window.late = {};
+  const late = window.late = {};
   window.fetch = async (...request) => {
     const answer = await send(...request);
     const { url } = request[0] instanceof Request ? request[0] : { url: String(request[0]) };
     if (!url.includes("queue/data")) return answer;
-    request[0].signal.addEventListener("abort", () => { window.late.cut = true; });
+    request[0].signal.addEventListener("abort", () => { late.cut = true; });
     const encoder = new TextEncoder();
     const slow = new TransformStream({ async transform(text, line) {
-      const at = text.includes("close_stream") ? text.lastIndexOf("data:") : text.length;
+      const word = late.word ? text.indexOf(late.word) : -1;
+      const at = word < 0 ? text.length : text.lastIndexOf("data:", word);
       line.enqueue(encoder.encode(text.slice(0, at)));
-      if (at === text.length) return;
-      if (window.late.hold) await new Promise((go) => { window.late.go = go; });
+      if (word < 0) return;
+      await new Promise((go) => { late.go = go; });
       line.enqueue(encoder.encode(text.slice(at)));
     } });
     return new Response(answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(slow), answer);
@@ -202,8 +204,8 @@ LATE = """(() => {
 })()"""
 
 
-class LateEnd:
-    """Holds back, on a page that is loaded anew, that a stream of answers is closed.
+class Late:
+    """Holds back, on a page that is loaded anew, what a stream of answers says.
 
     Args:
         page: which loads itself again.
@@ -214,16 +216,16 @@ class LateEnd:
         page.add_init_script(LATE)
         page.reload()
 
-    def hold(self, ask) -> None:
-        """Holds the end of the stream back on which what is asked for is answered."""
-        self.page.evaluate("window.late.hold = true")
+    def hold(self, word: str, ask) -> None:
+        """Holds back what the stream says from a word on, on which what is asked for comes."""
+        self.page.evaluate("(word) => { window.late.word = word; }", word)
         ask()
         self.page.wait_for_function("Boolean(window.late.go)")
 
     def let_go(self, ask) -> None:
-        """Asks for something else, and lets the end be heard when that is accepted."""
+        """Asks for something else, and lets the rest be heard when that is accepted."""
         with self.page.expect_response("**/queue/join*") as accepted:
             ask()
         accepted.value.finished()
         self.page.evaluate("new Promise(requestAnimationFrame)")
-        self.page.evaluate("window.late.hold = false; window.late.go()")
+        self.page.evaluate("window.late.word = null; window.late.go()")

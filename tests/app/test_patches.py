@@ -16,7 +16,7 @@ import httpx
 import pytest
 from calling import eventually
 from gradio.data_classes import FileData
-from visiting import PATIENCE, LateEnd, patient
+from visiting import CLOSED, PATIENCE, Late, patient
 
 STEPS = 60
 
@@ -86,9 +86,9 @@ def spoken(page, times: int) -> None:
 
 
 def test_what_is_accepted_before_the_end_of_a_stream_is_heard_is_not_answered(plain, counter):
-    late, streams = LateEnd(plain), []
+    late, streams = Late(plain), []
     plain.on("request", lambda request: streams.append("queue/data" in request.url))
-    late.hold(lambda: plain.click("#speak"))
+    late.hold(CLOSED, lambda: plain.click("#speak"))
     spoken(plain, 1)
     late.let_go(lambda: plain.click("#speak"))
     plain.wait_for_function("window.late.cut")

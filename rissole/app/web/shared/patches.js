@@ -17,6 +17,8 @@ let visit = ""; // the name under which Gradio speaks for this page
 export const isServed = () => visit !== "";
 export const beginning = () => underWay[BEGIN] > 0;
 export const cancelling = () => END.some((name) => underWay[name] > 0);
+let cancelled = 0; // when it was last answered that a run is cancelled
+export const sinceCancelled = () => Date.now() - cancelled;
 
 /**
  * Says when a run is begun (true) or cancelled (false) at the server.
@@ -34,7 +36,9 @@ export const countRequests = () => {
     if (!kind) return send(...request);
     underWay[kind] += 1;
     for (const listener of listeners) listener(kind === BEGIN);
-    if (kind === BEGIN) visit = JSON.parse(String(request[1]?.body)).session_hash;
+    const { event_id: run, session_hash: name } = JSON.parse(String(request[1]?.body));
+    if (kind === BEGIN) visit = name;
+    else dead.add(run);
     try {
       const answer = await send(...request);
       if (kind !== BEGIN) return answer;
@@ -42,7 +46,10 @@ export const countRequests = () => {
       const text = await answer.text();
       if (answer.ok) await spokenOf(JSON.parse(text).event_id);
       return new Response(text, answer);
-    } finally { setTimeout(() => { underWay[kind] -= 1; }); }
+    } finally {
+      if (kind !== BEGIN) cancelled = Date.now();
+      setTimeout(() => { underWay[kind] -= 1; });
+    }
   };
 };
 
@@ -51,6 +58,9 @@ export const countRequests = () => {
 // The server closes it when nothing is under way, and Gradio opens another for the next run once it
 // has heard of that. A run that is accepted in between would be answered on no stream at all. So it
 // learns that a run is accepted when the stream has spoken of the run, as it does at once, or ended.
+//
+// What the stream still says of a run that is cancelled, Gradio takes for the one that is begun
+// next: its last pictures for new ones, its end for a failure. So that is left out.
 const STREAM = "queue/data";
 const LAST = 1000; // ms in which a stream that has ended is read to its last word
 
@@ -59,6 +69,8 @@ const LAST = 1000; // ms in which a stream that has ended is read to its last wo
  * @type {{runs: Set<string>, ended: boolean}}
  */
 let stream = { runs: new Set(), ended: true };
+/** @type {Set<string>} */
+const dead = new Set(); // the runs that are cancelled
 /** @type {Set<() => void>} */
 const waiting = new Set();
 const tellWaiting = () => { for (const look of waiting) look(); };
@@ -75,18 +87,26 @@ const spokenOf = (run) => new Promise((/** @type {(known: void) => void} */ done
 });
 
 /**
- * @param {ReadableStream<Uint8Array<ArrayBuffer>>} body of a stream
- * @param {Set<string>} runs to add to
+ * Passes on what a stream says, line by line.
+ * @param {Set<string>} runs that it speaks of
+ * @returns {TransformStream<string, string>}
  */
-const noteRuns = async (body, runs) => {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let line = ""; // that is not complete yet
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    const lines = (line + part.value).split("\n");
-    line = lines.pop() ?? "";
-    for (const [, run] of lines.join("\n").matchAll(/"event_id":"([^"]+)"/g)) runs.add(run);
-    tellWaiting();
-  }
+const listening = (runs) => {
+  let rest = ""; // a line that is not complete yet
+  /** @param {string} line */
+  const isWanted = (line) => {
+    const run = line.match(/"event_id":"([^"]+)"/)?.[1];
+    if (run) runs.add(run);
+    return !run || !dead.has(run);
+  };
+  return new TransformStream({
+    transform: (text, out) => {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) if (isWanted(line)) out.enqueue(`${line}\n`);
+      tellWaiting();
+    },
+  });
 };
 
 /** @type {(send: typeof fetch, request: Parameters<typeof fetch>) => Promise<Response>} */
@@ -100,9 +120,10 @@ const listened = async (send, request) => {
   try {
     const answer = await send(...request);
     if (!answer.body) return answer;
-    const [body, copy] = answer.body.tee();
-    noteRuns(copy, mine.runs).catch(() => {}).finally(() => setTimeout(end, LAST));
-    return new Response(body, answer);
+    const { readable, writable } = listening(mine.runs);
+    const read = answer.body.pipeThrough(new TextDecoderStream()).pipeTo(writable);
+    read.catch(() => {}).finally(() => setTimeout(end, LAST));
+    return new Response(readable.pipeThrough(new TextEncoderStream()), answer);
   } catch (error) {
     end();
     throw error;

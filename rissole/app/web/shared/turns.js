@@ -2,12 +2,13 @@
 // that paints until the run before is over (see `patches.js`).
 import { pause, press, within } from "./dom.js";
 import { E } from "./events.js";
-import { beginning, cancelling, countRequests, isServed, onRequest } from "./patches.js";
+import { beginning, cancelling, countRequests, isServed, onRequest, sinceCancelled } from "./patches.js";
 import { hear, live, tell } from "./store.js";
 
 const HEARD = 500; // ms in which the library sends what Stop asked for, if it has to
-const BEGUN = 5000; // and what begins a run: it always does, but perhaps on a phone that is busy
-const LAST = 5000; // and what ends a run that is painted or stopped, unless the server is gone
+// and in which it sends what begins a run, and says that a run is over that was painted or stopped:
+// it always does unless the server is gone, but perhaps on a phone that is busy
+const SURE = 20_000;
 const POLL = 30; // ms
 
 let begun = { at: 0, sent: true }; // the run, and whether the server was told of it
@@ -17,12 +18,13 @@ const unsent = ({ at, sent }, patience) => !sent && Date.now() - at < patience;
 
 /** A run is asked for that shows elsewhere than on the canvas, see `endRun`. */
 export const beginRun = () => { begun = { at: Date.now(), sent: false }; };
+let pressed = 0; // when Generate was: the library may send a run before the page shows it
 /** Whether the server has not yet accepted what was begun: nothing else can be cancelled. */
-const unheard = () => beginning() || (isServed() && unsent(begun, BEGUN));
+const unheard = () => beginning() || (isServed() && unsent(begun, SURE));
 
 let over = true; // whether the library has done with the run: it tells after the last frame
 let left = 0; // when the run was painted, stopped, or failed
-const closing = () => !over && !live() && Date.now() - left < LAST;
+const closing = () => !over && !live() && Math.min(Date.now() - left, sinceCancelled()) < SURE;
 /** Whether a run that was painted or stopped is not yet over: another would be passed over. */
 export const ending = () => cancelling() || unsent(ended, HEARD) || closing();
 
@@ -80,7 +82,12 @@ const takeTurns = (event) => {
   const stop = button.id === "rs-stop";
   const slip = stop && slipped(event);
   if (!slip && !waiting && ready[button.id]()) {
-    if (stop) ended = { at: Date.now(), sent: false };
+    if (stop) {
+      ended = { at: Date.now(), sent: false };
+    } else {
+      beginRun();
+      pressed = begun.at;
+    }
     return;
   }
   event.stopImmediatePropagation();
@@ -114,7 +121,8 @@ export const watchTurns = () => {
   window.addEventListener("click", takeTurns, { capture: true });
   hear(E.PHASE, (phase) => {
     if (phase === "starting") {
-      beginRun();
+      if (Date.now() - pressed > HEARD) beginRun();
+      pressed = 0;
       over = !isServed();
     } else if (!live()) left = Date.now();
     const [from, to] = live() ? ["rs-generate", "rs-stop"] : ["rs-stop", "rs-generate"];
