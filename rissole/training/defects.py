@@ -27,7 +27,7 @@ from rissole.loading import half_precision
 from rissole.storage.files import save_tensors
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
 
-FILE = "defects.safetensors"  # in a run's folder
+STEM = "defects"  # of files in a run's folder, one for each kind
 BLOCKS = 16  # of EfficientNet-Lite0: all but its head
 CELLS = 8  # per side of the maps that are looked at
 LEARNED = "fine", "coarse", "bias", "usual"  # tensors of the file
@@ -124,6 +124,51 @@ class DefectJudge(nn.Module):
             raise RissoleError(f"{path} holds no grades that were learned") from error
         network = defect_network(network, device)
         return cls(network, tuple(region), (fine, coarse), bias, usual).to(device)
+
+
+class DefectJudges:
+    """Those of all kinds of defects that a run's pictures were graded for.
+
+    Args:
+        judges: one at least.
+    """
+
+    def __init__(self, judges: Sequence[DefectJudge]):
+        self.judges = judges
+
+    def avoided(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The sum of what each lowers, see `DefectJudge.avoided`."""
+        return torch.stack([judge.avoided(images, generator) for judge in self.judges]).sum()
+
+    def elsewhere(self, like: Tensor) -> Tensor:
+        """How much each cell shall be kept: what any of them looks at is free to change."""
+        return torch.stack([judge.elsewhere(like) for judge in self.judges]).amin(0)
+
+    def grade(self, images: Tensor) -> Tensor:
+        """How many clear defects to expect in uint8 pictures (N, 3, S, S): (N,) on the CPU."""
+        return torch.stack([judge.grade(images).sigmoid() for judge in self.judges]).sum(0)
+
+    @classmethod
+    def open(cls, run: Path, device: str, network: LiteNetwork | None = None) -> DefectJudges:
+        """Those that the stage `defects` learned; the network is shared.
+
+        Raises:
+            RissoleError: as `DefectJudge.open`, and where there are none.
+        """
+        if not (files := defect_files(run)):
+            raise RissoleError(f"{run} holds no grades that were learned")
+        network = defect_network(network, device)
+        return cls([DefectJudge.open(file, device, network) for file in files])
+
+
+def defect_file(run: Path, about: str = "") -> Path:
+    """Where the stage keeps what it learned of one kind of defects."""
+    return run / f"{'-'.join(filter(None, (STEM, about)))}.safetensors"
+
+
+def defect_files(run: Path) -> list[Path]:
+    """What was learned of all kinds of defects."""
+    return sorted(run.glob(f"{STEM}*.safetensors"))
 
 
 def defect_network(network: LiteNetwork | None, device: str) -> LiteNetwork:

@@ -21,8 +21,10 @@ class DefectsStage(Stage):
     reads_photos = False
 
     def target(self, run: Path, settings: DefectSettings) -> Path:
-        """A file in the run's folder."""
-        return run / f"{self.name}.safetensors"
+        """A file in the run's folder, another one for each kind of defects."""
+        from rissole.training.defects import defect_file
+
+        return defect_file(run, settings.about)
 
     def state(self, run: Path, settings: Any) -> None:
         """Nothing to go on from."""
@@ -34,7 +36,7 @@ class DefectsStage(Stage):
 
         super().prepare(job, settings)
         for folder in self._folders(job, settings):
-            read_samples(folder)
+            read_samples(folder, settings.about)
         weights_file("lite0")
 
     def run(self, job: Job, settings: DefectSettings) -> dict[str, Any]:
@@ -44,7 +46,8 @@ class DefectsStage(Stage):
         from rissole.training.defects import defect_network, fit_defects
         from rissole.training.samples import Graded, read_samples, reconstructions
 
-        each = [read_samples(folder) for folder in self._folders(job, settings)]
+        folders = self._folders(job, settings)
+        each = [read_samples(folder, settings.about) for folder in folders]
         if len({graded.images.shape[1:] for graded in each}) > 1:
             raise RissoleError("more: the folders hold pictures of different sizes")
         graded = Graded(*(torch.cat(parts) for parts in zip(*each, strict=True)))

@@ -39,7 +39,7 @@ from rissole.training.bulk import (
     paint_batch,
     training_neighbors,
 )
-from rissole.training.defects import FILE, DefectJudge
+from rissole.training.defects import DefectJudges, defect_files
 from rissole.training.hyperparameters import GallerySettings
 from rissole.training.neighborhoods import digest, read_latents
 from rissole.training.reconstruction import RESOLUTION
@@ -101,7 +101,7 @@ def paint_gallery(
     latents = paint_kept(denoiser, neighbors, how, seed, painted_folder(run))
     known = None if "labels" not in data else (data["labels"][queries], data["labels"])
     images = decode_bytes(codec, latents)
-    near, defects = settings.near_share, _defects(run / FILE, images, device)
+    near, defects = settings.near_share, _defects(run, images, device)
     kept, figures = select(images, photos, network, count, known, near, judge, defects)
     classes = None if known is None else _named(run, known[0][kept])
     return latents[kept].half(), classes, figures
@@ -113,9 +113,9 @@ def _check_classes(data: dict[str, Tensor], count: int) -> None:
         raise RissoleError(f"{count} pictures are too few for a gallery of {kinds} classes")
 
 
-def _defects(graded: Path, images: Tensor, device: str) -> Tensor | None:
-    """How likely pictures have a clear defect (N,), where people have graded some."""
-    return DefectJudge.open(graded, device).grade(images) if graded.is_file() else None
+def _defects(run: Path, images: Tensor, device: str) -> Tensor | None:
+    """How many clear defects to expect in pictures (N,), where people have graded some."""
+    return DefectJudges.open(run, device).grade(images) if defect_files(run) else None
 
 
 def _named(run: Path, labels: Tensor) -> list[str]:

@@ -29,11 +29,11 @@ class GalleryStage(Stage):
 
     def prepare(self, job: Job, settings: GallerySettings) -> None:
         """Refuses to paint with a network that is not there, or without what chooses."""
-        from rissole.training.defects import FILE, DefectJudge
+        from rissole.training.defects import DefectJudges, defect_files
 
         super().prepare(job, settings)
-        if (graded := job.run / FILE).is_file():
-            DefectJudge.open(graded, "cpu")
+        if defect_files(job.run):
+            DefectJudges.open(job.run, "cpu")
         if not (path := job.run / settings.paint_with).exists():
             raise RissoleError(f"{path} is missing: run --stage {settings.paint_with} first")
 

@@ -282,6 +282,8 @@ class DefectSettings:
     """Settings of the stage.
 
     Attributes:
+        about: the kind of defects, such as eyes, that `grades-eyes.csv` tells of; `grades.csv` by
+            default. What is learned of each kind has a file of its own, and all are avoided.
         region: the part of the pictures that is looked at: top, left, bottom and right, as shares
             of the side. Where a defect shows in one place, such as the eyes of a face that is
             always there, that place alone says more.
@@ -289,6 +291,7 @@ class DefectSettings:
         more: other folders of graded pictures, of earlier networks.
     """
 
+    about: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,40}$")] = ""
     region: tuple[Part, Part, Part, Part] = (0.0, 0.0, 1.0, 1.0)
     photos: Positive = 1500
     more: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ class PolishStage(Stage):
     def prepare(self, job: Job, settings: PolishSettings) -> None:
         """Refuses what is no network of few steps, and to do without what judges pictures."""
         from rissole.evaluation.lite import weights_file
-        from rissole.training.defects import FILE
+        from rissole.training.defects import defect_file, defect_files
 
         super().prepare(job, settings)
         if not (path := job.run / settings.start).is_dir():
@@ -58,18 +58,19 @@ class PolishStage(Stage):
         if not _flow_map(path):
             raise RissoleError(f"start: {quoted(settings.start)} is no network of few steps")
         weights_file("lite0")
-        if settings.defects and not (path := job.run / FILE).is_file():
+        if settings.defects and not defect_files(job.run):
+            path = defect_file(job.run)
             raise RissoleError(f"{path} is missing: run --stage defects first, or set defects to 0")
 
     def run(self, job: Job, settings: PolishSettings) -> dict[str, Any]:
         """Writes the flow map."""
         from rissole.models.autoencoder import Codec
         from rissole.models.denoiser import Denoiser
-        from rissole.training.defects import FILE, DefectJudge
+        from rissole.training.defects import DefectJudges
         from rissole.training.neighborhoods import read_latents
         from rissole.training.polishing import polish_flow_map
 
-        known = DefectJudge.open(job.run / FILE, job.device) if settings.defects else None
+        known = DefectJudges.open(job.run, job.device) if settings.defects else None
         student = polish_flow_map(
             Denoiser.load(job.run / settings.start), Codec.load(job.run / "autoencoder"),
             read_latents(job.run), self.target(job.run, settings), job.budget, defects=known,

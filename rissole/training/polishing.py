@@ -24,7 +24,7 @@ from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import State
 from rissole.models.scheduler import flow_map_levels
-from rissole.training.defects import DefectJudge
+from rissole.training.defects import DefectJudges
 from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import PolishTraining
 from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map, pseudo_huber
@@ -59,7 +59,7 @@ class Judge:
         generator: torch.Generator,
         recolored: float,
         enlarged: float,
-        defects: DefectJudge | None = None,
+        defects: DefectJudges | None = None,
     ):
         self.codec, self.network = codec, network
         self.discriminator, self.generator = discriminator, generator
@@ -245,7 +245,7 @@ def polish_flow_map(
     budget: Budget,
     *,
     network: LiteNetwork | None = None,
-    defects: DefectJudge | None = None,
+    defects: DefectJudges | None = None,
     settings: PolishTraining | None = None,
     schedule: tuple[float, float] = (0.0, 1.0),
     device: str = "cuda",
@@ -293,7 +293,7 @@ def new_judge(
     generator: torch.Generator,
     settings: PolishTraining,
     seed: int,
-    defects: DefectJudge | None = None,
+    defects: DefectJudges | None = None,
 ) -> Judge:
     """A judge that has learned nothing but how far features of photos (N, C, S, S) spread."""
     codec, device = codec.to(latents.device), latents.device

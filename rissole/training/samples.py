@@ -29,7 +29,7 @@ from rissole.training.bulk import Painting, decode_bytes, paint_many, training_n
 from rissole.training.hyperparameters import SamplesSettings
 from rissole.training.neighborhoods import digest, read_latents
 
-PICTURES, GRADES = "pictures.safetensors", "grades.csv"
+PICTURES, GRADES = "pictures.safetensors", "grades"
 CLEAR = 1.5  # mean grade from which a picture has a clear defect: 0 none, 1 a blemish, 2 clear
 NOISE = 100_000  # first seed: far from those that pictures are counted with elsewhere
 
@@ -103,8 +103,17 @@ def numbered(images: Tensor, first: int, size: int = 224) -> Image.Image:
     return sheet
 
 
-def read_samples(folder: Path) -> Graded:
+def grades_file(folder: Path, about: str = "") -> Path:
+    """Where grades are written, of one kind of defects."""
+    return folder / f"{'-'.join(filter(None, (GRADES, about)))}.csv"
+
+
+def read_samples(folder: Path, about: str = "") -> Graded:
     """The pictures of a folder that have a grade; of several grades the mean counts.
+
+    Args:
+        folder: of the stage `samples`.
+        about: the kind of defects that the grades are of.
 
     Raises:
         RissoleError: where there are no pictures or no grades, and for what is no grade.
@@ -114,7 +123,7 @@ def read_samples(folder: Path) -> Graded:
         images, photos = found["images"], found["photos"]
     except (OSError, SafetensorError, KeyError) as error:
         raise RissoleError(f"{folder} holds no pictures to grade: run --stage samples") from error
-    given = read_grades(folder / GRADES, len(images))
+    given = read_grades(grades_file(folder, about), len(images))
     numbers = torch.tensor(sorted(given))
     means = torch.tensor([sum(given[n]) / len(given[n]) for n in numbers.tolist()])
     return Graded(images[numbers], means >= CLEAR, photos[numbers])

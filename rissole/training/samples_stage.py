@@ -38,10 +38,10 @@ class SamplesStage(Stage):
 
     def run(self, job: Job, settings: SamplesSettings) -> dict[str, Any]:
         """Writes the folder."""
-        from rissole.training.samples import GRADES, paint_samples
+        from rissole.training.samples import grades_file, paint_samples
 
         out = self.target(job.run, settings)
         count = paint_samples(job.run, out, settings, job.device, job.seed)
         lines = "a line `number,grade` for each: 0 no defect, 1 a blemish, 2 a clear defect"
-        print(f"now write {out / GRADES}, {lines}; then run --stage defects", file=sys.stderr)
+        print(f"now write {grades_file(out)}, {lines}; then run --stage defects", file=sys.stderr)
         return {"pictures": count}

@@ -60,7 +60,7 @@ def select(
         "mean_realism_of_gallery": score[kept].mean().item(),
         "mean_realism_of_held_out_photos": realism(judge.extract(held), looked_at).mean().item(),
         "judge": judge.name,
-        **mean_logits(defects, kept),
+        **mean_defects(defects, kept),
     }
 
 
@@ -74,12 +74,12 @@ def worth(real: Tensor, defects: Tensor) -> Tensor:
     return looks - flaws
 
 
-def mean_logits(defects: Tensor | None, kept: Tensor) -> dict[str, float]:
-    """Means of logits (N,) of having a defect, if there are any."""
+def mean_defects(defects: Tensor | None, kept: Tensor) -> dict[str, float]:
+    """Means of how many clear defects to expect (N,), if that is known."""
     if defects is None:
         return {}
     means = {"candidates": defects, "gallery": defects[kept]}
-    return {f"mean_defect_logit_of_{name}": x.mean().item() for name, x in means.items()}
+    return {f"mean_defects_of_{name}": x.mean().item() for name, x in means.items()}
 
 
 def too_near(

@@ -18,7 +18,7 @@ from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
 from rissole.training.bulk import Painting, decode_bytes, paint_many
 from rissole.training.checkpoint import read_state
-from rissole.training.defects import WHOLE, DefectJudge
+from rissole.training.defects import WHOLE, DefectJudge, DefectJudges
 from rissole.training.denoising import train_denoiser
 from rissole.training.flow_map import Distiller, train_flow_map
 from rissole.training.graphs import Replay, replays
@@ -179,7 +179,8 @@ def test_a_flow_map_is_polished_and_goes_on(data, tmp_path):
     )
     network = seeded(LiteNetwork("lite0", blocks=5), 0)
     looks = [torch.ones(24, 1, 1), torch.ones(40, 1, 1)]
-    defects = DefectJudge(network, WHOLE, looks, torch.zeros(()), torch.tensor(-9.0)).to(DEVICE)
+    judge = DefectJudge(network, WHOLE, looks, torch.zeros(()), torch.tensor(-9.0)).to(DEVICE)
+    defects = DefectJudges([judge])
     for _ in range(2):
         polish_flow_map(
             before, codec, data, out, Budget(steps=6), network=network, defects=defects,

@@ -17,10 +17,19 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.evaluation.network import FeatureNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
-from rissole.training.defects import FILE, LOOKS, DefectJudge, auc, crossed, fit_defects, solved
+from rissole.training.defects import (
+    LOOKS,
+    DefectJudge,
+    DefectJudges,
+    auc,
+    crossed,
+    defect_file,
+    fit_defects,
+    solved,
+)
 from rissole.training.hyperparameters import DefectSettings
 from rissole.training.neighborhoods import make_latents
-from rissole.training.samples import GRADES, PICTURES, read_samples
+from rissole.training.samples import PICTURES, grades_file, read_samples
 from rissole.training.selection import select, worth
 from rissole.training.settings import read_settings
 
@@ -110,7 +119,7 @@ def test_a_gallery_prefers_what_is_not_spoiled(learned):
     logits = learned[0].grade(images)
     kept, figures = select(images, photos, FeatureNetwork(), 6, near_share=0.0, defects=logits)
     assert defects[kept].float().mean() < 0.2
-    gallery, candidates = (figures[f"mean_defect_logit_of_{x}"] for x in ("gallery", "candidates"))
+    gallery, candidates = (figures[f"mean_defects_of_{x}"] for x in ("gallery", "candidates"))
     assert gallery < candidates
 
 
@@ -144,7 +153,7 @@ def test_sheets_hold_pictures_and_photos(run, capsys):
     assert [sheet.name for sheet in sheets] == ["sheet-000.png", "sheet-001.png"]
     with Image.open(sheets[0]) as image:
         assert image.width > 3 * 224
-    (run / "samples" / GRADES).write_text(
+    (grades_file(run / "samples")).write_text(
         "number,grade\n" + "".join(f"{n},{n % 3}\n" for n in range(36)) + "0,2\n4,2\n"
     )
     graded = read_samples(run / "samples")
@@ -167,13 +176,13 @@ def test_sheets_hold_pictures_and_photos(run, capsys):
     ],
 )
 def test_what_is_no_grade_is_named(run, text, told):
-    (run / "samples" / GRADES).write_text(text)
+    (grades_file(run / "samples")).write_text(text)
     with pytest.raises(RissoleError, match=told):
         read_samples(run / "samples")
 
 
 def test_grades_in_another_encoding_are_refused(run):
-    (run / "samples" / GRADES).write_bytes("número,nota\n1,2\n".encode("utf-16"))
+    (grades_file(run / "samples")).write_bytes("número,nota\n1,2\n".encode("utf-16"))
     with pytest.raises(RissoleError, match="is no text of lines"):
         read_samples(run / "samples")
 
@@ -183,19 +192,50 @@ def test_the_stage_learns_from_grades_of_several_folders(run, capsys):
     images = load_file(run / "samples" / PICTURES)["images"].float().mean((1, 2, 3))
     darkest = set(images.argsort()[:14].tolist())
     grades = "".join(f"{n},{2 * (n in darkest)}\n" for n in range(36))
-    (run / "samples" / GRADES).write_text(grades)
+    (grades_file(run / "samples")).write_text(grades)
     (run / "more.json").write_text(json.dumps({"more": [str(run / "samples")], "photos": 20}))
     command = ["train", "--stage", "defects", "--out", str(run), "--device", "cpu"]
     assert cli.main([*command, "--config", str(run / "more.json")]) == 0
     assert "pictures  72" in capsys.readouterr().out
-    assert DefectJudge.open(run / FILE, "cpu").region == (0, 0, 1, 1)
-    (run / FILE).unlink()
+    path = defect_file(run)
+    assert DefectJudge.open(path, "cpu").region == (0, 0, 1, 1)
+    grades_file(run / "samples", "noses").write_text(grades)
+    noses = {"about": "noses", "more": [str(run / "samples")], "photos": 20}
+    (run / "noses.json").write_text(json.dumps(noses))
+    assert cli.main([*command, "--config", str(run / "noses.json")]) == 0
+    assert len(DefectJudges.open(run, "cpu").judges) == 2
+    for one in (path, defect_file(run, "noses")):
+        one.unlink()
+
+
+def test_all_kinds_of_defects_are_avoided(learned, network, tmp_path):
+    judge, figures = learned
+    right, _ = fit_defects(network, *spoiled(80, 0), smooth_pictures(40, 64, 9), (0, 0.5, 1, 1))
+    with pytest.raises(RissoleError, match="no grades that were learned"):
+        DefectJudges.open(tmp_path, "cpu", network)
+    judge.save(defect_file(tmp_path), figures)
+    right.save(defect_file(tmp_path, "noses"), figures)
+    both = DefectJudges.open(tmp_path, "cpu", network)
+    images = spoiled(8, 2)[0]
+    expected = sum(one.grade(images).sigmoid() for one in (judge, right))
+    assert torch.allclose(both.grade(images), expected)
+    draws = [torch.Generator().manual_seed(0) for _ in range(2)]
+    shown = to_float(images)
+    expected = sum(one.avoided(shown, draws[0]) for one in (right, judge))  # by their names
+    assert torch.allclose(both.avoided(shown, draws[1]), expected)
+    assert both.elsewhere(shown).amax() == judge.elsewhere(shown).amin()  # they look everywhere
+
+
+@pytest.mark.parametrize("about", ["../noses", "Noses", "a-b", "x" * 41])
+def test_a_kind_of_defects_has_a_plain_name(about):
+    with pytest.raises(RissoleError, match="about"):
+        read_settings(None, DefectSettings, {"about": about})
 
 
 def test_grades_and_pictures_that_are_missing_are_named(run, capsys, tmp_path):
-    (run / "samples" / GRADES).unlink(missing_ok=True)
+    (grades_file(run / "samples")).unlink(missing_ok=True)
     assert cli.main(["train", "--stage", "defects", "--out", str(run), "--device", "cpu"]) == 2
-    assert f"{GRADES} is missing" in capsys.readouterr().err
+    assert "grades.csv is missing" in capsys.readouterr().err
     with pytest.raises(RissoleError, match="run --stage samples"):
         read_samples(tmp_path)
     command = ["train", "--stage", "samples", "--out", str(run), "--device", "cpu"]

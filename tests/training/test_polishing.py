@@ -13,7 +13,7 @@ from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
 from rissole.training.checkpoint import read_state
-from rissole.training.defects import WHOLE, DefectJudge
+from rissole.training.defects import WHOLE, DefectJudge, DefectJudges
 from rissole.training.discriminator import LESSONS
 from rissole.training.hyperparameters import PolishTraining
 from rissole.training.lessons import KINDS, Maps, drawing
@@ -106,7 +106,8 @@ def test_defects_that_people_saw_join_the_judge(run, data, network):
     """They are felt from the first step, of which the discriminator knows nothing."""
     draw = torch.Generator().manual_seed(0)
     weights = [torch.randn(size, 8, 8, generator=draw) for size in (24, 40)]
-    defects = DefectJudge(network, WHOLE, weights, torch.zeros(()), torch.tensor(-9.0))
+    judge = DefectJudge(network, WHOLE, weights, torch.zeros(()), torch.tensor(-9.0))
+    defects = DefectJudges([judge])
     found = []
     for strength in (0.0, 0.3, 0.6):
         work = polisher(run, data, network, replace(SETTINGS, defects=strength), defects)
@@ -123,7 +124,8 @@ def test_pictures_stay_but_for_what_is_looked_at(run, data, network):
     weights = [torch.zeros(24, 1, 1), torch.zeros(40, 1, 1)]  # sees no defect anywhere
     kept, index = [], torch.arange(4)
     for region in (WHOLE, (0.0, 0.0, 0.5, 0.5)):
-        defects = DefectJudge(network, region, weights, torch.zeros(()), torch.zeros(()))
+        judge = DefectJudge(network, region, weights, torch.zeros(()), torch.zeros(()))
+        defects = DefectJudges([judge])
         work = polisher(run, data, network, replace(SETTINGS, defects=1.0), defects)
         torch.nn.init.constant_(work.student.block.head.bias, 0.5)
         kept.append(work.learn("4x4", index)["kept"].item())
