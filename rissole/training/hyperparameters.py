@@ -115,7 +115,8 @@ class DenoiserTraining:
         told: share of pictures in which blocks are told how near their neighbors are; above 0 the
             network can be asked to follow them.
         plain: share of pictures that are not changed, where the stage `latents` made several
-            `ways`; the network is told how the others were.
+            `ways`; the others are in any of them, the first, as they are, among them. The network
+            is told how they were changed.
         weight_decay: of AdamW, on the weights of layers; norms and biases have none.
         averages: decays, per step, of moving averages of the weights; the first is what the stage
             writes.

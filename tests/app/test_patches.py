@@ -93,6 +93,8 @@ def test_what_is_accepted_before_the_end_of_a_stream_is_heard_is_not_answered(pl
     late.let_go(lambda: plain.click("#speak"))
     plain.wait_for_function("window.late.cut")
     assert eventually(lambda: counter.spoken == 2)
+    plain.evaluate("new Promise(requestAnimationFrame)")  # requests are told meanwhile
+    assert plain.input_value("#said textarea") == "spoken 1"
     assert sum(streams) == 1  # nothing to hear it on: shared/patches.js lets the library wait
 
 

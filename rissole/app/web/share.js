@@ -6,7 +6,7 @@ import { fileInput, giveFile, saveFile } from "./shared/patches.js";
 import { shelfOf } from "./shared/shelf.js";
 import { VIEWS, chosen } from "./shared/state.js";
 import { follow, hear, live, state, tell } from "./shared/store.js";
-import { beginRun, endRun, inTurn } from "./shared/turns.js";
+import { beginRun, endRun, inTurn, runWasSent } from "./shared/turns.js";
 import { arrow, fill } from "./shared/values.js";
 
 /**
@@ -243,7 +243,10 @@ export const mount = ({ element, props, trigger, watch }) => {
   watch("value", () => {
     const { value } = props;
     if (value?.away) location.assign(value.away); // a file that was painted in another world
-    if (value?.begun && opening) tell(E.START); // it can be opened: now the canvas may go
+    if (value?.begun && opening) { // it can be opened: now the canvas may go
+      runWasSent();
+      tell(E.START);
+    }
     if (typeof value?.code === "string") {
       toClipboard(/** @type {HTMLTextAreaElement} */ (part(".rs-code")), value.code, texts.codeCopied);
     }

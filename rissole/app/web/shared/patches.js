@@ -16,7 +16,7 @@ let visit = ""; // the name under which Gradio speaks for this page
 /** Whether there is a server that is asked: the page alone has its engine in the browser. */
 export const isServed = () => visit !== "";
 export const beginning = () => underWay[BEGIN] > 0;
-export const cancelling = () => END.some((name) => underWay[name] > 0);
+export const cancelling = () => END.some((name) => underWay[name] > 0) || Date.now() - lastEnd < TOLD;
 let cancelled = 0; // when it was last answered that a run is cancelled
 export const sinceCancelled = () => Date.now() - cancelled;
 
@@ -33,12 +33,14 @@ export const countRequests = () => {
     const { pathname } = new URL(address, location.href);
     if (pathname.endsWith(STREAM)) return listened(send, request);
     const kind = Object.keys(underWay).find((name) => pathname.endsWith(name));
-    if (!kind) return send(...request);
+    if (!kind || typeof request[1]?.body !== "string") return send(...request);
+    const { event_id: run, session_hash: name } = JSON.parse(request[1].body);
     underWay[kind] += 1;
     for (const listener of listeners) listener(kind === BEGIN);
-    const { event_id: run, session_hash: name } = JSON.parse(String(request[1]?.body));
-    if (kind === BEGIN) visit = name;
-    else dead.add(run);
+    if (kind === BEGIN) {
+      visit = name;
+      joined += 1;
+    } else dead.set(run, joined);
     try {
       const answer = await send(...request);
       if (kind !== BEGIN) return answer;
@@ -60,17 +62,22 @@ export const countRequests = () => {
 // learns that a run is accepted when the stream has spoken of the run, as it does at once, or ended.
 //
 // What the stream still says of a run that is cancelled, Gradio takes for the one that is begun
-// next: its last pictures for new ones, its end for a failure. So that is left out.
+// next: its last pictures for new ones, its end for a failure. So that is left out. The end, too, by
+// which Gradio forgets a run, but only once another was sent.
 const STREAM = "queue/data";
 const LAST = 1000; // ms in which a stream that has ended is read to its last word
+const TOLD = 200; // ms in which the library has told everybody of the end of a run
+const SILENT = 10_000; // ms after which a stream that says nothing is not waited for any more
 
 /**
  * The newest stream: the runs that it has spoken of, and whether it has ended.
  * @type {{runs: Set<string>, ended: boolean}}
  */
 let stream = { runs: new Set(), ended: true };
-/** @type {Set<string>} */
-const dead = new Set(); // the runs that are cancelled
+let joined = 0; // requests that begin something, so far
+/** @type {Map<string, number>} */
+const dead = new Map(); // the runs that are cancelled, and how many of those were sent before
+let lastEnd = 0; // when the end of one was passed on
 /** @type {Set<() => void>} */
 const waiting = new Set();
 const tellWaiting = () => { for (const look of waiting) look(); };
@@ -83,27 +90,33 @@ const spokenOf = (run) => new Promise((/** @type {(known: void) => void} */ done
     done();
   };
   waiting.add(look);
+  setTimeout(() => { waiting.delete(look); done(); }, SILENT);
   look();
 });
 
 /**
  * Passes on what a stream says, line by line.
  * @param {Set<string>} runs that it speaks of
- * @returns {TransformStream<string, string>}
+ * @returns {TransformStream<string, Uint8Array<ArrayBuffer>>}
  */
 const listening = (runs) => {
+  const encoder = new TextEncoder();
   let rest = ""; // a line that is not complete yet
   /** @param {string} line */
   const isWanted = (line) => {
     const run = line.match(/"event_id":"([^"]+)"/)?.[1];
-    if (run) runs.add(run);
-    return !run || !dead.has(run);
+    if (!run) return true;
+    runs.add(run);
+    if (!dead.has(run)) return true;
+    if (dead.get(run) !== joined || !line.includes('"msg":"process_completed"')) return false;
+    lastEnd = Date.now();
+    return true;
   };
   return new TransformStream({
     transform: (text, out) => {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) if (isWanted(line)) out.enqueue(`${line}\n`);
+      for (const line of lines) if (isWanted(line)) out.enqueue(encoder.encode(`${line}\n`));
       tellWaiting();
     },
   });
@@ -119,11 +132,14 @@ const listened = async (send, request) => {
   if (request[0] instanceof Request) request[0].signal.addEventListener("abort", end);
   try {
     const answer = await send(...request);
-    if (!answer.body) return answer;
+    if (!answer.body) {
+      end();
+      return answer;
+    }
     const { readable, writable } = listening(mine.runs);
     const read = answer.body.pipeThrough(new TextDecoderStream()).pipeTo(writable);
     read.catch(() => {}).finally(() => setTimeout(end, LAST));
-    return new Response(readable.pipeThrough(new TextEncoderStream()), answer);
+    return new Response(readable, answer);
   } catch (error) {
     end();
     throw error;

@@ -6,9 +6,10 @@ import { beginning, cancelling, countRequests, isServed, onRequest, sinceCancell
 import { hear, live, tell } from "./store.js";
 
 const HEARD = 500; // ms in which the library sends what Stop asked for, if it has to
-// and in which it sends what begins a run, and says that a run is over that was painted or stopped:
-// it always does unless the server is gone, but perhaps on a phone that is busy
-const SURE = 20_000;
+const BEGUN = 5000; // and what begins a run: it always does, but perhaps on a phone that is busy
+// ms in which it tells that a run is over that was painted or stopped: it does so at once, but for a
+// phone that is very busy, and never where the server is gone
+const OVER = 20_000;
 const POLL = 30; // ms
 
 let begun = { at: 0, sent: true }; // the run, and whether the server was told of it
@@ -19,12 +20,17 @@ const unsent = ({ at, sent }, patience) => !sent && Date.now() - at < patience;
 /** A run is asked for that shows elsewhere than on the canvas, see `endRun`. */
 export const beginRun = () => { begun = { at: Date.now(), sent: false }; };
 let pressed = 0; // when Generate was: the library may send a run before the page shows it
+/** The run that the page shows next was sent before. */
+export const runWasSent = () => {
+  begun = { at: Date.now(), sent: true };
+  pressed = begun.at;
+};
 /** Whether the server has not yet accepted what was begun: nothing else can be cancelled. */
-const unheard = () => beginning() || (isServed() && unsent(begun, SURE));
+const unheard = () => beginning() || (isServed() && unsent(begun, BEGUN));
 
 let over = true; // whether the library has done with the run: it tells after the last frame
 let left = 0; // when the run was painted, stopped, or failed
-const closing = () => !over && !live() && Math.min(Date.now() - left, sinceCancelled()) < SURE;
+const closing = () => !over && !live() && Math.min(Date.now() - left, sinceCancelled()) < OVER;
 /** Whether a run that was painted or stopped is not yet over: another would be passed over. */
 export const ending = () => cancelling() || unsent(ended, HEARD) || closing();
 
@@ -61,10 +67,9 @@ const pressLater = async (button) => {
   while (!ready[button.id]()) await pause(POLL);
   await pause(POLL); // the library, too, has heard of it
   waiting = null;
-  if (button.id === "rs-generate") {
-    if (live()) return; // something else was asked for as well, and has begun
-    next = null;
-  }
+  // something else was asked for as well, and has begun; or the run was over sooner
+  if (live() !== (button.id === "rs-stop")) return;
+  if (button.id === "rs-generate") next = null;
   button.click();
 };
 
