@@ -170,6 +170,23 @@ BAD_LINKS = {
 }
 
 
+WAITED = """document.addEventListener("rissole:waiting", () => { window.waited = true; })"""
+
+
+def test_stop_does_not_wait_for_what_was_sent(visit, request):
+    page = visit.page
+    paint(visit)
+    address = link(page)
+    request.getfixturevalue("endless")
+    for begin in (lambda: page.click("#rs-generate"), lambda: visit.go(address)):
+        begin()
+        visit.wait_for("running")
+        page.evaluate(WAITED)
+        page.click("#rs-stop")
+        visit.wait_for("stopped")
+        assert not page.evaluate("Boolean(window.waited)")
+
+
 def test_a_bad_link_says_why_and_the_page_works(visit):
     for query, said in BAD_LINKS.values():
         visit.go(visit.address + query)
