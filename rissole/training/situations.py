@@ -114,6 +114,11 @@ class Sampler:
         near = self.in_ways[way[:, None], ids].float()
         return self.in_ways[way, index].float(), near, self.ways[way]
 
+    def neighbors(self, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Neighbors' latents (B, K, C, S, S) of whole pictures and which are shown (B, K)."""
+        ids, shown = self.nearest(index, count)
+        return self.pool[ids].float(), shown
+
     def hood(self, index: Tensor, grid: int) -> Hood:
         """Neighbors of whole pictures, and on the 4x4 grid those of some blocks."""
         ids, shown = self.nearest(index, self.settings.neighbors)

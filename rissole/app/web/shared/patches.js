@@ -1,5 +1,6 @@
 // Everything that reaches into parts of Gradio that it does not promise to keep. Each says what it
 // works around; tests/app/test_patches.py fails when Gradio no longer needs it.
+import { pause } from "./dom.js";
 
 // ---- which requests are under way ----------------------------------------------------------------
 
@@ -46,8 +47,10 @@ export const countRequests = () => {
       if (kind !== BEGIN) return answer;
       // read to its end: by the time that it counts as over, the library knows the run, too
       const text = await answer.text();
-      if (answer.ok) await spokenOf(JSON.parse(text).event_id);
-      return new Response(text, answer);
+      if (!answer.ok) return new Response(text, answer);
+      const said = JSON.parse(text);
+      await spokenOf(said.event_id);
+      return taken(new Response(text, answer), said);
     } finally {
       if (kind !== BEGIN) cancelled = Date.now();
       setTimeout(() => { underWay[kind] -= 1; });
@@ -61,12 +64,17 @@ export const countRequests = () => {
 // has heard of that. A run that is accepted in between would be answered on no stream at all. So it
 // learns that a run is accepted when the stream has spoken of the run, as it does at once, or ended.
 //
+// What it says of a run that Gradio does not know yet is kept there, and told all at once later; but
+// each answer is a change to the one before, made in place, so that of the first ones nothing is left.
+// So the stream waits until the run is known.
+//
 // What the stream still says of a run that is cancelled, Gradio takes for the one that is begun
 // next: its last pictures for new ones, its end for a failure. So that is left out. The end, too, by
 // which Gradio forgets a run, but only once another was sent.
 const STREAM = "queue/data";
 const LAST = 1000; // ms in which a stream that has ended is read to its last word
 const TOLD = 200; // ms in which the library has told everybody of the end of a run
+const UNKNOWN = 3000; // ms after which nothing waits for a run to be known
 const SILENT = 10_000; // ms after which a stream that says nothing is not waited for any more
 
 /**
@@ -81,6 +89,27 @@ let lastEnd = 0; // when the end of one was passed on
 /** @type {Set<() => void>} */
 const waiting = new Set();
 const tellWaiting = () => { for (const look of waiting) look(); };
+
+/** @type {Set<string>} */
+const met = new Set(); // the runs that the library knows
+/**
+ * Notes when the library knows a run: it does as soon as it has read the answer.
+ * @param {Response} answer
+ * @param {{event_id: string}} said in it
+ */
+const taken = (answer, said) => {
+  answer.json = async () => {
+    setTimeout(() => { met.add(said.event_id); });
+    return said;
+  };
+  return answer;
+};
+
+/** @param {string} run */
+const toBeKnown = async (run) => {
+  const since = Date.now();
+  while (!met.has(run) && beginning() && Date.now() - since < UNKNOWN) await pause(0);
+};
 
 /** @param {string} run */
 const spokenOf = (run) => new Promise((/** @type {(known: void) => void} */ done) => {
@@ -103,21 +132,22 @@ const listening = (runs) => {
   const encoder = new TextEncoder();
   let rest = ""; // a line that is not complete yet
   /** @param {string} line */
-  const isWanted = (line) => {
+  const isWanted = async (line) => {
     const run = line.match(/"event_id":"([^"]+)"/)?.[1];
     if (!run) return true;
     runs.add(run);
+    tellWaiting();
+    await toBeKnown(run);
     if (!dead.has(run)) return true;
     if (dead.get(run) !== joined || !line.includes('"msg":"process_completed"')) return false;
     lastEnd = Date.now();
     return true;
   };
   return new TransformStream({
-    transform: (text, out) => {
+    transform: async (text, out) => {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) if (isWanted(line)) out.enqueue(encoder.encode(`${line}\n`));
-      tellWaiting();
+      for (const line of lines) if (await isWanted(line)) out.enqueue(encoder.encode(`${line}\n`));
     },
   });
 };
