@@ -157,3 +157,23 @@ test("lines that come in pieces are heard whole", async () => {
   await settled();
   assert.deepEqual(library.heard, ["estimation first"]);
 });
+
+test("of a run that the page did not begin, a stream speaks at once, whatever else is begun", async () => {
+  const library = await begun("first");
+  library.begin("second");
+  await settled();
+  server.accept.second();
+  await settled();
+  server.say(["process_generating", "elsewhere"], ["estimation", "second"]);
+  await settled();
+  assert.deepEqual(library.heard, ["early process_generating elsewhere", "estimation second"]);
+});
+
+test("an answer that is none, and one that never comes, are the library's to tell of", async () => {
+  await load();
+  server.answer = () => new Response("<html>sign in</html>");
+  const answer = await post("queue/join", { run: "a" });
+  assert.equal(await answer.text(), "<html>sign in</html>");
+  server.answer = () => { throw new TypeError("no line"); };
+  await assert.rejects(post("queue/join", { run: "b" }), /no line/);
+});

@@ -1,6 +1,5 @@
 // Everything that reaches into parts of Gradio that it does not promise to keep. Each says what it
 // works around; tests/app/test_patches.py fails when Gradio no longer needs it.
-import { pause } from "./dom.js";
 
 // ---- which requests are under way ----------------------------------------------------------------
 
@@ -43,14 +42,7 @@ export const countRequests = () => {
       joined += 1;
     } else dead.set(run, joined);
     try {
-      const answer = await send(...request);
-      if (kind !== BEGIN) return answer;
-      // read to its end: by the time that it counts as over, the library knows the run, too
-      const text = await answer.text();
-      if (!answer.ok) return new Response(text, answer);
-      const said = JSON.parse(text);
-      await spokenOf(said.event_id);
-      return taken(new Response(text, answer), said);
+      return await (kind === BEGIN ? accepted(send(...request)) : send(...request));
     } finally {
       if (kind !== BEGIN) cancelled = Date.now();
       setTimeout(() => { underWay[kind] -= 1; });
@@ -92,36 +84,61 @@ const tellWaiting = () => { for (const look of waiting) look(); };
 
 /** @type {Set<string>} */
 const met = new Set(); // the runs that the library knows
+/** @type {Set<string>} */
+const named = new Set(); // those that it will know when it has read the answer
+let unanswered = 0; // requests whose answer may name others
+
 /**
- * Notes when the library knows a run: it does as soon as it has read the answer.
- * @param {Response} answer
- * @param {{event_id: string}} said in it
+ * Waits until something is so, or so long.
+ * @param {() => boolean} condition
+ * @param {number} patience ms
  */
-const taken = (answer, said) => {
-  answer.json = async () => {
-    setTimeout(() => { met.add(said.event_id); });
+const until = (condition, patience) => new Promise((/** @type {(is: void) => void} */ done) => {
+  const end = () => {
+    clearTimeout(timer);
+    waiting.delete(look);
+    done();
+  };
+  const look = () => { if (condition()) end(); };
+  const timer = setTimeout(end, patience);
+  waiting.add(look);
+  look();
+});
+
+/**
+ * The answer to a request that begins a run, for the library, when the stream has spoken of it.
+ * @param {Promise<Response>} asked
+ */
+const accepted = async (asked) => {
+  unanswered += 1;
+  // what is wrong with an answer is for the library to say
+  const said = await asked.then((answer) => (answer.ok ? answer.clone().json() : null)).catch(() => null);
+  const run = said?.event_id;
+  if (run) named.add(run);
+  unanswered -= 1;
+  tellWaiting();
+  const answer = await asked;
+  if (!run) return answer;
+  await until(() => stream.ended || stream.runs.has(run), SILENT);
+  answer.json = async () => { // in whose turn of the loop it is known
+    setTimeout(() => {
+      met.add(run);
+      named.delete(run);
+      tellWaiting();
+    });
     return said;
   };
   return answer;
 };
 
-/** @param {string} run */
+/**
+ * Waits until the library knows a run, if it will.
+ * @param {string} run
+ */
 const toBeKnown = async (run) => {
-  const since = Date.now();
-  while (!met.has(run) && beginning() && Date.now() - since < UNKNOWN) await pause(0);
+  if (!met.has(run)) await until(() => met.has(run) || !(unanswered > 0 || named.has(run)), UNKNOWN);
+  met.add(run);
 };
-
-/** @param {string} run */
-const spokenOf = (run) => new Promise((/** @type {(known: void) => void} */ done) => {
-  const look = () => {
-    if (!stream.ended && !stream.runs.has(run)) return;
-    waiting.delete(look);
-    done();
-  };
-  waiting.add(look);
-  setTimeout(() => { waiting.delete(look); done(); }, SILENT);
-  look();
-});
 
 /**
  * Passes on what a stream says, line by line.
