@@ -226,7 +226,8 @@ class PolishTraining(FlowMapTraining):
 
     Attributes:
         discriminator: strength of the discriminator against what holds the network where it was.
-        judged: pictures per step that the discriminator sees, at most the batch.
+        judged: pictures per step that the discriminator sees, at most the batch; whole ones, even
+            where `mixed` draws others.
         judged_calls: schedules whose last call paints them.
         judged_shares: how often each is drawn.
         recolored: share of pictures that it sees with other colors, photos among them, lest it

@@ -5,8 +5,8 @@ sees whole faces and so whether two eyes match (adversarial distillation, arXiv 
 it leads otherwise is held: it shall reach in one step what it reached before in two halves.
 
 Judged are pictures that are painted from noise in one call and in two, and the last steps of finer
-schedules: whole ones, of which all blocks are there. Where people have graded pictures, what was learned of clear defects joins the
-discriminator.
+schedules: whole ones, of which all blocks are there. Where people have graded pictures, what was
+learned of clear defects joins the discriminator.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rissole.training.hyperparameters import PolishTraining
 from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map, pseudo_huber
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
 from rissole.training.sharpening import discriminator_training, new_discriminator
-from rissole.training.situations import SITUATIONS, Sampler, make_sampler
+from rissole.training.situations import Sampler, make_sampler
 from rissole.training.teaching import Scene, moved, recordable
 from rissole.training.trainer import Budget, generator_for
 
@@ -120,7 +120,7 @@ class Polisher(Lessons):
     ):
         super().__init__(student, sampler, maps, settings)
         self.before, self.judge = before, judge
-        self.judged = {kind: self.whole(kind) for kind in KINDS}
+        self.judged_samplers = {kind: self.without_gaps(kind) for kind in KINDS}
         self.last = torch.tensor(
             [float(flow_map_levels(calls)[-2]) for calls in settings.judged_calls],
             device=self.device,
@@ -129,17 +129,19 @@ class Polisher(Lessons):
             [calls <= ALONE for calls in settings.judged_calls], device=self.device
         )
 
-    def whole(self, kind: str) -> Sampler:
-        """Draws what is judged: never pictures some of whose blocks are still to come.
+    def without_gaps(self, kind: str) -> Sampler:
+        """Draws what is judged, for steps of a kind.
 
-        In their places is noise, by which any judge would know what is painted from a photo.
+        Never pictures some of whose blocks are still to come: in their places is noise, by which
+        any judge would know what is painted from a photo. Nor blocks that do not see each other,
+        whose seams cannot be helped.
         """
         sampler = copy(self.samplers[kind])
-        shares = [*sampler.settings.situations]
-        shares[SITUATIONS.index("sequential")] = 0.0
+        parallel, _, repaint, mixed, _ = sampler.settings.situations
+        shares = (parallel, 0.0, repaint, mixed, 0.0)
         if not any(shares):
-            shares[SITUATIONS.index("parallel")] = 1.0
-        sampler.settings = replace(sampler.settings, situations=tuple(shares))
+            shares = (1.0, 0.0, 0.0, 0.0, 0.0)
+        sampler.settings = replace(sampler.settings, situations=shares)
         return sampler
 
     def between(self, start: Tensor, end: Tensor) -> Tensor:
@@ -234,7 +236,7 @@ class Polisher(Lessons):
 
     def task(self, kind: str, index: Tensor) -> Task:
         """What shall be painted for pictures (B,), from noise or at the start of a last step."""
-        sampler, grid = self.judged[kind], KINDS[kind]
+        sampler, grid = self.judged_samplers[kind], KINDS[kind]
         chosen = sampler.choice(self.settings.judged_shares, len(index))
         last, alone = self.last[chosen], self.alone[chosen]
         begin = torch.where(alone, torch.ones_like(last), last)

@@ -162,17 +162,20 @@ def test_what_is_judged_is_painted_from_noise_in_one_and_two_calls(run, data, ne
     assert apart(4) < 0.5 * apart(2)
 
 
-def test_pictures_are_judged_when_all_of_their_blocks_are_there(run, data, network):
-    """In the place of blocks that are still to come is noise, by which any judge would know them."""
-    work = polisher(run, data, network, replace(SETTINGS, mixed=(0.0, 1.0, 0.0, 0.0, 0.0)))
+@pytest.mark.parametrize("mixed", [PolishTraining().mixed, (0.0, 0.5, 0.0, 0.0, 0.5)])
+def test_pictures_are_judged_when_all_of_their_blocks_are_there(run, data, network, mixed):
+    """In place of blocks that are still to come is noise, by which any judge would know them."""
+    work = polisher(run, data, network, replace(SETTINGS, mixed=mixed))
     index = torch.arange(4).repeat(8)
     for kind in KINDS:
         task = work.task(kind, index)
-        assert task.state.present.all(), kind
-        clean = (task.state.levels == 0)[:, None]
-        assert not (clean & task.scene.active.view_as(clean)).any()
-    held = [work.samplers["mixed"].state(task.clean, 4)[0].present for _ in range(2)]
-    assert not torch.cat(held).all()  # as a lesson they stay
+        assert task.state.present.all() and task.state.context.all(), kind
+        photo = task.state.levels == 0
+        assert (photo == ~task.scene.active.view_as(photo)).all()
+        repainted = kind == "mixed" and mixed[2] > 0
+        assert photo.any() == repainted, kind
+    lesson = work.samplers["mixed"].state(task.clean, 4)[0]
+    assert not lesson.present.all()  # those are still learned from what the network did before
 
 
 def test_a_network_is_polished_in_sessions(run, data, network, tmp_path):
