@@ -4,7 +4,7 @@ Starts the app, visits it with the Chromium of this machine, and writes `app`, `
 `mix`, `first-visit` and `drag` as WebP beside itself. Names as arguments make those alone;
 `published` cuts the trained baseline's pictures, which the page shows, out of `comparison`;
 `cats`, `flowers` and `clothes` are a hundred pictures of a bundle each, `sleeves` a garment with
-another's.
+another's; `two-phones` shows one link with a server and without.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 from PIL import Image
@@ -23,7 +26,9 @@ from playwright.sync_api import Page, sync_playwright
 
 from rissole import RissolePipeline
 from rissole.app.assets import FOLDER
+from rissole.app.links import encode
 from rissole.app.server import serve
+from rissole.export.static_page import export_page
 
 HERE = Path(__file__).parent
 DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
@@ -252,7 +257,35 @@ def sleeves() -> None:
     save(sheet, "sleeves")
 
 
-ALONE = {"published": published, "sleeves": sleeves}
+@contextmanager
+def exported() -> Iterator[str]:
+    """The address of the page without a server."""
+    with TemporaryDirectory() as folder:
+        export_page("cats-128", Path(folder) / "page")
+        files = partial(SimpleHTTPRequestHandler, directory=f"{folder}/page")
+        with ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}/"
+            server.shutdown()
+
+
+def two_phones() -> None:
+    """One link on a phone: left from a server, right without one."""
+    pipe = RissolePipeline.from_pretrained("cats-128")
+    link = encode(pipe(pipe.retrieve(item=17, k=8), seed=4).checked[0], 17)
+    served, address, _ = serve(pipe, "127.0.0.1", prevent_thread_lock=True)
+    both = Image.new("RGB", (2 * PHONE["width"] + 20, PHONE["height"]), "white")
+    with exported() as alone:
+        for left, where in ((0, address), (PHONE["width"] + 20, alone)):
+            with visited(f"{where}?{link}", PHONE) as page:
+                page.wait_for_selector(FINISHED, state="attached")
+                page.wait_for_timeout(900)  # for the lines between the blocks to fade
+                both.paste(shot(page), (left, 0))
+    served.get_blocks().close()
+    save(both, "two-phones")
+
+
+ALONE = {"published": published, "sleeves": sleeves, "two-phones": two_phones}
 
 
 @contextmanager
