@@ -196,7 +196,7 @@ class Sampler:
         start = (self.rand(b, 1) * n).floor()
         length = 1 + (self.rand(b, 1) * 4).floor()
         run = (number >= start) & (number < start + length)
-        some = self.rand(b, n) < self.rand(b, 1).clamp(min=1 / n)
+        some = (self.rand(b, n) < self.rand(b, 1)) | (number == start)  # one at least
         active = torch.ones(b, n, dtype=torch.bool, device=clean.device)
         active = torch.where(kind == 1, run, torch.where(kind == 2, some, active))
         present = (kind != 1) | (number < start + length)

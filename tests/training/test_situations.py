@@ -35,6 +35,13 @@ def test_states_are_what_the_orders_will_meet(run):
     assert (~state.context).any()
 
 
+def test_a_repaint_paints_one_block_at_least(run):
+    draws = sampler(run, situations=(0.0, 0.0, 1.0, 0.0, 0.0))
+    counts = torch.cat([draws.state(draws.latents[:64].float(), 4)[2].sum(1) for _ in range(8)])
+    assert counts.min() == 1
+    assert counts.max() == 16
+
+
 def test_some_pictures_see_no_neighbors_and_numbers_vary(run):
     neighbors, shown = sampler(run, drop=0.3).neighbors(torch.arange(64), 3)
     assert neighbors.shape == (64, 3, 4, 32, 32)
