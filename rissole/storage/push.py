@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rissole.config import RissoleError
 from rissole.storage.card import complete_card
 from rissole.storage.database_facts import DATABASE_FILE
-from rissole.storage.hub import Repo, check_repo_id, one_line
-from rissole.storage.manifest import LEFT_OUT, MANIFEST, fingerprint, verify, write_manifest
+from rissole.storage.hub import TIMEOUT, Repo, check_repo_id, one_line
+from rissole.storage.manifest import (
+    LEFT_OUT,
+    MANIFEST,
+    PAGE_SUFFIXES,
+    fingerprint,
+    read_manifest,
+    verify,
+    write_manifest,
+)
 
 
 def push(folder: str | Path, repo_id: str, private: bool = False, message: str = "") -> str:
     """Verifies a bundle or database and uploads it: as a model, or as a data set.
 
-    Only what `sendable` names is sent, with a model card that lacks nothing; what an earlier
-    version sent beside it is removed. Needs a token (`hf auth login` or `HF_TOKEN`).
+    Only what `sendable` names is sent, with a model card that lacks nothing. What an earlier push
+    sent beside it is removed, files of others stay. Needs a token (`hf auth login` or `HF_TOKEN`).
 
     Returns:
         The address of the commit.
@@ -36,7 +48,7 @@ def push(folder: str | Path, repo_id: str, private: bool = False, message: str =
         complete_card(copy, manifest, repo_id)
         manifest = list_anew(copy, manifest)
         message = message or f"Upload {manifest['name']} {fingerprint(manifest)}"
-        return upload(repo, copy, [MANIFEST, *manifest["files"]], private, message)
+        return upload(repo, copy, private, message)
 
 
 def sendable(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -65,20 +77,22 @@ def list_anew(copy: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 def upload(
     repo: Repo,
     folder: Path,
-    patterns: list[str] | None,
     private: bool,
     message: str,
     sdk: str = "gradio",
+    owned: Sequence[str] = (),
 ) -> str:
-    """Makes the repository if need be and uploads a folder in one commit; returns its address.
+    """Makes the repository if need be and uploads a folder; returns the address of the commit.
+
+    What an earlier push sent and this one does not is removed in the same go.
 
     Args:
         repo: where to.
-        folder: what is sent.
-        patterns: only files that match; None for all.
+        folder: what is sent, all of it.
         private: make a private repository, where it is new.
         message: of the commit.
         sdk: what a new Space runs.
+        owned: patterns of further files to remove; a star spans folders.
     """
     from huggingface_hub import HfApi
 
@@ -89,8 +103,24 @@ def upload(
             api.upload_folder(
                 **repo.options,
                 folder_path=folder,
-                allow_patterns=patterns,
-                delete_patterns=[LEFT_OUT, f"*/{LEFT_OUT}"],  # fnmatch: a star spans folders
+                # what is sent is kept, and so is .gitattributes
+                delete_patterns=[LEFT_OUT, f"*/{LEFT_OUT}", *sent_before(repo), *owned],
                 commit_message=message,
             )
         )
+
+
+def sent_before(repo: Repo) -> list[str]:
+    """Patterns of what an earlier push sent, by the manifest that came with it.
+
+    They are of whole folders, since there may be thousands of thumbnails.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    none = (errors.RemoteEntryNotFoundError, RissoleError)  # no manifest, or none of ours
+    with tempfile.TemporaryDirectory() as copy, contextlib.suppress(*none):
+        hf_hub_download(**repo.options, filename=MANIFEST, local_dir=copy, etag_timeout=TIMEOUT)
+        paths = map(PurePosixPath, read_manifest(copy, PAGE_SUFFIXES)["files"])
+        tops = {(glob.escape(path.parts[0]), len(path.parts) > 1) for path in paths}
+        return [f"{name}/*" if inside else name for name, inside in sorted(tops)]
+    return []

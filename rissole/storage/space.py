@@ -12,11 +12,16 @@ from rissole.storage.hub import Repo, check_repo_id, one_line
 from rissole.storage.manifest import MANIFEST, PAGE_SUFFIXES, verify
 from rissole.storage.push import copy_sendable, list_anew, upload
 
+FOLDERS = ("rissole", "assets")  # of the app
+
 
 def push_space(
     bundle: str | Path, repo_id: str, private: bool = False, database: str | None = None
 ) -> str:
     """Uploads the app as a Gradio Space.
+
+    What an earlier push left in the folders of the app, and in that of the bundle, is removed;
+    other bundles and files stay.
 
     Args:
         bundle: `owner/name` of a model on the Hub, which the Space then loads, or the folder of a
@@ -40,10 +45,11 @@ def push_space(
         stage_app(stage)
         shown = str(bundle) if remote else stage_bundle(stage, Path(bundle))
         space_card(stage / "README.md", shown if remote else None)
+        owned = [f"{name}/*" for name in (*FOLDERS, *([] if remote else [f"checkpoints/{shown}"]))]
         variables = {"RISSOLE_BUNDLE": shown}
         if database is not None:
             variables["RISSOLE_DATABASE"] = database
-        link = upload(repo, stage, None, private, "Upload the app")
+        link = upload(repo, stage, private, "Upload the app", owned=owned)
     with one_line(repo, sending=True):
         for name, value in variables.items():
             HfApi().add_space_variable(repo_id, name, value)
@@ -61,11 +67,14 @@ def push_static(folder: str | Path, repo_id: str, private: bool = False) -> str:
     """
     check_repo_id(repo_id)
     folder = Path(folder)
-    files = [MANIFEST, *verify(folder, kinds=PAGE_SUFFIXES)["files"]]
-    if "facts.json" not in files:
+    manifest = verify(folder, kinds=PAGE_SUFFIXES)
+    if "facts.json" not in manifest["files"]:
         raise RissoleError(f"{folder.name} is no page: `rissole export --web` writes one")
-    repo = Repo(repo_id, "space")
-    return upload(repo, folder, files, private, "Upload the page", sdk="static")
+    with tempfile.TemporaryDirectory() as temporary:
+        stage = Path(temporary)
+        copy_sendable(folder, manifest, stage)
+        shutil.copyfile(folder / MANIFEST, stage / MANIFEST)
+        return upload(Repo(repo_id, "space"), stage, private, "Upload the page", sdk="static")
 
 
 def stage_app(stage: Path) -> None:
@@ -80,7 +89,7 @@ def stage_app(stage: Path) -> None:
     for name in ("app.py", "requirements.txt", "README.md", "LICENSE"):
         shutil.copyfile(root / name, stage / name)
     hidden = shutil.ignore_patterns("__pycache__", ".*", "_bundles")
-    for name in ("rissole", "assets"):
+    for name in FOLDERS:
         shutil.copytree(root / name, stage / name, ignore=hidden)
 
 

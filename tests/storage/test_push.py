@@ -119,6 +119,37 @@ def test_pushed_space_has_the_app_and_finds_its_bundle(hub, client):
     assert hub.variables["RISSOLE_BUNDLE"] == "someone/cats"
 
 
+def test_a_second_push_takes_back_what_the_first_one_sent_and_nothing_else(
+    hub, client, tiny_bundle, tmp_path
+):
+    mine = tmp_path / "mine"
+    shutil.copytree(tiny_bundle, mine)
+    more = [mine / "former.safetensors", mine / "shown [1].png"]
+    for path in more:
+        path.write_bytes(b"of the first push")
+    bundle.write_manifest(mine, "mine")
+    repo, space = hub.root / "model/someone/twice", hub.root / "space/someone/twice"
+    kept = [repo / "notes.txt", repo / "logs/losses.json", space / "mine.py",
+            space / "checkpoints/other/config.json"]  # fmt: skip
+    gone = [space / "rissole/former.py", space / "checkpoints/mine/former.json"]
+    for path in (*kept, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("of somebody else, or an earlier version")
+    for push in ("first", "second"):
+        for options in ((), ("--space",)):
+            done = client.run("push", mine, "someone/twice", *options)
+            assert done.returncode == 0, done.stderr
+        if push == "first":
+            assert all((repo / path.name).exists() for path in more)
+            for path in more:
+                path.unlink()
+            bundle.write_manifest(mine, "mine")
+    assert [path for path in kept if not path.exists()] == []
+    assert [path for path in gone if path.exists()] == []
+    assert not [path for path in more if (repo / path.name).exists()]
+    RissolePipeline.from_pretrained(space / "checkpoints" / "mine")
+
+
 def test_push_without_a_right_to_is_one_line(hub, client, tiny_bundle):
     hub.fail("/api/repos/create", "403")
     done = client.run("push", tiny_bundle, "someone/elses")
