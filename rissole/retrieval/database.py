@@ -40,7 +40,7 @@ from rissole.storage.database_facts import (
 from rissole.storage.files import cache_folder
 from rissole.storage.manifest import MANIFEST, fingerprint, verify, whole, write_manifest
 from rissole.storage.schema import reason
-from rissole.storage.staging import aside, staged
+from rissole.storage.staging import aside, make_room, staged
 
 # what makes a database what it is; a card or one more encoder makes it no other
 DATA = (DATABASE_FILE, "index.faiss", "latents.", "thumbnails.", "labels.")
@@ -321,6 +321,7 @@ class Database:
 
     def _keeping(self, encoder: QueryEncoder, made: np.ndarray) -> VectorIndex:
         kept = self._kept(encoder)
+        make_room(kept)
         try:
             with staged(kept) as stage:
                 write_encoder(stage, encoder, made)

@@ -17,8 +17,14 @@ from pathlib import Path
 
 import psutil
 
-from rissole.config import RissoleError
-from rissole.storage.manifest import MANIFEST, listing, read_manifest, write_manifest
+from rissole.config import RissoleError, quoted
+from rissole.storage.manifest import (
+    MANIFEST,
+    PAGE_SUFFIXES,
+    listing,
+    read_manifest,
+    write_manifest,
+)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, no file of that size
 # why a folder may not be moved: it belongs to a container's image, or is a disk of its own; or it
@@ -32,7 +38,7 @@ def staged(target: str | Path) -> Iterator[Path]:
 
     Yields an empty folder beside `target`. When the block ends well, its files are flushed to
     disk and it takes the place of `target`; when it fails or is killed, `target` stays as it was.
-    An existing `target` is replaced only if it is empty or carries a manifest itself.
+    An existing `target` is replaced only if `check_replaceable` lets it.
 
     Raises:
         RissoleError: if `target` holds something else or cannot be written.
@@ -89,13 +95,35 @@ def publish(stage: Path, target: str | Path) -> None:
 
 
 def check_replaceable(target: str | Path) -> None:
-    """Raise RissoleError unless `target` is missing, empty, or carries a manifest itself."""
+    """Raise RissoleError unless `target` is missing, empty, or one of our folders and nothing more.
+
+    One of ours has a manifest that we wrote: other programs have a file of that name, too. Hidden
+    files count as nothing, as everywhere, but for the history that git keeps.
+    """
     target = Path(target)
     if target.exists() and not target.is_dir():
         raise RissoleError(f"{target} is a file, not a folder")
-    ours = (target / MANIFEST).is_file() or (aside(target) / MANIFEST).is_file()
-    if target.is_dir() and any(target.iterdir()) and not ours:
-        raise RissoleError(f"{target} is not empty and no bundle: not overwritten")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    filling = not (target / MANIFEST).exists()  # a replacement was cut short, see `_refill`
+    try:
+        manifest = read_manifest(aside(target.absolute()) if filling else target, PAGE_SUFFIXES)
+    except RissoleError as error:
+        raise RissoleError(f"{target} is not empty and no bundle: not overwritten") from error
+    more = [] if filling else [path for path in listing(target) if path not in manifest["files"]]
+    if (target / ".git").exists():
+        more.append(".git")
+    if more:
+        shown = quoted(more[0])
+        raise RissoleError(f"{target} holds {shown}, which is not of the bundle: not overwritten")
+
+
+def make_room(folder: Path) -> None:
+    """Remove a folder of our own naming that `staged` would not replace, such as a damaged one."""
+    try:
+        check_replaceable(folder)
+    except RissoleError:
+        discard(folder)
 
 
 def copy_files(folder: Path, target: Path, skip: tuple[str, ...] = ()) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rissole.config import RissoleError
 from rissole.storage.files import save_tensors, write_atomic
 from rissole.storage.manifest import verify, write_manifest
-from rissole.storage.staging import clear_abandoned, discard, staged
+from rissole.storage.staging import clear_abandoned, discard, make_room, staged
 from rissole.training.budget import Session
 from rissole.training.stage import checkpoints_in
 from rissole.training.together import tell
@@ -117,6 +117,7 @@ class Checkpoints:
             for part, some in state.parts.items()
             for name, value in some.items()
         }
+        make_room(target)
         with staged(target) as stage:
             save_tensors(tensors, stage / TENSORS)
             write_atomic(stage / PROGRESS, TypeAdapter(Standing).dump_json(state, indent=1))

@@ -70,10 +70,11 @@ def test_damaged_vectors_in_the_cache_are_made_anew(reading, cache, tiny_bundle,
     first = reading.retrieve(item=3, k=4, encoder="clip")
     (kept,) = cache.glob("*-clip-tiny-clip-*/index.faiss")
     assert re.fullmatch(r"[\w.-]+", kept.parent.name)  # a name on any file system
-    kept.write_bytes(kept.read_bytes()[:-1])
-    again = RissolePipeline.from_pretrained(tiny_bundle, clip=str(clip_folder), encoder="clip")
-    assert again.retrieve(item=3, k=4).ids == first.ids
-    verify(kept.parent)
+    for damaged in (kept, kept.with_name("manifest.json")):
+        damaged.write_bytes(damaged.read_bytes()[:-2])
+        again = RissolePipeline.from_pretrained(tiny_bundle, clip=str(clip_folder), encoder="clip")
+        assert again.retrieve(item=3, k=4).ids == first.ids
+        verify(kept.parent)
 
 
 def test_vectors_of_any_encoder_have_a_folder_on_any_file_system(pipe, cache, monkeypatch):

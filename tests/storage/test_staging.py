@@ -13,7 +13,7 @@ from rissole.config import RissoleError
 from rissole.storage import manifest as bundle
 from rissole.storage import staging
 from rissole.storage.resolve import resolve
-from rissole.storage.staging import aside, staged
+from rissole.storage.staging import aside, make_room, staged
 
 
 def test_staged_folder_appears_whole(tmp_path):
@@ -37,6 +37,36 @@ def test_staged_replaces_bundles_only(folder, tmp_path):
         with pytest.raises(RissoleError), staged(target):
             raise AssertionError("must not start")
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["notes.txt", "denoiser/mine.safetensors", ".git/HEAD", "manifest.json"],
+)
+def test_what_is_not_ours_is_not_replaced(folder, more):
+    (folder / ".DS_Store").write_bytes(b"a file manager was here")
+    (folder / "Thumbs.db").write_bytes(b"and another one")
+    with staged(folder) as stage:
+        make_bundle(stage / "x")
+        for path in (stage / "x").iterdir():
+            path.rename(stage / path.name)
+        (stage / "x").rmdir()
+    (folder / more).parent.mkdir(exist_ok=True)
+    # a browser's extension has a manifest of that name, too
+    (folder / more).write_text('{"manifest_version": 3, "name": "tiny", "version": "1"}')
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(RissoleError, match="not overwritten"), staged(folder):
+        raise AssertionError("must not start")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    make_room(folder)  # where the name is ours, so is whatever is there
+    assert not folder.exists()
+
+
+def test_the_current_folder_is_told_from_one_of_ours(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"precious")
+    monkeypatch.chdir(tmp_path / "photos")
+    fails(lambda: staging.check_replaceable("."), "is not empty and no bundle")
 
 
 def test_failure_keeps_what_was_there(folder):

@@ -159,6 +159,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(kind, tmp_path, c
     assert names(tmp_path / "state") == ["step-00000006", "step-00000005"]
 
 
+def test_a_checkpoint_of_a_damaged_manifest_is_written_anew(tmp_path):
+    learn(tmp_path / "whole", 4)
+    with pytest.raises(KeyboardInterrupt):
+        learn(tmp_path / "state", 4, saved=EACH, at={3: interrupt(signal.SIGINT)})
+    os.truncate(tmp_path / "state" / "step-00000004" / "manifest.json", 0)
+    learn(tmp_path / "state", 4, saved=EACH)
+    same(read_state(tmp_path / "whole"), read_state(tmp_path / "state"))
+
+
 def test_when_none_is_whole_that_is_one_line(tmp_path):
     learn(tmp_path / "state", 2, saved=EACH)
     for folder in checkpoints_in(tmp_path / "state"):
