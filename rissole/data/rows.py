@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rissole.config import RissoleError
-from rissole.data.images import printable
+from rissole.data.images import OWN_FILES, printable
 from rissole.data.items import Item, LeftOut, Source, digest, stamps
 from rissole.storage.hub import Repo, commit
 
@@ -21,6 +21,7 @@ IMAGE_COLUMNS = (
 )  # fmt: skip
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "class_label", "category", "target")
 FILE_NAMES = ("file_name", "filename", "image", "path")
+ARCHIVES = tuple(f"{kind}://" for kind in ("zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd"))
 ROWS = 32  # of a parquet file in memory at a time
 
 
@@ -301,16 +302,25 @@ def _data(value: Any, folder: Path | None) -> bytes | Path | None:
     if not isinstance(path, str) or not path:
         return None
     if folder is None:
-        if not path.startswith("hf://") and "::hf://" not in path:  # in an archive there
+        if not _on_the_hub(path):
             return None
         from datasets.utils.file_utils import xopen
 
         with xopen(path, "rb") as file:
-            return file.read()
+            return file.read(OWN_FILES.bytes + 1)  # more than may be is refused by who decodes it
     with contextlib.suppress(OSError):  # too long for a name
         if not (folder / path).is_file() and (folder / Path(path).name).is_file():
             return folder / Path(path).name
     return folder / path  # where it is absolute, itself
+
+
+def _on_the_hub(path: str) -> bool:
+    """Whether a path leads to a file there, or into an archive there: `zip://a.png::hf://...`.
+
+    The library opens what comes first here, and there may be anything: `/home/me/a.png::hf://...`.
+    """
+    *inside, there = path.split("::")
+    return there.startswith("hf://") and all(hop.startswith(ARCHIVES) for hop in inside)
 
 
 def _opened(path: Path) -> Any:

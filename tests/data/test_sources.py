@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -6,8 +10,10 @@ import pytest
 from conftest import picture
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from files_of_photos import jpeg, write_parquet
+from loopback_hub import environment
 
 from rissole.config import RissoleError
+from rissole.data.images import OWN_FILES
 from rissole.data.photos import load_labelled
 from rissole.data.sources import open_source
 
@@ -186,6 +192,15 @@ def test_what_save_to_disk_wrote(tmp_path, many):
         open_source(tmp_path / "one")
 
 
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json"])
+def test_photos_beside_a_file_that_a_data_set_has_too_are_photos(tmp_path, name):
+    (tmp_path / "a.jpg").write_bytes(photo())
+    (tmp_path / name).write_text("{}")
+    source = open_source(tmp_path)
+    assert taken(source) == [(photo(), None)]
+    assert [left.name for left in source.left_out] == [name]
+
+
 def test_files_that_are_given_in_place_of_a_folder(tmp_path):
     (tmp_path / "a.jpg").write_bytes(photo())
     (tmp_path / "b.zip").write_bytes(b"PK\3\4")
@@ -194,3 +209,44 @@ def test_files_that_are_given_in_place_of_a_folder(tmp_path):
         with pytest.raises(RissoleError, match=words) as error:
             open_source(tmp_path / name if name else "")
         assert len(str(error.value).splitlines()) == 1
+
+
+READ = """
+import json, sys
+from rissole.data.rows import _data
+
+for path in json.load(sys.stdin):
+    data = _data({"path": path, "bytes": None}, None)
+    print(json.dumps(None if data is None else [len(data), data[:9].decode()]))
+"""
+
+
+def test_paths_of_strangers_lead_to_the_hub_and_nowhere_else(hub, cache, tmp_path):
+    (tmp_path / "secret.txt").write_text("a secret")
+    with zipfile.ZipFile(tmp_path / "secret.zip", "w") as archive:
+        archive.writestr("secret.txt", "a secret")
+    there = hub.root / "dataset" / "a" / "b"
+    there.mkdir(parents=True)
+    hub.repos["dataset", "a/b"] = there
+    (there / "a.png").write_text("a picture")
+    with zipfile.ZipFile(there / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", "in archive")
+        archive.writestr("bomb.png", "0" * (OWN_FILES.bytes + 9))
+    secret, home = tmp_path / "secret.txt", "hf://datasets/a/b"
+    good = [f"{home}/a.png", f"zip://a.png::{home}/all.zip", f"zip://bomb.png::{home}/all.zip"]
+    bad = [str(secret), f"file://{secret}", f"{secret}::{home}", f"file://{secret}::{home}/a.png",
+           f"local://{secret}::{home}", f"simplecache::file://{secret}::{home}/a.png",
+           f"zip://secret.txt::{tmp_path}/secret.zip::{home}/a.png",
+           f"zip://secret.txt::file://{tmp_path}/secret.zip", f"{home}/a.png::{secret}",
+           f"zip://secret.txt::{tmp_path}/secret.zip", f"{hub.url}/datasets/a/b"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", READ],
+        env=environment(cache, hub.url),
+        input=json.dumps([*good, *bad]),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    most = [OWN_FILES.bytes + 1, "0" * 9]
+    assert found == [[9, "a picture"], [10, "in archiv"], most, *[None] * len(bad)]
