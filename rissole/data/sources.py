@@ -16,6 +16,9 @@ from rissole.data.items import LeftOut, Source
 from rissole.data.kinds import HEAD, Kind, other_kind, readable_format
 from rissole.data.rows import ParquetSource, classes_beside, hub_source, saved_source
 
+# what `save_to_disk` writes of a data set, and of one with parts; others have a `state.json`, too
+SAVED = (("state.json", "dataset_info.json"), ("dataset_dict.json",))
+
 
 def open_source(
     where: str | Path, split: str | None = None, revision: str | None = None, kept: bool = False
@@ -63,7 +66,7 @@ def _open_file(path: Path) -> Source:
 
 def _open_folder(folder: Path, split: str | None) -> Source:
     """Pictures or tables, whichever hold more."""
-    if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+    if any(all((folder / name).is_file() for name in names) for names in SAVED):
         return saved_source(folder, split)
     found, tables = look_through(folder), None
     if found.tables:
