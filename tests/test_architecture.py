@@ -176,6 +176,19 @@ def test_files_are_written_by_one_helper_or_into_a_stage():
         assert any(writes(node) for node in ast.walk(TREES[module]) if isinstance(node, ast.Call))
 
 
+def test_texts_are_read_and_written_alike_on_every_machine():
+    """Without a word on it they are in whatever encoding the machine is set to."""
+    found = {
+        f"{module}:{node.lineno}"
+        for module, tree in (TREES | {"app": ast.parse((ROOT / "app.py").read_bytes())}).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") in ("read_text", "write_text")
+        and "encoding" not in {keyword.arg for keyword in node.keywords}
+    }
+    assert found == set()
+
+
 def test_scripts_make_no_markup_of_texts():
     """Names and messages may come from anybody: they become text, and never elements."""
     markup = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextual")

@@ -68,7 +68,8 @@ def compare(
     path = tables.write_report(run, rows_wanted, table)
     if missing := [case.name for case in rows_wanted if case.name not in rows]:
         typer.echo(f"left out, for lack of their models: {', '.join(missing)}", err=True)
-    typer.echo(f"{path.read_text()}\nwritten to {path} and {path.with_suffix('.png')}")
+    report = path.read_text(encoding="utf-8")
+    typer.echo(f"{report}\nwritten to {path} and {path.with_suffix('.png')}")
 
 
 def print_distance(name: str, row: dict[str, Any]) -> None:

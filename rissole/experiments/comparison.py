@@ -63,7 +63,7 @@ def paint_case(bench: Bench, case: Case) -> tuple[Tensor, dict[str, Any]]:
 def _minutes(folder: Path) -> float | None:
     """Training time that `train` noted."""
     path = folder / "minutes.json"
-    return json.loads(path.read_text())["minutes"] if path.exists() else None
+    return json.loads(path.read_bytes())["minutes"] if path.exists() else None
 
 
 def method_of(case: Case) -> Method:
@@ -146,7 +146,7 @@ def compare(
     out = run / "comparison"
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.json"
-    rows = json.loads(path.read_text()) if path.exists() else {}
+    rows = json.loads(path.read_bytes()) if path.exists() else {}
     todo = [
         c for c in cases if _possible(c, run) and not _kept(rows.get(c.name), c, run, samples, seed)
     ]

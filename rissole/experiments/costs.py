@@ -57,7 +57,7 @@ def _cost_here(run: Path, case: Case, repeats: int) -> dict[str, float | int]:
 def add_costs(run: Path, on_row: Callable[[str, dict], None] | None = None) -> None:
     """Measures `cost_here` for all painted rows of a comparison that lack it."""
     path = run / "comparison" / "rows.json"
-    rows = json.loads(path.read_text())
+    rows = json.loads(path.read_bytes())
     for name, row in rows.items():
         if "parameters" in row and "cpu_seconds" not in row:
             case = Case(**row["case"])

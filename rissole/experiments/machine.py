@@ -25,7 +25,8 @@ def timed(call: Callable[[], Result]) -> tuple[float, Result]:
 def _status(field: str) -> int | None:
     """A figure that Linux tells of this process, in bytes; None elsewhere."""
     path = Path("/proc/self/status")
-    found = re.search(rf"{field}:\s+(\d+) kB", path.read_text()) if path.exists() else None
+    told = path.read_bytes() if path.exists() else b""
+    found = re.search(rf"{field}:\s+(\d+) kB".encode(), told)
     return int(found[1]) * 1024 if found else None
 
 

@@ -23,7 +23,7 @@ def write_report(run: Path, cases: list[Case], name: str) -> Path:
     The picture leaves out what photos can be recognized in.
     """
     out = run / "comparison"
-    rows = json.loads((out / "rows.json").read_text())
+    rows = json.loads((out / "rows.json").read_bytes())
     present = [c.name for c in cases if c.name in rows]
     header = ["", "parameters", "GPU minutes", "calls", "s, CPU", "GB, CPU", "s, GPU", "FD",
               "FD, check network", "FD, EfficientNet-Lite2", "KD x 1000", "precision", "recall",

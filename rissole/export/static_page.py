@@ -187,10 +187,10 @@ def seal(stage: Path, facts: dict[str, Any]) -> None:
     The version goes into the service worker, too: browsers compare it byte by byte with theirs.
     """
     facts["version"], facts["files"] = listed(stage)
-    worker = (stage / "sw.js").read_text().replace(UNKNOWN, facts["version"])
-    (stage / "sw.js").write_text(worker)
-    (stage / FACTS).write_text(json.dumps(facts))
-    (stage / "README.md").write_text(card_of(facts))
+    worker = (stage / "sw.js").read_text(encoding="utf-8").replace(UNKNOWN, facts["version"])
+    (stage / "sw.js").write_text(worker, encoding="utf-8")
+    (stage / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    (stage / "README.md").write_text(card_of(facts), encoding="utf-8")
     write_manifest(stage, f"{facts['name']}-page", PAGE_SUFFIXES)
 
 

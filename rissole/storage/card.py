@@ -86,7 +86,7 @@ def _of_bundle(folder: Path, repo_id: str) -> tuple[str, str]:
         'pipe(pipe.retrieve(k=8), seed=0).images[0].save("picture.png")\n```\n\n'
         f"Or in the browser: `python app.py --bundle {repo_id}`."
     )
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_bytes())
     parts = [part for part in PARTS if (folder / part).is_dir()]
     rows = "\n".join(f"| `{part}/` | {_parameters(folder / part):,} |" for part in parts)
     shipped = ", ".join(f"{name} {value}" for name, value in config["defaults"].items())

@@ -120,7 +120,7 @@ def _defects(run: Path, images: Tensor, device: str) -> Tensor | None:
 
 def _named(run: Path, labels: Tensor) -> list[str]:
     """Names of a run's classes (N,)."""
-    names = json.loads((run / "latents" / "classes.json").read_text())
+    names = json.loads((run / "latents" / "classes.json").read_bytes())
     return [names[i] for i in labels.tolist()]
 
 

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from visiting import patient
 from rissole.config import RissoleError
 from rissole.data.images import to_tensor
 from rissole.export.exportable import check_exportable
-from rissole.export.static_page import export_page
+from rissole.export.static_page import FACTS, PAGE, UNKNOWN, export_page
 from rissole.loading import write_bundle
 from rissole.models.autoencoder import Codec, PixelSpace
 from rissole.models.denoiser import Denoiser
@@ -161,3 +165,21 @@ def test_an_encoder_that_is_not_in_the_bundle_is_refused(reading):
 def test_a_bundle_of_few_steps_can_be_exported_whatever_its_scheduler(few_steps, tmp_path):
     bundle = with_scheduler(few_steps, tmp_path / "other", SCHEDULERS[0])
     check_exportable(RissolePipeline.from_pretrained(bundle))
+
+
+def test_a_page_is_sealed_on_a_machine_that_is_set_to_ascii(tmp_path):
+    worker = (PAGE / "sw.js").read_text(encoding="utf-8") + "// Köttbullar"
+    (tmp_path / "sw.js").write_text(worker, encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from rissole.export.static_page import seal\n"
+        "seal(Path(sys.argv[1]), {'name': 'tiny'})"
+    )
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / FACTS).read_bytes())
+    sealed = (tmp_path / "sw.js").read_text(encoding="utf-8")
+    assert sealed == worker.replace(UNKNOWN, facts["version"])
+    assert "🧩" in (tmp_path / "README.md").read_text(encoding="utf-8")
