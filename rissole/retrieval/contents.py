@@ -24,7 +24,7 @@ from rissole.models.autoencoder import Codec
 from rissole.retrieval import index as vectors
 from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
-from rissole.storage.database_facts import DatabaseFacts, EncoderMark, VectorFacts
+from rissole.storage.database_facts import DatabaseFacts, EncoderMark, VectorFacts, check_classes
 from rissole.storage.files import save_tensors
 from rissole.storage.manifest import LARGE
 from rissole.storage.schema import check_tensors
@@ -161,8 +161,13 @@ def build_database(
 
 
 def write_classes(folder: Path, classes: Sequence[str | None]) -> list[str]:
-    """Writes `labels.safetensors` and returns the names of the classes, in alphabetical order."""
+    """Writes `labels.safetensors` and returns the names of the classes, in alphabetical order.
+
+    Raises:
+        RissoleError: when there are too many.
+    """
     names = sorted({name for name in classes if name is not None})
+    check_classes(len(names))
     number = {name: i for i, name in enumerate(names)}
     numbers = [NO_CLASS if name is None else number[name] for name in classes]
     save_tensors({"labels": torch.tensor(numbers, dtype=torch.int32)}, folder / LABELS)

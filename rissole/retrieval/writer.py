@@ -19,7 +19,7 @@ from rissole.retrieval.columns import open_columns
 from rissole.retrieval.contents import INDEX, LABELS, NO_CLASS, parts_of, write_encoder
 from rissole.retrieval.duplicates import Duplicates
 from rissole.retrieval.encoding import IndexingParts, Row
-from rissole.storage.database_facts import DatabaseFacts, EncoderMark
+from rissole.storage.database_facts import DatabaseFacts, EncoderMark, check_classes
 from rissole.storage.files import save_tensors, write_atomic
 from rissole.storage.manifest import LEFT_OUT, name_like, write_manifest
 
@@ -188,6 +188,7 @@ class DatabaseWriter:
         if label is None:
             return NO_CLASS
         if label not in self.progress.classes:
+            check_classes(len(self.progress.classes) + 1)
             self.progress.classes.append(label)
         return self.progress.classes.index(label)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic takes that of `typing` from Python 3.12 on
 
+from rissole.config import RissoleError
 from rissole.storage.files import write_atomic
 from rissole.storage.schema import STRICT, Count, Name, Share, Width, read_json
 
@@ -21,10 +22,12 @@ DATABASE_FILE = "database.json"
 ENCODER_FILE = "encoder.json"
 FORMAT: Literal[1] = 1
 EXACT = "exact"
+MOST_CLASSES = 2**15  # a page is told the class of each picture in two bytes, below 0 for none
 LISTS = r"IVF[1-9][0-9]{0,5},SQfp16"  # what faiss calls the one kind of approximate index
 
 IndexType = Annotated[str, Field(pattern=rf"^({EXACT}|{LISTS})$")]
 Label = Annotated[str, Field(max_length=10_000)]
+Classes = Annotated[tuple[Label, ...], Field(max_length=MOST_CLASSES)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class DatabaseFacts:
     image_size: Width
     encoder: EncoderMark | None = None
     index: IndexFacts = IndexFacts()
-    classes: tuple[Label, ...] = ()
+    classes: Classes = ()
     format: Literal[1] = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -149,6 +152,12 @@ class VectorFacts:
         """Reads `encoder.json`; errors as of `DatabaseFacts.read`."""
         data = read_json(folder / ENCODER_FILE, _VectorsFile)
         return cls(EncoderMark(data["name"], data["id"]), data["index"])
+
+
+def check_classes(count: int) -> None:
+    """Raise RissoleError where pictures have more classes than a database can have."""
+    if count > MOST_CLASSES:
+        raise RissoleError(f"more than {MOST_CLASSES:,} classes, a database can have no more")
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -1,23 +1,30 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import picture
 from files_of_photos import jpeg, write_parquet
 from loopback_hub import ROOT, environment, running
 from PIL import Image
 
+from rissole.app.guard import classes_of
 from rissole.config import RissoleError
 from rissole.data.sources import open_source
 from rissole.pipeline import RissolePipeline
 from rissole.retrieval.building import build_index
-from rissole.retrieval.database import list_databases
+from rissole.retrieval.contents import LABELS, write_classes
+from rissole.retrieval.database import Database, list_databases
+from rissole.storage import database_facts
 from rissole.storage import manifest as bundle
+from rissole.storage.files import save_tensors
 from rissole.storage.resolve import resolve
 
 
@@ -74,6 +81,26 @@ def test_folder_becomes_a_database_with_classes(pipe, photos, tmp_path, monkeypa
     with pytest.raises(RissoleError, match="no class 'fish'"):
         pets.retrieve(label="fish")
     assert pets(hits, seed=0, num_inference_steps=1).recipe["database"] == pets.database.fingerprint
+
+
+def test_no_more_classes_than_a_page_can_be_told_of(
+    pipe, photos, tiny_bundle, tmp_path, monkeypatch
+):
+    folder = tmp_path / "many"
+    shutil.copytree(tiny_bundle / "database", folder)
+    count, most = len(pipe.database), database_facts.MOST_CLASSES
+    names = tuple(f"{number:05}" for number in range(most))
+    labels = torch.full((count,), most - 1, dtype=torch.int32)
+    save_tensors({"labels": labels}, folder / LABELS)
+    replace(database_facts.DatabaseFacts.read(folder), classes=names).write(folder)
+    told = np.frombuffer(classes_of(Database.open(folder, "many")), "<i2")
+    assert told.tolist() == [most - 1] * count
+    with pytest.raises(RissoleError, match="more than 32,768 classes"):
+        write_classes(folder, [*names, "one more"])
+    monkeypatch.setattr(database_facts, "MOST_CLASSES", 1)
+    with pytest.raises(RissoleError, match="more than 1 classes"):
+        build_index(pipe.indexing_parts(), open_source(photos), tmp_path / "db")
+    assert not (tmp_path / "db").exists()
 
 
 def test_duplicates_stay_when_asked_for(pipe, photos, tmp_path):

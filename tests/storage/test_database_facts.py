@@ -52,6 +52,7 @@ def test_databases_of_the_first_versions_knew_one_encoder_and_one_kind_of_index(
         ({"count": 3.0}, "odd count"),
         ({"label": None}, "odd label"),
         ({"classes": ["calm", None]}, r"odd classes\.1"),
+        ({"classes": ["calm"] * (2**15 + 1)}, "odd classes: .* at most 32768 items"),
         ({"encoder": {"name": "latent"}}, r"odd encoder\.id: missing"),
         ({"encoder": {"name": "latent", "id": "x", "more": 1}}, "unknown 'more'"),
         ({"index": None}, "odd index"),
