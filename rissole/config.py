@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from itertools import islice
 from numbers import Real
@@ -81,7 +83,7 @@ class Recipe:
             raise RissoleError(f"unknown setting: {quoted(min(unknown)).strip(QUOTES)}")
         raw = {f.name: f.default for f in fields(cls) if f.default is not MISSING} | raw
         order, grid = raw["order"], whole_number(raw["grid"], "grid", 1, max(GRIDS))
-        if order not in ORDERS:
+        if not isinstance(order, str) or order not in ORDERS:
             raise RissoleError(f"order must be one of {', '.join(ORDERS)}, not {quoted(order)}")
         if grid not in GRIDS:
             raise RissoleError(f"grid must be 1, 2 or 4, not {grid}")
@@ -93,8 +95,8 @@ class Recipe:
         if init is not None and not isinstance(init, Recipe):
             init = cls.from_dict(init)
         return cls(
-            bundle=str(raw["bundle"]) if raw.get("bundle") else None,
-            database=str(raw["database"]) if raw.get("database") else None,
+            bundle=_fingerprint(raw.get("bundle"), "bundle"),
+            database=_fingerprint(raw.get("database"), "database"),
             neighbors=_ids(raw.get("neighbors"), "neighbors"),
             block_neighbors=_block_neighbors(raw["block_neighbors"], grid),
             order=order,
@@ -128,7 +130,7 @@ class Recipe:
         """Inverse of `to_dict`, with the same checks as `validated`."""
         if not isinstance(data, Mapping):
             raise RissoleError(f"a recipe must be a mapping of settings, not {quoted(data)}")
-        return cls.validated(**{str(k): v for k, v in data.items()})
+        return cls.validated(**named(data))
 
     @property
     def layers(self) -> tuple[Recipe, ...]:
@@ -151,7 +153,11 @@ def quoted(value: Any) -> str:
     """A value as a message quotes it: one line of at most 40 characters, whatever was sent."""
     if isinstance(value, int) and not -(10**36) < value < 10**36:
         return "a number of more than 36 digits"  # Python refuses to spell very long ones
-    text = reprlib.repr(value) if isinstance(value, (list, tuple, dict, set)) else repr(value)
+    try:
+        text = reprlib.repr(value) if isinstance(value, (list, tuple, dict, set)) else repr(value)
+    except Exception:  # of very long numbers in a list, or of somebody's own class
+        text = f"something of type {type(value).__name__}"
+    text = " ".join(line.strip() for line in text.splitlines())  # arrays have a line for a row
     return text if len(text) <= QUOTED else text[: QUOTED - 3] + "..."
 
 
@@ -161,15 +167,24 @@ def whole_number(value: Any, name: str, low: int, high: int) -> int:
     Raises:
         RissoleError: names it and its range.
     """
-    # bool is an int to Python, and 20.0 is what JSON and sliders send for 20
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    number = _whole(value)
+    if number is None:
         raise RissoleError(f"{name} must be a whole number, not {quoted(value)}")
-    value = int(value)
-    if not low <= value <= high:
-        raise RissoleError(f"{name} must be from {low} to {high}, not {quoted(value)}")
-    return value
+    if not low <= number <= high:
+        raise RissoleError(f"{name} must be from {low} to {high}, not {quoted(number)}")
+    return number
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also one of an array or tensor; None for what is none."""
+    # arrays of several numbers raise one or another of these
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)  # 20.0 is what JSON and sliders send for 20
+        if not isinstance(value, bool):  # which is an int to Python
+            return operator.index(value)
+    return None
 
 
 def _real(value: Any, name: str, low: float, high: float) -> float:
@@ -182,16 +197,37 @@ def _real(value: Any, name: str, low: float, high: float) -> float:
     return float(value)
 
 
+def iterated(value: Any, name: str) -> Iterator[Any]:
+    """Goes through a list of any kind that may come from anywhere.
+
+    Raises:
+        RissoleError: when it is no list, before anything is read of it.
+    """
+    if not isinstance(value, (str, bytes, Mapping)):
+        with contextlib.suppress(TypeError):  # also of an array that is a single number
+            return iter(value)
+    raise RissoleError(f"{name} must be a list, not {quoted(value)}")
+
+
 def _sequence(value: Any, name: str, most: int = MOST_LISTED) -> list[Any]:
     """The values of a list that may come from anywhere, unless there are too many."""
     if value is None:
         return []
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise RissoleError(f"{name} must be a list, not {quoted(value)}")
-    values = list(islice(value, most + 1))
+    values = list(islice(iterated(value, name), most + 1))
     if len(values) > most:
         raise RissoleError(f"{name} must be a list of at most {most}")
     return values
+
+
+def named(settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """Settings by name, whatever somebody took for one."""
+    return {name if isinstance(name, str) else quoted(name): v for name, v in settings.items()}
+
+
+def _fingerprint(value: Any, name: str) -> str | None:
+    if not isinstance(value, str | None):
+        raise RissoleError(f"{name} must be a fingerprint, not {quoted(value)}")
+    return value or None
 
 
 def _ids(value: Any, name: str) -> tuple[int, ...]:

@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from rissole.config import MAX_REPAINTS, Recipe, RissoleError
+from rissole.config import MAX_REPAINTS, Recipe, RissoleError, quoted
 
 GOOD = {"neighbors": [3, 1], "seed": 7}
+LONG = 10**5000  # Python does not spell it
 
 
 def test_round_trip_through_json():
@@ -66,6 +68,19 @@ def test_a_recipe_nested_without_end_is_refused():
         ({"block_neighbors": {(4, 0): [1]}}, "row and column"),
         ({"block_neighbors": {(0, 0): []}}, "must name 1 to 16"),
         ({"color": "red"}, "unknown setting: color"),
+        ({"neighbors": torch.tensor([1.7, 2.9])}, "whole number, not tensor"),
+        ({"neighbors": torch.tensor([True, False])}, "whole number"),
+        ({"neighbors": [torch.zeros(2, 2)]}, "whole number"),
+        ({"neighbors": np.array(5)}, r"must be a list, not array\(5\)"),
+        ({"neighbors": torch.tensor(5)}, "must be a list"),
+        ({"seed": torch.tensor(2.5)}, "whole number"),
+        ({"seed": torch.tensor([1, 2])}, "whole number"),
+        ({"seed": np.array([1, 2])}, "whole number"),
+        ({"order": np.array(["parallel", "parallel"])}, "order must be one of"),
+        ({"order": [LONG]}, "not something of type list"),
+        ({"blocks": [[LONG]]}, "a block position is"),
+        ({"bundle": LONG}, "bundle must be a fingerprint"),
+        ({"database": np.array([1, 2])}, "database must be a fingerprint"),
     ],
 )
 def test_bad_values_are_one_clear_line(change, words):
@@ -79,3 +94,26 @@ def test_numbers_of_numpy_are_numbers(number):
     recipe = Recipe.validated(**{**GOOD, "guidance_scale": number, "seed": np.int64(7)})
     assert (recipe.guidance_scale, type(recipe.guidance_scale)) == (1.5, float)
     assert (recipe.seed, type(recipe.seed)) == (7, int)
+
+
+@pytest.mark.parametrize("seven", [np.array(7), torch.tensor(7), torch.tensor(7.0), np.float32(7)])
+def test_whole_numbers_of_arrays_are_numbers(seven):
+    recipe = Recipe.validated(neighbors=torch.tensor([3, 1]), seed=seven)
+    assert recipe == Recipe.validated(**GOOD)
+    assert {type(number) for number in (*recipe.neighbors, recipe.seed)} == {int}
+
+
+class Silent:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("value", [torch.zeros(9, 9), np.eye(9), [LONG], {"a": [LONG]}, Silent()])
+def test_whatever_is_quoted_is_one_short_line(value):
+    assert 0 < len(quoted(value)) <= 40
+    assert len(quoted(value).splitlines()) == 1
+
+
+def test_a_setting_may_have_any_name():
+    with pytest.raises(RissoleError, match="unknown setting: a number of more than 36 digits"):
+        Recipe.from_dict({**GOOD, LONG: 1})
