@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
-from rissole.config import MAX_GUIDANCE_SCALE, MAX_NEIGHBORS, MAX_STEPS, RissoleError
+from rissole.config import MAX_GUIDANCE_SCALE, MAX_NEIGHBORS, MAX_STEPS, RissoleError, quoted
 from rissole.models.autoencoder import Codec
 from rissole.models.denoiser import load_denoiser
 from rissole.models.interface import BlockDenoiser
@@ -262,8 +262,14 @@ def device_of(name: str | torch.device | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise RissoleError(f"device {str(name)!r} cannot be used here") from error
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise RissoleError(f"device {quoted(str(name))} cannot be used here") from error
+
+
+def check_dtype(dtype: torch.dtype | None) -> None:
+    """Raises RissoleError for what is no precision that networks compute in."""
+    if dtype is not None and not getattr(dtype, "is_floating_point", False):
+        raise RissoleError(f"torch_dtype must be such as torch.float32, not {quoted(dtype)}")
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

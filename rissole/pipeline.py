@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from rissole import loading
-from rissole.config import MAX_SEED, Recipe, RissoleError, whole_number
+from rissole.config import MAX_SEED, Recipe, RissoleError, quoted, whole_number
 from rissole.cost import work_of
 from rissole.data.images import CALLER, Caps, ImageSource, to_pil
 from rissole.models.autoencoder import Codec
@@ -122,7 +122,11 @@ class RissolePipeline:
         Args:
             device: where all of them compute; None leaves them where they are.
             torch_dtype: precision of the denoiser; None leaves it as it is.
+
+        Raises:
+            RissoleError: for a device that cannot be used here, or what is no precision.
         """
+        loading.check_dtype(torch_dtype)
         where = self.device if device is None else loading.device_of(device)
         self.denoiser.to(where, torch_dtype)
         self.codec.to(where)
@@ -312,7 +316,9 @@ class RissolePipeline:
         return self._origin.own(recipe, init)
 
     def check(self, recipe: Recipe) -> None:
-        """Raises RissoleError for a recipe of other weights or of another database."""
+        """Raises RissoleError for a recipe of other weights or of another database, or for none."""
+        if not isinstance(recipe, Recipe):
+            raise RissoleError(f"only a checked recipe can be compared, not {quoted(recipe)}")
         self._origin.own(recipe)
 
     def work(self, recipe: Recipe) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from rissole.config import RissoleError
+from rissole.config import RissoleError, quoted
 
 GROUP = "rissole.extensions"
 PLUGINS = "RISSOLE_PLUGINS"  # variable of the environment: modules that are no packages
@@ -58,7 +58,7 @@ class Registry(Generic[Entry]):
         return iter(list(self._entries.values()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names()
+        return isinstance(name, str) and name in self.names()
 
     def __getitem__(self, name: str) -> Entry:
         """The entry of a name.
@@ -68,7 +68,7 @@ class Registry(Generic[Entry]):
         """
         if name not in self:
             known = ", ".join(self.names())
-            raise RissoleError(f"{self.what} must be one of {known}, not {name!r:.60}")
+            raise RissoleError(f"{self.what} must be one of {known}, not {quoted(name)}")
         return self._entries[name]
 
 

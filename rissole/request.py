@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rissole.config import Recipe, RissoleError, check_repaints
+from rissole.config import Recipe, RissoleError, check_repaints, named, quoted
 from rissole.outputs import GenerationOutput
 from rissole.retrieval.database import Database, Hits
 
@@ -47,10 +47,17 @@ class Origin(NamedTuple):
         """
         if isinstance(init, GenerationOutput):
             self.check(recipe)
+            self._check_size(init)
             return replace(recipe, bundle=self.bundle, database=self.database.fingerprint)
         for layer in recipe.layers:
             self.check(layer)
         return recipe.stamped(self.bundle, self.database.fingerprint)
+
+    def _check_size(self, init: GenerationOutput) -> None:
+        """Raises RissoleError for latents that cannot be painted upon here."""
+        given, own = tuple(init.latents.shape[1:]), self.database.latent_shape
+        if given != own:
+            raise RissoleError(f"init is of a model with latents {given}, those here are {own}")
 
 
 def checked_recipe(
@@ -65,7 +72,7 @@ def checked_recipe(
     Raises:
         RissoleError: one line that names what is wrong.
     """
-    given = {str(name): value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in named(settings).items() if value is not None}
     init = given.pop("init", None)
     if isinstance(hits, Recipe):
         upon_nothing = isinstance(init, GenerationOutput) and hits.init is None
@@ -92,12 +99,14 @@ def draw_seed(generator: torch.Generator | None, seed: int | None) -> int:
     """The seed of a run; a generator's own the first time it is used, then drawn from it.
 
     Raises:
-        RissoleError: when both are given.
+        RissoleError: when both are given, or what is no generator.
     """
     if generator is None:
         return secrets.randbelow(2**32) if seed is None else seed
     if seed is not None:
         raise RissoleError("give a generator or a seed, not both")
+    if not isinstance(generator, torch.Generator):  # one of several pictures gets seed + 1, ...
+        raise RissoleError(f"generator must be one torch.Generator, not {quoted(generator)}")
     fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
     untouched = torch.equal(generator.get_state(), fresh.get_state())
     drawn = int(torch.randint(2**32, (), generator=generator, device=generator.device))

@@ -248,6 +248,12 @@ def test_to_moves_the_networks_and_sets_the_precision(tiny_bundle):
     assert pipe(neighbors=[1], num_inference_steps=1, seed=0).images
     with pytest.raises(RissoleError, match="device 'none' cannot be used here"):
         pipe.to("none")
+    with pytest.raises(RissoleError, match="cannot be used here"):
+        pipe.to(["cpu"])
+    for strange in ("float16", torch.int8):
+        with pytest.raises(RissoleError, match="torch_dtype must be such as torch.float32, not "):
+            pipe.to(torch_dtype=strange)
+    assert pipe.torch_dtype == torch.bfloat16
 
 
 def test_a_network_that_follows_when_told_is_told_of_blocks_with_neighbors_of_their_own(pipe):

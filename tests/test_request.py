@@ -40,6 +40,16 @@ def test_what_a_recipe_is_painted_upon_must_be_of_here_too_unless_it_is_at_hand(
     assert kept.init == elsewhere
 
 
+def test_an_output_of_another_size_cannot_be_painted_upon(pipe):
+    first = pipe(neighbors=[1], num_inference_steps=1, seed=0)
+    other = replace(first, latents=torch.zeros(1, 3, 32, 32))
+    upon = {"neighbors": [2], "seed": 1, "blocks": [(0, 0)]}
+    recipe = pipe.recipe(**upon, init=first)
+    for ask in (lambda: pipe(**upon, init=other), lambda: pipe(recipe, init=other)):
+        with pytest.raises(RissoleError, match=r"latents \(3, 32, 32\), those here are \(4, "):
+            ask()
+
+
 @pytest.mark.parametrize("hits", [[1, 2], 1, "cat", {"neighbors": [1]}])
 def test_hits_are_what_retrieve_returns(pipe, hits):
     with pytest.raises(RissoleError, match="given as neighbors="):
@@ -86,3 +96,16 @@ def test_a_generator_gives_its_seed_first_and_then_draws():
     assert draw_seed(generator, None) == 4
     assert draw_seed(generator, None) != 4
     assert draw_seed(None, 7) == 7
+
+
+@pytest.mark.parametrize("several", [[torch.Generator()], 5, "cpu"])
+def test_a_generator_is_one(pipe, several):
+    with pytest.raises(RissoleError, match="generator must be one torch.Generator, not "):
+        pipe(neighbors=[1], generator=several)
+
+
+def test_only_a_recipe_is_checked(pipe):
+    recipe = pipe.recipe(neighbors=[1], seed=0)
+    pipe.check(recipe)
+    with pytest.raises(RissoleError, match="only a checked recipe"):
+        pipe.check(recipe.to_dict())

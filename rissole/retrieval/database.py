@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,15 +166,15 @@ class Database:
         names, numbers = self.classes, (int(self._contents.classes[i]) for i in ids)
         return [names[n] if 0 <= n < len(names) else None for n in numbers]
 
-    def members(self, *labels: str) -> np.ndarray:
-        """bool (N,), the pictures of a class or of several.
+    def members(self, *labels: Any) -> np.ndarray:
+        """bool (N,), the pictures of a class or of several, whose names may come from anywhere.
 
         Raises:
             RissoleError: for a class that no picture has.
         """
         names = self.classes
         for label in labels:
-            if label not in names:
+            if not isinstance(label, str) or label not in names:
                 known = ", ".join(names[:20]) or "none"
                 raise RissoleError(f"the database has no class {quoted(label)} (it has: {known})")
         return np.isin(self._contents.classes, [names.index(label) for label in labels])
@@ -243,8 +244,8 @@ class Database:
             RissoleError: for k out of range or a vector that is not finite.
         """
         k = whole_number(k, "k", 1, MAX_NEIGHBORS)
-        labels = [label] if isinstance(label, str) else label
-        allowed = None if labels is None else self.members(*labels)
+        labels = label if isinstance(label, list | tuple) else [label]
+        allowed = None if label is None else self.members(*labels)
         want = k + (exclude is not None)
         scores, ids = (index or self.index).search(vector[None], want, allowed)
         found = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]

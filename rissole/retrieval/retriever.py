@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rissole.config import MAX_SEED, RissoleError, quoted, whole_number
+from rissole.config import MAX_SEED, RissoleError, iterated, quoted, whole_number
 from rissole.data.images import CALLER, Caps, ImageSource, load_square, to_tensor
 from rissole.models.autoencoder import Codec
 from rissole.noise import choice
@@ -26,6 +26,13 @@ from rissole.retrieval.words import named_classes
 
 MAX_PICTURES = 256  # in a database that lives in memory
 TYPICAL = 512  # pictures of a class, or of all, that say what is typical of them
+
+
+def check_text(**given: str | None) -> None:
+    """Raises RissoleError for what is no text; None, what was not given, passes."""
+    for name, value in given.items():
+        if not isinstance(value, str | None):
+            raise RissoleError(f"{name} must be a string, not {quoted(value)}")
 
 
 class Retriever:
@@ -99,6 +106,7 @@ class Retriever:
         Raises:
             RissoleError: when there is none of that name here.
         """
+        check_text(encoder=name)
         if name not in self.encoders:
             raise missing_encoder(name)
         return self.encoders[name]
@@ -136,6 +144,7 @@ class Retriever:
         """
         if sum(query is not None for query in (image, text, item)) > 1:
             raise RissoleError("give one query: an image, a text or an item")
+        check_text(text=text)
         named = [] if text is None or label is not None else self.named_classes(text)
         used, picture = self._encoder_for(None if named else text, encoder), None
         if image is not None:
@@ -158,22 +167,35 @@ class Retriever:
         return Hits(ids, scores, images, query=picture, item=item, labels=labels, text=text)
 
     def named_classes(self, text: str) -> list[str]:
-        """The classes of the database that words name; no model is needed for them."""
+        """The classes of the database that words name; no model is needed for them.
+
+        Raises:
+            RissoleError: for what is no text.
+        """
+        check_text(text=text)
         return named_classes(text, self.database.classes)
 
     def similarity(
         self, query: ImageSource | int | None, ids: Iterable[int], text: str | None = None
     ) -> list[float]:
-        """Cosine similarity of a picture, an item or a text to items, as in `retrieve`."""
+        """Cosine similarity of a picture, an item or a text to items, as in `retrieve`.
+
+        Raises:
+            RissoleError: without a query, and for an item that is not there.
+        """
+        if query is None and text is None:
+            raise RissoleError("give a query: an image, an item or a text")
+        last = len(self.database) - 1
+        ids = [whole_number(i, "each of ids", 0, last) for i in iterated(ids, "ids")]
         named = [] if text is None else self.named_classes(text)
         used = self._encoder_for(None if named else text, None)
         index = self.index(used)
         if text is not None:
             vector = self._words_vector(used, text, named)
         elif isinstance(query, (int, np.integer)):
-            vector = index.vector(int(query))
+            vector = index.vector(whole_number(query, "item", 0, last))
         else:
-            assert query is not None
+            assert query is not None  # else there is a text
             vector = self._picture_vector(used, load_square(query, self.image_size))
         return [min(1.0, float(vector @ index.vector(i))) for i in ids]
 
@@ -252,7 +274,7 @@ class Retriever:
             None after each step, and at last the database.
         """
         images, skipped = [], []
-        for source in islice(pictures, MAX_PICTURES + 1):
+        for source in islice(iterated(pictures, "pictures"), MAX_PICTURES + 1):
             try:
                 images.append(load_square(source, self.image_size, caps))
             except RissoleError as error:

@@ -1,5 +1,6 @@
 """The retriever alone: with another database or encoder nothing is copied."""
 
+import numpy as np
 import pytest
 from conftest import picture
 
@@ -31,6 +32,37 @@ def test_pictures_are_gathered_and_what_is_none_is_left_out(pipe):
 def test_an_encoder_that_is_not_there_is_named(pipe):
     with pytest.raises(RissoleError, match="latent"):
         pipe.with_encoder("none")
+
+
+LAST = 23  # number of pictures in the tiny database, but for one
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda r: r.similarity(10**6, [0]), f"item must be from 0 to {LAST}, not 1000000"),
+        (lambda r: r.similarity(True, [0]), "item must be a whole number"),
+        (lambda r: r.similarity(0, [10**6]), f"each of ids must be from 0 to {LAST}"),
+        (lambda r: r.similarity(0, [-1]), f"each of ids must be from 0 to {LAST}"),
+        (lambda r: r.similarity(0, 5), "ids must be a list, not 5"),
+        (lambda r: r.similarity(None, [0]), "give a query"),
+        (lambda r: r.similarity(0, [0], text=5), "text must be a string, not 5"),
+        (lambda r: r.retrieve(text=5), "text must be a string, not 5"),
+        (lambda r: r.retrieve(text=b"cat", label="x"), "text must be a string"),
+        (lambda r: r.retrieve(item=0, label=5), "the database has no class 5"),
+        (lambda r: r.retrieve(item=0, label=np.array(["a", "b"])), "the database has no class arr"),
+        (lambda r: r.retrieve(label=["a"]), r"the database has no class \['a'\]"),
+        (lambda r: r.retrieve(encoder=["x"]), "encoder must be a string"),
+        (lambda r: r.prepare(5), "encoder must be a string"),
+        (lambda r: r.with_encoder(None), "encoder must be one of latent"),
+        (lambda r: r.gather(5, "mine"), "pictures must be a list, not 5"),
+        (lambda r: r.gather("photos", "mine"), "pictures must be a list, not 'photos'"),
+        (lambda r: r.gather(picture(0), "mine"), "pictures must be a list"),
+    ],
+)
+def test_what_no_search_can_use_is_named(pipe, ask, told):
+    with pytest.raises(RissoleError, match=told):
+        ask(pipe.retriever)
 
 
 def test_vectors_can_be_made_in_steps(pipe):
