@@ -83,8 +83,7 @@ def load_extensions() -> None:
         try:
             extension.load()
         except Exception as error:  # it is somebody else's code
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise RissoleError(f"the extension {extension.name} does not load: {reason}") from error
+            raise _does_not_load(f"extension {extension.name}", error) from error
     for name in os.environ.get(PLUGINS, "").split():
         load_plugin(name)
 
@@ -93,11 +92,17 @@ def load_plugin(name: str) -> None:
     """Imports a module that registers what it brings.
 
     Raises:
-        RissoleError: when there is none of this name.
+        RissoleError: when there is none of this name, or it cannot be imported.
     """
     try:
         importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise RissoleError(f"no module {name!r} here, and none is installed") from error
+    except Exception as error:  # it is somebody else's code
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):  # itself, or a package it lies in
+            raise RissoleError(f"no module {quoted(name)} here, and none is installed") from error
+        raise _does_not_load(f"module {quoted(name)}", error) from error
+
+
+def _does_not_load(what: str, error: Exception) -> RissoleError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return RissoleError(f"the {what} does not load: {reason}")

@@ -12,7 +12,8 @@ WRONG = [
     # what the parser itself refuses
     "nonsense", "sample --no-such-option", "sample --steps", "sample extra", "sheet --columns x",
     "benchmark --runs 1.5", "index", "train", "evaluate", "evaluate photos", "compare", "push",
-    "push tiny", "export", "--plugin", "--plugin no_such_module sample", "app --port x",
+    "push tiny", "export", "--plugin", "--plugin no_such_module sample",
+    "--plugin no.such.module sample", "--plugin .relative sample", "app --port x",
     # sample
     "sample --steps 0", "sample --steps 1e9", "sample --k -3", "sample --guidance-scale inf",
     "sample --guidance-scale two", "sample --seed 1.5", "sample --seed 18446744073709551616",

@@ -94,6 +94,23 @@ def test_a_denoiser_of_ones_own_is_trained(photos, capsys):
     assert read_state(photos / "run" / "state" / "smaller").steps == 1
 
 
-def test_a_plugin_that_is_not_there_is_one_line(photos, capsys):
-    assert cli.main(["--plugin", "nowhere", "train", "--stage", "latents"]) == 2
-    assert capsys.readouterr().err == "error: no module 'nowhere' here, and none is installed\n"
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.deeper.still", "json.nowhere"])
+def test_a_plugin_that_is_not_there_is_one_line(photos, capsys, name):
+    assert cli.main(["--plugin", name, "train", "--stage", "latents"]) == 2
+    assert capsys.readouterr().err == f"error: no module {name!r} here, and none is installed\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("def x(:", "invalid syntax (broken_plugin.py, line 1)"),
+        ("1 / 0", "division by zero"),
+        ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
+        ("raise AssertionError", "AssertionError"),
+    ],
+)
+def test_a_plugin_that_does_not_load_is_one_line(photos, capsys, code, told):
+    (photos / "broken_plugin.py").write_text(code)
+    assert cli.main(["--plugin", "broken_plugin", "train", "--stage", "latents"]) == 2
+    said = f"error: the module 'broken_plugin' does not load: {told}\n"
+    assert capsys.readouterr().err == said
