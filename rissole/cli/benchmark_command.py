@@ -44,7 +44,7 @@ def benchmark(
     options.check_range("--runs", runs, 1, 1000)
     options.check_range("--threads", threads, 1, 1024)
     options.check_range("--beside", beside, 0, 256)
-    options.check_seeds(seed, runs)
+    options.check_seeds(seed, runs + 1)  # the queries of an index have the next one
     use_threads(threads)
     start = time.perf_counter()
     pipe = options.load(bundle, database, device if entries is None else "cpu")

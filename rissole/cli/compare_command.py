@@ -52,6 +52,7 @@ def compare(
     options.check_range("--steps", steps, 1, MAX_STEPS)
     options.check_range("--guidance-scale", guidance_scale, 0, MAX_GUIDANCE_SCALE)
     options.check_size(size)
+    options.check_seeds(seed)
     if not run.is_dir():
         raise RissoleError(f"no folder of a run: {run}")
     from rissole.data.photos import load_photos

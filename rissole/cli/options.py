@@ -77,6 +77,8 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object in place of the table.")
 ]
 
+COUNTED_ON = 2**32  # more than is added to a seed by any stage: steps, processes, pictures
+
 
 def check_range(option: str, value: float | None, low: float, high: float) -> None:
     """Refuses a value out of range; None, what was not given, passes."""
@@ -84,8 +86,13 @@ def check_range(option: str, value: float | None, low: float, high: float) -> No
         raise RissoleError(f"{option} must be from {low:g} to {high:.10g}, not {value}")
 
 
-def check_seeds(first: int, count: int) -> None:
-    """Refuses seeds out of range, the last of several pictures' included, before any work."""
+def check_seeds(first: int, count: int = COUNTED_ON) -> None:
+    """Refuses seeds out of range, the last of several pictures' included, before any work.
+
+    Args:
+        first: what was given.
+        count: of the seeds from there on; left out where stages and comparisons make their own.
+    """
     last = MAX_SEED - (count - 1)
     if not 0 <= first <= last:
         raise RissoleError(f"seed must be from 0 to {last}, not {first}")

@@ -115,6 +115,7 @@ def train(
     chosen = STAGES[stage]()
     check_budget(minutes, steps, save_minutes, save_steps)
     options.check_size(size)
+    options.check_seeds(seed)
     given = {"space": space, "preset": preset, "schedule": schedule and numbers(schedule)}
     for name, value in given.items():
         if value is not None and not hasattr(chosen.settings, name):

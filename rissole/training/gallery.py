@@ -150,7 +150,8 @@ def paint_kept(
         folder: gets a file for every batch, named by all that it follows from.
     """
     device = next(model.parameters()).device
-    key = digest({**model.state_dict(), "neighbors": neighbors, "seed": torch.tensor(seed)})
+    own = torch.tensor(seed, dtype=torch.uint64)
+    key = digest({**model.state_dict(), "neighbors": neighbors, "seed": own})
     key = hashlib.sha256(f"{key} {how} {device.type}".encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     painter = copy.deepcopy(model).to(fast_dtype(device))

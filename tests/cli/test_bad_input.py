@@ -30,6 +30,7 @@ WRONG = [
     # benchmark
     "benchmark --runs 1001", "benchmark --threads 0", "benchmark --index 0 --bundle tiny",
     "benchmark --index -5 --bundle tiny", "benchmark --seed -1",
+    "benchmark --runs 1 --index 9 --bundle tiny --seed 18446744073709551615",
     # index
     "index photos", "index photos --out", "index photos --out notes.txt",
     "index photos --out file/db", "index photos --out photos", "index photos --limit 0 --out db",

@@ -28,3 +28,10 @@ def test_what_was_painted_before_the_end_is_not_painted_again(tmp_path):
     assert first.stat().st_mtime_ns == before
     assert not torch.equal(paint_kept(model, neighbors, how, 6, tmp_path), whole)
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_any_seed_of_a_picture_is_one_of_a_gallery(tmp_path):
+    model, how = seeded(Denoiser(TINY), 0), Painting(num_inference_steps=1, guidance_scale=1.0)
+    neighbors = torch.zeros(1, 2, 4, 32, 32)
+    low, high = (paint_kept(model, neighbors, how, seed, tmp_path) for seed in (5, 2**64 - 1))
+    assert not torch.equal(low, high)
