@@ -20,7 +20,7 @@ Data = Annotated[
     Path | None,
     typer.Option(
         help="Photos: a folder of pictures, a parquet file, or a folder of such.",
-        show_default="needed for all but the denoiser",
+        show_default="needed for stages that read photos",
     ),
 ]
 Out = Annotated[
@@ -83,11 +83,12 @@ class TrainCommand(TyperCommand):
     """Lists the stages in its help."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Adds a paragraph of what there is to train, in the order of a run."""
+        """Adds a paragraph of what there is to train, in the order of a run, and with what."""
         from rissole.training.stage import STAGES
 
         listed = " ".join(f"{stage.name}: {stage.help}" for stage in STAGES)
-        self.help = f"{self.help}\n\n{listed}"
+        without = ", ".join(stage.name for stage in STAGES if not stage.reads_photos)
+        self.help = f"{self.help}\n\n{listed} Without --data: {without}."
         super().format_help(ctx, formatter)
 
 

@@ -14,6 +14,7 @@ from rissole import cli
 from rissole.data.images import load_image, read_recipe
 from rissole.storage import manifest as bundle
 from rissole.training.checkpoint import read_state
+from rissole.training.stage import STAGES
 
 ROOT = Path(cli.__file__).parents[2]
 
@@ -341,6 +342,13 @@ def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
     assert read_state(tmp_path / "run" / "state" / "autoencoder").steps == before
     assert run(*args, "--resume", "--config", "settings.json")[0] == 0
     assert read_state(tmp_path / "run" / "state" / "autoencoder").steps == before + 1
+
+
+def test_help_names_the_stages_that_do_without_photos(run):
+    told = " ".join(run("train", "--help")[1].split())
+    named = told.partition("Without --data: ")[2].partition(".")[0]
+    assert named.split(", ") == [stage.name for stage in STAGES if not stage.reads_photos]
+    assert "denoiser" in named and "latents" not in named
 
 
 def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bundle, tmp_path):
