@@ -12,6 +12,7 @@ from rissole.config import RissoleError
 
 if TYPE_CHECKING:
     from rissole.data.photos import Labelled
+    from rissole.pipeline import RissolePipeline
 
 FOLLOW = "influence"
 
@@ -73,9 +74,9 @@ def evaluate(
     options.check_size(size)
     options.check_range("--grid", grid, 1, 16)
     options.check_range("--samples", samples, 5, 100_000)
-    from rissole.data.photos import load_labelled
-    from rissole.evaluation import network, report
+    from rissole.evaluation import following, report
 
+    options.check_seeds(seed, max(samples, following.PAIRS))
     follow = FOLLOW in parts
     parts = [part for part in parts if part != FOLLOW]
     if follow and not is_bundle(images):
@@ -83,30 +84,43 @@ def evaluate(
     report.check_parts(parts)
     if features is None and report.BY_NETWORK & set(parts):
         raise RissoleError("--features is needed to measure features, copies or classes")
-    if follow and not parts:
-        options.print_report(followed(images, device, seed), as_json)
-        return
-    painted: str | Labelled = images
-    photos: str | Labelled = reference
-    if is_bundle(images):  # painting takes long: what is wrong with the rest shall be told before
-        options.check_seeds(seed, samples)
-        photos = load_labelled(reference, size)
-        if features is not None:
-            network.load_features(features)
-        pipe, by_class = options.load(images, None, device), "classes" in parts
-        painted = report.paint_samples(pipe, samples, seed, size, by_class)
-    result = report.evaluate(
-        painted, photos, features or "", held_out=held_out, size=size, grid=grid, parts=parts,
-        seed=seed, device=options.fastest(device),
-    )  # fmt: skip
-    options.print_report(result | (followed(images, device, seed) if follow else {}), as_json)
+    how: dict[str, Any] = {"size": size, "grid": grid, "parts": parts}
+    pipe = options.load(images, None, device) if is_bundle(images) else None
+    if pipe is not None and follow:
+        following.check_blocks(pipe)
+    sets: tuple[Any, Any, Any] = (images, reference, held_out)
+    if pipe is not None and parts:
+        sets = painted(pipe, reference, held_out, features, samples, seed, **how)
+    result: dict[str, Any] = {}
+    if parts:
+        how |= {"held_out": sets[2], "seed": seed, "device": options.fastest(device)}
+        result = report.evaluate(sets[0], sets[1], features or "", **how)
+    if pipe is not None and follow:
+        result[FOLLOW] = following.following(pipe, seed=seed)
+    options.print_report(result, as_json)
 
 
-def followed(bundle: str, device: str | None, seed: int) -> dict[str, Any]:
-    """How far blocks of a bundle's pictures follow neighbors of their own."""
-    from rissole.evaluation.following import following
+def painted(
+    pipe: RissolePipeline,
+    reference: str,
+    held_out: str | None,
+    features: str | None,
+    samples: int,
+    seed: int,
+    **how: Any,
+) -> tuple[Labelled, Labelled, Labelled]:
+    """What a bundle paints, and the photos to measure it by.
 
-    return {FOLLOW: following(options.load(bundle, None, device), seed=seed)}
+    Painting takes long: what is wrong with the rest is told before.
+    """
+    from rissole.evaluation import network, report
+
+    if features is not None:
+        network.load_features(features)
+    size, parts = how["size"], how["parts"]
+    training, held = report.photo_sets(reference, held_out, size)
+    report.check_bundle(pipe, training=training, held_out=held, **how)
+    return report.paint_samples(pipe, samples, seed, size, "classes" in parts), training, held
 
 
 def is_bundle(images: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -71,8 +72,7 @@ def class_agreement(
     Raises:
         RissoleError: without classes, or with one that no training photo has.
     """
-    if not training.classes:
-        raise RissoleError("the reference has no classes: a folder for each, or a column of labels")
+    check_classes([], training.classes)
     classifier = LinearClassifier.fit(network.extract(training.photos), training.labels)
 
     def right(some: Labelled) -> tuple[Tensor, Tensor]:
@@ -91,9 +91,16 @@ def class_agreement(
     return figures, {"n": len(floor), "share": floor.mean().item() if len(floor) else None}
 
 
+def check_classes(asked: Iterable[str], classes: Sequence[str]) -> None:
+    """Raises RissoleError for classes that the reference has none of, or where it has none."""
+    if not classes:
+        raise RissoleError("the reference has no classes: a folder for each, or a column of labels")
+    if missing := sorted(set(asked) - set(classes)):
+        raise RissoleError(f"the reference has no photo of class {missing[0]!r}")
+
+
 def _numbered(some: Labelled, classes: list[str]) -> Tensor:
     """Labels (N,) as numbers into other classes; -1 stays."""
-    if missing := sorted(set(some.classes) - set(classes)):
-        raise RissoleError(f"the reference has no photo of class {missing[0]!r}")
+    check_classes(some.classes, classes)
     numbers = torch.tensor([classes.index(name) for name in some.classes] + [-1])
     return numbers[some.labels]

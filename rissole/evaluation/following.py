@@ -55,9 +55,8 @@ def following(
     Raises:
         RissoleError: of a bundle that paints in one block.
     """
+    check_blocks(pipe)
     rng, grid = np.random.default_rng(seed), pipe.defaults["grid"]
-    if grid == 1:
-        raise RissoleError("influence is measured of single blocks, and this bundle paints one")
     drawn = [_pair(pipe, rng, seed + n) for n in range(pairs)]
     plain = [_painted(pipe, pair) for pair in tqdm(drawn, "as they are", leave=False, disable=None)]
     given = [_colors(np.asarray(pipe.database.image(pair.item)), grid) for pair in drawn]
@@ -69,6 +68,12 @@ def following(
         moves = [(b - a, goal - a) for (a, b), goal in zip(colors, given, strict=True)]
         found[f"{strength:g}"] = {**_moved(moves, drawn), "seam_ratio": _seams(mixed, grid)}
     return {"pairs": pairs, "seam_ratio": _seams(plain, grid), "strengths": found}
+
+
+def check_blocks(pipe: RissolePipeline) -> None:
+    """Raises RissoleError of a bundle that paints in one block."""
+    if pipe.defaults["grid"] == 1:
+        raise RissoleError("influence is measured of single blocks, and this bundle paints one")
 
 
 def _pair(pipe: RissolePipeline, rng: np.random.Generator, seed: int) -> Pair:

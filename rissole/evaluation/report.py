@@ -29,7 +29,7 @@ from tqdm import tqdm
 from rissole.config import RissoleError
 from rissole.data.images import square
 from rissole.data.photos import Labelled, load_labelled, split
-from rissole.evaluation.classes import class_agreement
+from rissole.evaluation.classes import check_classes, class_agreement
 from rissole.evaluation.copies import copies
 from rissole.evaluation.distances import (
     Gaussian,
@@ -39,7 +39,7 @@ from rissole.evaluation.distances import (
 )
 from rissole.evaluation.network import FeatureNetwork, load_features
 from rissole.evaluation.probe import CoherenceProbe, probe_coherence, train_probe
-from rissole.evaluation.seams import seam_metrics, seam_ratio
+from rissole.evaluation.seams import check_borders, seam_metrics, seam_ratio
 from rissole.pipeline import RissolePipeline
 
 Source = Tensor | Labelled | str | Path
@@ -78,7 +78,7 @@ def evaluate(
         RissoleError: Unknown part, unreadable source, too few images.
     """
     check_parts(parts)
-    sets = _sets(images, reference, held_out, size)
+    sets = _enough(_loaded(images, size), "image"), *photo_sets(reference, held_out, size)
     made, training, held = (some.photos for some in sets)
     network: Any = load_features(features, device) if BY_NETWORK & set(parts) else None
     result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
@@ -138,28 +138,55 @@ def check_parts(parts: Sequence[str]) -> None:
         raise RissoleError(f"no measure {min(unknown)!r}: choose from {', '.join(PARTS)}")
 
 
-def _sets(
-    images: Source, reference: Source, held_out: Source | None, size: int
-) -> tuple[Labelled, Labelled, Labelled]:
-    """Images, training photos and held-out ones, enough of each for the measures by neighbors."""
+def check_bundle(
+    pipe: RissolePipeline,
+    parts: Sequence[str],
+    training: Labelled,
+    held_out: Labelled,
+    size: int,
+    grid: int,
+) -> None:
+    """Refuses what cannot be measured of a bundle's pictures, before they are painted.
 
-    def load(source: Source) -> Labelled:
-        if isinstance(source, Tensor):
-            return Labelled(source, torch.full((len(source),), -1), [])
-        return source if isinstance(source, Labelled) else load_labelled(source, size)
+    Args:
+        pipe: of the bundle.
+        parts, size, grid: of `evaluate`.
+        training, held_out: of `photo_sets`.
+    """
+    if "seams" in parts and grid > 1:
+        check_borders(size, grid)
+    if "classes" in parts:
+        check_classes([*pipe.database.classes, *held_out.classes], training.classes)
 
-    photos = load(reference)
+
+def photo_sets(reference: Source, held_out: Source | None, size: int) -> tuple[Labelled, Labelled]:
+    """Training photos and held-out ones, enough of each for the measures by neighbors.
+
+    Args:
+        reference, held_out, size: of `evaluate`, which takes the two results in place of the first.
+
+    Raises:
+        RissoleError: unreadable source, too few photos.
+    """
+    photos = _loaded(reference, size)
     if held_out is None:
         halves = zip(split(photos.photos), split(photos.labels), strict=True)
         training, held = (Labelled(*half, photos.classes) for half in halves)
     else:
-        training, held = photos, load(held_out)
-    sets = load(images), training, held
-    for what, some in zip(("image", "training photo", "held-out photo"), sets, strict=True):
-        count = len(some.photos)
-        if count < 5:
-            raise RissoleError(f"too few to measure: {count} {what}(s), at least 5 are needed")
-    return sets
+        training, held = photos, _loaded(held_out, size)
+    return _enough(training, "training photo"), _enough(held, "held-out photo")
+
+
+def _loaded(source: Source, size: int) -> Labelled:
+    if isinstance(source, Tensor):
+        return Labelled(source, torch.full((len(source),), -1), [])
+    return source if isinstance(source, Labelled) else load_labelled(source, size)
+
+
+def _enough(some: Labelled, what: str) -> Labelled:
+    if (count := len(some.photos)) < 5:
+        raise RissoleError(f"too few to measure: {count} {what}(s), at least 5 are needed")
+    return some
 
 
 def _feature_figures(

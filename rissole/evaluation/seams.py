@@ -32,11 +32,15 @@ def seam_metrics(images: Tensor, grid: int = 4, seed: int = 0) -> dict[str, Any]
     return {"seam_ratio": seam_ratio(images, grid), "seam_ratio_ci95": spread}
 
 
-def seam_jumps(images: Tensor, grid: int = 4) -> tuple[Tensor, Tensor]:
-    """Mean absolute jump (N,) per image at the borders and beside them, in both directions."""
-    size = min(images.shape[-2:])
+def check_borders(size: int, grid: int) -> None:
+    """Raises RissoleError where blocks are too small, or too few, to compare their borders."""
     if grid < 2 or size < 8 * grid:
         raise RissoleError(f"a {grid}x{grid} grid on {size} pixels has no borders to compare")
+
+
+def seam_jumps(images: Tensor, grid: int = 4) -> tuple[Tensor, Tensor]:
+    """Mean absolute jump (N,) per image at the borders and beside them, in both directions."""
+    check_borders(min(images.shape[-2:]), grid)
     found = []
     for axis in (-1, -2):
         along = to_float(images).transpose(-1, axis)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from safetensors import SafetensorError
+from synthetic import trained_network
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from rissole import cli
 from rissole.data.images import load_image, read_recipe
@@ -100,6 +102,8 @@ def test_help_needs_no_heavy_module():
         (["train", "--stage", "features", "--seed", str(2**64 - 1)], "seed must be from 0"),
         (["compare", "nowhere", "--data", "there", "--seed", "-1"], "seed must be from 0"),
         (["compare", "nowhere", "--data", "there", "--seed", str(10**20)], "seed must be from 0"),
+        (["evaluate", "here", "--reference", "there", "--seed", "-1"], "seed must be from 0"),
+        (["evaluate", "here", "--reference", "there", "--seed", str(10**20)], "seed must be from"),
         (["evaluate", "here", "--reference", "there"], "--features is needed"),
         (["evaluate", "h", "--reference", "t", "--measure", "beauty"], "no measure 'beauty'"),
     ],
@@ -367,7 +371,61 @@ def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bu
     assert json.loads(out)["n"] == 5
     refused(run("evaluate", "nowhere", *args[4:]), "unknown bundle 'nowhere'")
     missing = ["--reference", "nowhere", "--measure", "seams"]
-    refused(run("evaluate", tiny_bundle, *missing), "no data set: nowhere")  # before painting
+    refused(run("evaluate", tiny_bundle, *missing), "no data set: nowhere")
+
+
+@pytest.fixture
+def calls():
+    """Names of the networks' layers that computed something, in order."""
+    found: list[str] = []
+    note = register_module_forward_pre_hook(lambda layer, _: found.append(type(layer).__name__))
+    yield found
+    note.remove()
+
+
+UNMEASURABLE = [
+    (["--held-out", "nowhere"], "no data set: nowhere"),
+    (["--held-out", "few"], "too few to measure: 3 held-out photo(s)"),
+    (["--reference", "few"], "too few to measure: 2 training photo(s)"),
+    ([], "too few to measure: 1 held-out photo(s)"),  # of 24
+    (["--held-out", "photos", "--size", "16"], "a 4x4 grid on 16 pixels"),
+    (["--held-out", "photos", "--grid", "16"], "a 16x16 grid on 64 pixels"),
+    (["--held-out", "photos", "--measure", "classes"], "the reference has no classes"),
+    (["--held-out", "photos", "--measure", "classes", "--reference", "kinds"],
+     "the reference has no photo of class 'wild'"),
+    (["--held-out", "photos", "--features", "nowhere"], "no feature network 'nowhere'"),
+]  # fmt: skip
+
+
+def test_what_cannot_be_measured_is_told_before_a_bundle_paints(
+    run, photos, tiny_bundle, databases, tmp_path, calls
+):
+    trained_network(tmp_path / "features.safetensors")
+    for folder, count in (("few", 3), ("kinds/calm", 9), ("kinds/tame", 9)):
+        left_out = sorted(path.name for path in photos.iterdir())[count:]
+        shutil.copytree(photos, tmp_path / folder, ignore=lambda *_, names=left_out: names)
+    assert run("join", tiny_bundle, databases / "moods", "--out", "moods")[0] == 0
+    usual = ["evaluate", "moods", "--reference", "photos", "--size", "64", "--measure", "seams"]
+    usual += ["--samples", "5", "--features", "features.safetensors", "--device", "cpu"]
+    calls.clear()
+    for arguments, words in UNMEASURABLE:
+        refused(run(*usual, *arguments), words)
+    assert calls == []
+    assert run(*usual, "--held-out", "photos")[0] == 0
+    assert calls
+
+
+def test_a_bundle_of_one_block_has_no_influence_to_measure(run, tiny_bundle, photos, calls):
+    shutil.copytree(tiny_bundle, "whole")
+    config = json.loads(Path("whole/config.json").read_text())
+    config["defaults"]["grid"] = 1
+    Path("whole/config.json").write_text(json.dumps(config))
+    bundle.write_manifest(Path("whole"), "whole")
+    args = ["--reference", "photos", "--held-out", "photos", "--size", "64", "--samples", "5"]
+    calls.clear()
+    told = run("evaluate", "whole", *args, "--measure", "seams,influence")
+    refused(told, "influence is measured of single blocks")
+    assert calls == []
 
 
 @pytest.mark.parametrize(
