@@ -29,7 +29,7 @@ from rissole.app.state import Picture, Query, Visit, place
 from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
-from rissole.data.images import read_query, read_recipe
+from rissole.data.images import read_recipe_and_query
 from rissole.runs import as_python, record
 
 EVENTS = ("recall", "film", "sheet", "run", "python", "quit")
@@ -95,7 +95,7 @@ class Sharing:
         """
         with clear_errors(self.errors):  # before the canvas is touched
             file = self.studio.uploaded(path)
-            raw, item = read_recipe(file), read_query(file)
+            raw, item = read_recipe_and_query(file)
             if raw is None:
                 raise RissoleError(self.errors["recipe"])
             recipe = Recipe.from_dict(raw)

@@ -156,7 +156,8 @@ def save_png(
         image: the picture; saved as RGB.
         target: a path (written to a temporary file, then renamed) or an open binary file.
         recipe: stored as JSON in the text chunk `rissole`, see `read_recipe`.
-        query: the database picture that was searched with, stored beside it, see `read_query`.
+        query: the database picture that was searched with, stored beside it, see
+            `read_recipe_and_query`.
 
     Raises:
         RissoleError: if the path cannot be written.
@@ -185,7 +186,25 @@ def read_recipe(source: ImageSource) -> dict[str, Any] | None:
     Raises:
         RissoleError: if `source` is no readable picture.
     """
-    text = _text(source, RECIPE_KEY)
+    return read_recipe_and_query(source)[0]
+
+
+def read_recipe_and_query(source: ImageSource) -> tuple[dict[str, Any] | None, int | None]:
+    """The recipe as `read_recipe` finds it, and the query.
+
+    Returns:
+        (recipe, the database picture that `save_png` noted as the query); None for what is not
+        there.
+
+    Raises:
+        RissoleError: if `source` is no readable picture.
+    """
+    recipe, query = _texts(source, (RECIPE_KEY, QUERY_KEY))
+    number = re.fullmatch(r"\d{1,18}", query) if isinstance(query, str) else None
+    return _parsed(recipe), None if number is None else int(number[0])
+
+
+def _parsed(text: Any) -> dict[str, Any] | None:
     try:
         recipe = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -193,23 +212,17 @@ def read_recipe(source: ImageSource) -> dict[str, Any] | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def read_query(source: ImageSource) -> int | None:
-    """The database picture that `save_png` noted as the query; None if there is none.
-
-    Raises:
-        RissoleError: if `source` is no readable picture.
-    """
-    text = _text(source, QUERY_KEY)
-    return int(text) if isinstance(text, str) and re.fullmatch(r"\d{1,18}", text) else None
-
-
-def _text(source: ImageSource, key: str) -> Any:
+def _texts(source: ImageSource, keys: Sequence[str]) -> list[Any]:
+    """The texts of a picture by their keys, None for those that it does not have."""
     if isinstance(source, Image.Image):
-        return source.info.get(key)
+        return [source.info.get(key) for key in keys]
     data, name = _read(source, CALLER)
+    if readable_format(data[:HEAD], FORMATS) not in (None, "PNG"):
+        return [None] * len(keys)  # no other has any; Pillow reads every comment to open a GIF
     with _open_header(data, name, CALLER):
         # Pillow would have to decode the pixels to find a text behind them
-        return png.text_of(data, key.encode())
+        found = png.texts_of(data, [key.encode() for key in keys])
+    return [found.get(key.encode()) for key in keys]
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:

@@ -7,12 +7,13 @@ color profile of more than a megabyte makes it refuse the file.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # texts that say which way is up
 ORIENTING = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+MAX_KEY = 80  # bytes of the key of a text, with the zero behind it
 MAX_TEXT = 2**20 - 2**10  # bytes of a text; Pillow's own limit, with room for its key
 MAX_PROFILE = 8 * 2**20
 MAX_CHUNKS = 100_000  # a large picture has some 16,000
@@ -21,32 +22,50 @@ MAX_CHUNKS = 100_000  # a large picture has some 16,000
 def lightened(data: bytes) -> tuple[bytes, bytes | None]:
     """A PNG file without what is not needed to show it, and its color profile.
 
+    Of each text that says which way is up the last intact one stays, as of the profiles the last:
+    whatever a file is full of, a handful of its parts is inflated.
+
     Raises:
         ValueError: for more parts than any picture has.
     """
-    kept, profile = [SIGNATURE], None
+    turning = {start for start, text in _texts(data, ORIENTING).values() if text is not None}
+    kept, packed = [SIGNATURE], b""
     for kind, start, end in _chunks(data):
         if kind == b"iCCP":
-            name, _, packed = data[start + 8 : end - 4].partition(b"\0")
-            profile = _inflated(packed[1:], MAX_PROFILE) if name else None
-        elif kind not in TEXTS or _orients(kind, data[start + 8 : end - 4]):
+            name, _, rest = data[start + 8 : end - 4].partition(b"\0")
+            packed = rest[1:] if name else b""
+        elif kind not in TEXTS or start in turning:
             kept.append(data[start:end])
-    return b"".join(kept), profile
+    return b"".join(kept), _inflated(packed, MAX_PROFILE) if packed else None
 
 
-def text_of(data: bytes, key: bytes) -> str | None:
-    """A text of a PNG file, wherever in it and however it is stored; the last one of that key.
+def texts_of(data: bytes, keys: Collection[bytes]) -> dict[bytes, str]:
+    """Texts of a PNG file, wherever in it and however they are stored; of each key the last one.
 
     Damaged ones count as none: a recipe with another digit in it would paint another picture.
+
+    Raises:
+        ValueError: for more parts than any picture has.
     """
-    found = None
-    for kind, start, end in _chunks(data) if data.startswith(SIGNATURE) else ():
-        if kind not in TEXTS or not data.startswith(key + b"\0", start + 8):
-            continue
-        if zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big"):
-            value = _text(kind, data[start + 9 + len(key) : end - 4])
-            found = found if value is None else value
-    return found
+    found = _texts(data, keys) if data.startswith(SIGNATURE) else {}
+    return {key: text for key, (_, text) in found.items() if text is not None}
+
+
+def _texts(data: bytes, keys: Collection[bytes]) -> dict[bytes, tuple[int, str | None]]:
+    """Where the last intact text of each key starts, and what it says; no other is inflated."""
+    last = {}
+    for kind, start, end in _chunks(data):
+        key = data[start + 8 : min(start + 8 + MAX_KEY, end - 4)].partition(b"\0")[0]
+        if kind in TEXTS and key in keys and _intact(data, start, end):
+            last[key] = kind, start, end
+    return {
+        key: (start, _text(kind, data[start + 9 + len(key) : end - 4]))
+        for key, (kind, start, end) in last.items()
+    }
+
+
+def _intact(data: bytes, start: int, end: int) -> bool:
+    return zlib.crc32(data[start + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -62,11 +81,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield data[place + 4 : place + 8], place, end
         place = end
     raise ValueError("too many chunks")
-
-
-def _orients(kind: bytes, content: bytes) -> bool:
-    key, _, rest = content.partition(b"\0")
-    return key in ORIENTING and _text(kind, rest) is not None
 
 
 def _text(kind: bytes, rest: bytes) -> str | None:

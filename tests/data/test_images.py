@@ -13,7 +13,7 @@ from color_profiles import GRAY, PROFILES
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from rissole.config import RissoleError
-from rissole.data import decoding, images, kinds
+from rissole.data import decoding, images, kinds, png
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -376,6 +376,52 @@ def test_long_texts_and_profiles_do_not_spoil_a_png():
         long = data[:33] + chunk(kind, content) + data[33:]
         assert images.load_image(long).tobytes() == noise().tobytes()
         assert images.read_recipe(long) is None
+
+
+@pytest.fixture
+def inflated(monkeypatch):
+    """Sizes of all that is inflated of PNG files, as it goes on."""
+    sizes, inflate = [], png._inflated
+
+    def counted(packed, limit):
+        data = inflate(packed, limit)
+        sizes.append(limit if data is None else len(data))
+        return data
+
+    monkeypatch.setattr(png, "_inflated", counted)
+    return sizes
+
+
+def test_of_a_png_full_of_packed_parts_a_handful_is_inflated(inflated):
+    packed = zlib.compress(b"{" + b" " * (png.MAX_TEXT - 2) + b"}")
+    parts = [(b"zTXt", key + b"\0\0" + packed) for key in (b"rissole", *png.ORIENTING)]
+    parts += [(b"iTXt", b"rissole-query\0\1\0\0\0" + packed)]
+    parts += [(b"iCCP", b"mine\0\0" + zlib.compress(bytes(png.MAX_PROFILE)))]
+    data = encoded(noise())
+    data = data[:33] + b"".join(chunk(*part) for part in parts * 50) + data[33:]
+    assert images.read_recipe_and_query(data) == ({}, None)
+    assert len(inflated) == len(parts)
+    assert sum(inflated) <= 5 * png.MAX_TEXT + png.MAX_PROFILE
+    assert images.load_image(data).tobytes() == noise().tobytes()
+
+
+def test_of_several_recipes_the_last_intact_one_counts(inflated):
+    data = encoded(noise())
+    first, second = (
+        chunk(b"zTXt", b"rissole\0\0" + zlib.compress(b'{"seed": %d}' % seed)) for seed in (1, 2)
+    )
+    query = chunk(b"tEXt", b"rissole-query\x0017")
+    broken = second[:-1] + bytes([second[-1] ^ 1])
+    data = data[:33] + query + first + data[33:-12] + second + broken + data[-12:]
+    assert images.read_recipe_and_query(data) == ({"seed": 2}, 17)
+    assert len(inflated) == 1
+
+
+def test_only_a_png_is_opened_to_look_for_a_recipe(monkeypatch):
+    # Pillow collects all comments of a GIF to open it, in time that grows with their square
+    monkeypatch.setattr(images.Image, "open", None)
+    for kind in ("GIF", "TIFF", "WEBP"):
+        assert images.read_recipe(encoded(noise(), kind)) is None
 
 
 def test_a_png_of_too_many_parts_is_refused():
