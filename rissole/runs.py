@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rissole.config import RissoleError
+from rissole.config import Recipe, RissoleError
 from rissole.outputs import BlockStep, GenerationOutput
 from rissole.storage.files import write_atomic
 
@@ -65,9 +65,18 @@ class Run:
             np.savez_compressed(buffer, **arrays)
             return buffer.getvalue()
         if kind == ".json":
-            lists = {name: values.tolist() for name, values in self._arrays().items()}
-            return json.dumps({"recipe": self.output.recipe, **lists}, allow_nan=False).encode()
+            return "".join(self._json()).encode()
         return self._table().encode()
+
+    def _json(self) -> Iterator[str]:
+        """Row by row: numbers as Python has them take ten times the room, all at once a GB."""
+        yield f'{{"recipe": {json.dumps(self.output.recipe)}'
+        for name, values in self._arrays().items():
+            yield f', "{name}": ['
+            for number, row in enumerate(values):
+                yield ", " * (number > 0) + json.dumps(row.tolist(), allow_nan=False)
+            yield "]"
+        yield "}"
 
     def _arrays(self) -> dict[str, np.ndarray]:
         known = [self.scores.get(i, -2.0) for i in self.neighbors]  # cosines are from -1 on
@@ -117,6 +126,19 @@ def record(steps: Iterable[BlockStep], scores: Mapping[int, float] | None = None
         np.stack(attention),
         np.array(calls),
     )
+
+
+def numbers_of(recipe: Recipe, shape: tuple[int, int, int]) -> int:
+    """How many numbers a `Run` will keep of all steps of a recipe, told before it is painted.
+
+    Args:
+        recipe: what to paint; what it is painted upon is not kept.
+        shape: (C, S, S) of the canvas.
+    """
+    channels, side, _ = shape
+    blocks = (len(recipe.blocks) or recipe.grid**2) if recipe.order == "sequential" else 1
+    shares = len(recipe.all_neighbors) * (side // 2) ** 2
+    return blocks * recipe.num_inference_steps * (channels * side**2 + shares)
 
 
 def as_python(recipe: Mapping[str, Any], bundle: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from rissole.cli import main
 from rissole.config import RissoleError
-from rissole.runs import as_python, record
+from rissole.runs import as_python, numbers_of, record
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,9 @@ def test_a_run_holds_every_step(run, pipe):
     assert run.positions[::2] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     side = run.attention.shape[-1] // 2
     assert not run.attention[0, :, side:].any()  # nothing is painted there yet
+    assert (
+        numbers_of(out.checked[0], out.latents.shape[1:]) == run.latents.size + run.attention.size
+    )
     assert run.calls[-1] == out.network_calls
     assert set(run.scores) == set(out.neighbors) - {9}
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from rissole.app.about import card_facts, latent_picture
 from rissole.app.errors import clear_errors
 from rissole.app.frames import data_uri
-from rissole.app.influence import influence, seen_by
-from rissole.app.pace import Ahead
+from rissole.app.influence import Hiding, influence
+from rissole.app.pace import Ahead, Tick
 from rissole.app.page import Page
 from rissole.app.parts import component, telling
 from rissole.app.state import Block, Visit, place
@@ -65,21 +65,31 @@ class Explaining:
             known: dict[str, float] = {}  # keys as JSON has them
             yield self._ahead(kept[-1].recipe, visit, block)
             yield {"influence": {**told, "levels": {}, "done": False}}
-            for item, levels in self.measured(kept[-1].recipe, visit, block):
+            for found in self.measured(kept[-1].recipe, visit, block):
+                if isinstance(found, Tick):
+                    yield found
+                    continue
+                item, levels = found
                 known[str(item)] = round(levels, 1)
                 yield {"influence": {**told, "levels": dict(known), "done": False}}
             yield {"influence": {**told, "levels": known, "done": True}}
 
     def _ahead(self, recipe: Recipe, visit: Visit, block: Block) -> Ahead:
         """How much there is to paint: the picture as it is, and without each in turn."""
-        layer, seen = seen_by(recipe, block)
-        return self.studio.of(visit).ahead([layer] * (1 + len(seen)), visit.pictures[-1])
+        hiding = Hiding.of(recipe, block)
+        at_hand = visit.painted(hiding.usual.init) is not None
+        return self.studio.of(visit).ahead_of(hiding.layers(at_hand))
 
     def _lease(self, recipe: Recipe, visit: Visit, block: Block) -> int:
         return lease(self._ahead(recipe, visit, block).work)
 
-    def _measured(self, recipe: Recipe, visit: Visit, block: Block) -> Iterator[tuple[int, float]]:
-        yield from influence(self.studio.of(visit).pipe, recipe, block)
+    def _measured(
+        self, recipe: Recipe, visit: Visit, block: Block
+    ) -> Iterator[Tick | tuple[int, float]]:
+        hiding = Hiding.of(recipe, block)
+        beneath = visit.painted(hiding.usual.init)
+        output = None if beneath is None else beneath.output
+        yield from influence(self.studio.of(visit).pipe, hiding, block, output)
 
     def _query(self, visit: Visit) -> Tensor | None:
         item, image, pipe = visit.query.item, visit.query.image, self.studio.of(visit).pipe

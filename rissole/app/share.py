@@ -30,9 +30,11 @@ from rissole.app.studio import PRIVATE, QUIET, Studio
 from rissole.app.zerogpu import lease, on_gpu
 from rissole.config import Recipe, RissoleError
 from rissole.data.images import read_recipe_and_query
-from rissole.runs import as_python, record
+from rissole.outputs import BlockStep
+from rissole.runs import as_python, numbers_of, record
 
 EVENTS = ("recall", "film", "sheet", "run", "python", "quit")
+MOST_NUMBERS = 2_900_000  # of a stored run: 12 MB while it is painted, as JSON some 60 MB
 SETTINGS = 10  # how many components the memory and `_settings` set
 
 
@@ -257,17 +259,35 @@ class Sharing:
             if kind not in ("npz", "json", "csv"):
                 raise RissoleError(self.errors["unexpected"])
             yield self.studio.of(there).ahead([recipe])
+            self._fits(recipe, there, kind)
             yield {"job": kind, "done": 0}
-            data = self.recorded(recipe, there, f".{kind}")
-            yield _done(self.studio.file(data, f"rissole-{recipe.seed}.{kind}"))
+            for data in self.recorded(recipe, there, f".{kind}"):
+                if isinstance(data, Tick):
+                    yield data
+                else:
+                    yield _done(self.studio.file(data, f"rissole-{recipe.seed}.{kind}"))
 
-    def _recorded(self, recipe: Recipe, visit: Visit, kind: str) -> bytes:
-        pipe, ids = self.studio.of(visit).pipe, recipe.all_neighbors
-        scores = {}
+    def _fits(self, recipe: Recipe, visit: Visit, kind: str) -> None:
+        """Raises RissoleError where all steps are more than one visitor may have in memory."""
+        numbers = numbers_of(recipe, self.studio.of(visit).pipe.denoiser.latent_shape)
+        if kind != "csv" and numbers > MOST_NUMBERS:
+            told = self.errors["numbers"]
+            raise RissoleError(told.format(numbers=f"{numbers:,}", most=f"{MOST_NUMBERS:,}"))
+
+    def _recorded(self, recipe: Recipe, visit: Visit, kind: str) -> Iterator[Tick | bytes]:
+        """Ticks as it paints, at last the bytes of the file."""
+        here, ids = self.studio.of(visit), recipe.all_neighbors
+        scores, seen = {}, list[BlockStep]()
         if visit.query.arguments():
-            found = pipe.retriever.similarity(visit.query.near, ids, visit.query.text)
+            found = here.pipe.retriever.similarity(visit.query.near, ids, visit.query.text)
             scores = dict(zip(ids, found, strict=True))
-        return record(pipe.stream(recipe), scores).encoded(kind)
+        with contextlib.closing(here.stream(recipe)) as steps:
+            for step in steps:
+                if seen and (seen[-1].output is not None or kind == ".csv"):
+                    seen.clear()  # what was beneath is not kept; a table needs the end alone
+                seen.append(step)
+                yield Tick()
+        yield record(seen, scores).encoded(kind)
 
     def python(self, visit: Visit, event: gr.EventData) -> dict:
         """A program that paints a link's picture."""
@@ -278,9 +298,9 @@ class Sharing:
             return {"code": as_python(recipe.to_dict(), name), "mark": secrets.token_hex(4)}
 
     def _picture(self, recipe: Recipe, visit: Visit) -> Generator[Any, None, Picture]:
-        for picture in visit.pictures:
-            if picture.recipe == recipe:
-                return picture
+        at_hand = visit.painted(recipe)
+        if at_hand is not None:
+            return at_hand
         for shown in self._chain(recipe, replace(visit, pictures=())):
             if isinstance(shown, tuple):
                 *_, changed = shown

@@ -97,6 +97,10 @@ class Visit:
     skipped: tuple[str, ...] = ()
     neighbors: Any = None
 
+    def painted(self, recipe: Recipe | None) -> Picture | None:
+        """The picture of a recipe, if it is one of those kept."""
+        return next((one for one in self.pictures if one.recipe == recipe), None)
+
     @property
     def size(self) -> int:
         """Bytes; databases of its own are counted where they are kept."""

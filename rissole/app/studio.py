@@ -198,6 +198,14 @@ class Studio:
             RissoleError: when it is more than one visitor may ask for.
         """
         layers = [layer for r in recipes for layer in (r.layers if before is None else (r,))]
+        return self.ahead_of(layers)
+
+    def ahead_of(self, layers: Sequence[Recipe]) -> Ahead:
+        """How much there is to paint of these alone, whatever they are painted upon.
+
+        Raises:
+            RissoleError: when it is more than one visitor may ask for.
+        """
         work, most = sum(map(self.pipe.work, layers)), self.limits.work
         if work > most:
             said = self.errors["work"]

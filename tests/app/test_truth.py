@@ -1,5 +1,6 @@
 """What the page says is so, and comes back as it was: its handlers without a browser."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,14 +11,19 @@ from PIL import Image
 
 from rissole.app.assets import filled, texts
 from rissole.app.choose import NEAR, Choosing, most_neighbors, rows_of
+from rissole.app.compare import Comparing
 from rissole.app.databases import Sources
 from rissole.app.explain import Explaining
+from rissole.app.links import encode
 from rissole.app.offer import Offer
+from rissole.app.pace import Ahead
 from rissole.app.painting import Painting
 from rissole.app.share import Sharing
+from rissole.app.sketches import Sketching
 from rissole.app.state import Query, Visit
 from rissole.app.studio import Studio
 from rissole.config import RissoleError
+from rissole.cost import BY_AREA, FIXED, USUAL_NEIGHBORS
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +138,86 @@ def test_influence_is_what_hiding_a_neighbor_changes(studio):
     assert alone["influence"]["levels"] == {}  # there is no picture without an only neighbor
 
 
+@pytest.fixture
+def evaluated(pipe):
+    """What each evaluation of the network costs as it goes on, counted as `cost.work_of` does."""
+    costs, config = [], pipe.denoiser.config
+
+    def count(_, given, __):
+        _, _, visible, index = given
+        window = 1 / visible.shape[1] + 2 * config.halo / config.latent_size
+        neighbors = 0.75 + 0.25 * visible.shape[-1] / USUAL_NEIGHBORS
+        costs.append((FIXED + BY_AREA * index.shape[1] * window**2) * neighbors)
+
+    hook = pipe.denoiser.register_forward_hook(count)
+    yield costs
+    hook.remove()
+
+
+@pytest.fixture
+def repainted(studio) -> Visit:
+    """A visit with a picture and two repaints upon it."""
+    pipe, settings = studio.pipe, {"grid": 2, "guidance_scale": 1, "num_inference_steps": 2}
+    base = pipe.recipe(neighbors=[1, 2, 3], order="sequential", seed=0, **settings)
+    first = pipe.recipe(neighbors=[4, 5], seed=1, init=base, blocks=[(0, 0)], **settings)
+    top = pipe.recipe(neighbors=[6, 7], seed=2, init=first, blocks=[(1, 1)], **settings)
+    event = SimpleNamespace(link=encode(top))
+    *_, shown = Sharing(studio, Offer([studio.sources])).recall(Visit(), event)
+    return shown[2]
+
+
+def page_generators(studio: Studio, visit: Visit):
+    """Every handler of the page that paints, as (name, its steps)."""
+    shelf, last = Sharing(studio, Offer([studio.sources])), visit.pictures[-1]
+    run, link = last.message["run"], encode(last.recipe)
+    chosen = visit.neighbors or {"hits": [{"id": i, "on": True} for i in (1, 2, 3)]}
+    settings, painting = ("sequential", 2, 2, 1), Painting(studio)
+    yield "paint", painting.paint(visit, chosen, *settings, 1, True, None)
+    again = SimpleNamespace(run=run, blocks=[[0, 1]])
+    yield "repaint", painting.repaint(visit, chosen, "parallel", 2, 1, 1, again)
+    wish = {"number": 1, "neighbors": [1, 2], "order": "parallel", "grid": 2, "steps": 2,
+            "guidance": 1, "seed": 3}  # fmt: skip
+    request = SimpleNamespace(session_hash="me")
+    yield "sketch", Sketching(studio).sketch(visit, SimpleNamespace(wish=wish), request)
+    yield "ways", Comparing(studio).ways(visit, chosen, *settings, 3, 1)
+    axes = {"x": {"setting": "k", "values": "1,2"}, "y": {"setting": "steps", "values": "1,2"}}
+    yield "cross", Comparing(studio).cross(visit, chosen, *settings, 3, 1, SimpleNamespace(**axes))
+    for name in ("recall", "film", "sheet"):
+        yield name, getattr(shelf, name)(Visit(), SimpleNamespace(link=link))
+    for kind in ("npz", "json", "csv"):
+        yield kind, shelf.run(Visit(), SimpleNamespace(link=link, kind=kind))
+    above = replace(visit, pictures=visit.pictures[-1:])
+    for name, seen in (("influence", visit), ("influence alone", above)):
+        for row, col in ((1, 1), (0, 0), (0, 1)):  # of the last layer, and of those beneath
+            event = SimpleNamespace(run=run, row=row, col=col)
+            yield f"{name} {row},{col}", Explaining(studio).influence(seen, event)
+
+
+def test_a_step_of_the_page_is_one_of_the_network_and_all_are_announced(
+    studio, repainted, evaluated
+):
+    for name, steps in page_generators(studio, repainted):
+        announced, before = 0.0, 0
+        evaluated.clear()
+        for shown in steps:
+            assert len(evaluated) - before <= 1, name
+            announced = shown.work if isinstance(shown, Ahead) else announced
+            assert sum(evaluated) <= announced + 1e-6, name
+            before = len(evaluated)
+        assert before > 1, name
+
+
+def test_a_picture_at_hand_is_not_painted_again_to_tell_an_influence(studio, repainted, evaluated):
+    above = replace(repainted, pictures=repainted.pictures[-1:])
+    event, calls = SimpleNamespace(row=1, col=1), []
+    for visit in (repainted, above):
+        evaluated.clear()
+        *_, told = Explaining(studio).influence(visit, event)
+        calls.append((len(evaluated), told["influence"]["levels"]))
+    assert calls[0][1] == calls[1][1] != {}
+    assert [count for count, _ in calls] == [3 * 2, 3 * 2 + 4 * 2 + 2]
+
+
 def test_how_near_a_picture_is_to_the_nearest_of_the_database(studio):
     visit, neighbors = sought(studio, item=5)
     message, _, visit, _ = paint(studio, visit, neighbors, "1")
@@ -152,6 +238,27 @@ def test_a_link_gives_a_program_and_its_steps(studio):
     lines = Path(told["file"]).read_text().splitlines()
     assert lines[0] == "row,column,neighbor,share,similarity"
     assert len(lines) == 1 + 4 * 3
+
+
+def test_of_a_run_the_steps_of_the_last_layer_are_kept(studio, repainted):
+    event = SimpleNamespace(link=encode(repainted.pictures[-1].recipe), kind="npz")
+    *_, told = Sharing(studio, Offer([studio.sources])).run(Visit(), event)
+    with np.load(told["file"]) as arrays:  # noqa: TID251 - ours, and no pickle
+        latents = arrays["latents"]
+    assert len(latents) == 2
+    assert (latents[-1] == repainted.pictures[-1].output.latents[0].numpy()).all()
+
+
+def test_a_run_of_too_many_steps_is_refused_before_it_is_painted(studio, evaluated):
+    settings = {"order": "sequential", "num_inference_steps": 200, "guidance_scale": 1, "seed": 0}
+    link = encode(studio.pipe.recipe(neighbors=range(16), **settings))
+    shelf = Sharing(studio, Offer([studio.sources]))
+    for kind in ("npz", "json"):
+        with pytest.raises(gr.Error, match="numbers, and 2,900,000 are allowed"):
+            list(shelf.run(Visit(), SimpleNamespace(link=link, kind=kind)))
+    steps = shelf.run(Visit(), SimpleNamespace(link=link, kind="csv"))  # which keeps none
+    assert {"job": "csv", "done": 0} in (next(steps), next(steps))
+    assert not evaluated
 
 
 def test_seeds_keep_every_digit(studio):
