@@ -116,7 +116,7 @@ def painted(
     from rissole.evaluation import network, report
 
     if features is not None:
-        network.load_features(features)
+        network.load_features(features, size=how["size"])
     size, parts = how["size"], how["parts"]
     training, held = report.photo_sets(reference, held_out, size)
     report.check_bundle(pipe, training=training, held_out=held, **how)

@@ -25,6 +25,7 @@ from rissole.config import RissoleError
 from rissole.data.photos import to_float
 
 FEATURES = 1280  # numbers of the pooled features, whatever the size of the network
+SMALLEST = 128  # side in pixels to which smaller pictures are enlarged: of 32 it would see one cell
 FINE = 11  # blocks that end at 1/16 of the size in the smallest network: shapes, not yet classes
 
 
@@ -158,6 +159,15 @@ class LiteNetwork(nn.Module):
         network.fold(weights)
         return network
 
+    @classmethod
+    def measuring(cls, variant: str, size: int) -> LiteNetwork:
+        """The network that measures pictures of `size` pixels; small ones it sees enlarged.
+
+        Raises:
+            RissoleError: when its weights are not installed.
+        """
+        return cls.pretrained(variant, resolution=SMALLEST if size < SMALLEST else None)
+
     def fold(self, weights: Mapping[str, Tensor]) -> None:
         """Takes weights as they are published."""
         self.stem.fold(weights, "_conv_stem", "_bn0")
@@ -173,8 +183,9 @@ class LiteNetwork(nn.Module):
 
     @property
     def name(self) -> str:
-        """As reports call it."""
-        return f"efficientnet-{self.variant}-imagenet"
+        """As reports call it; at another resolution than the pictures' it measures otherwise."""
+        scaled = "" if self.resolution is None else f"-{self.resolution}"
+        return f"efficientnet-{self.variant}-imagenet{scaled}"
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The last feature map of each size, from 1/2 of the resolution on, halved each time.

@@ -1,4 +1,4 @@
-"""XX"""
+"""Networks whose features pictures are compared by: one's own, and well-known ones by name."""
 
 from __future__ import annotations
 
@@ -185,12 +185,17 @@ AnyNetwork = FeatureNetwork | LibraryFeatures | LiteNetwork
 
 
 def load_features(
-    features: FeatureNetwork | str | Path, device: str | torch.device = "cpu"
+    features: FeatureNetwork | str | Path, device: str | torch.device = "cpu", *, size: int = 128
 ) -> AnyNetwork:
     """A feature network from a file written by `FeatureNetwork.write` or by its known name.
 
     Names are those of `EXTRACTORS` and `LITE`; of the latter `efficientnet-lite0` is what the
     autoencoder learns from, so it measures with `efficientnet-lite2`.
+
+    Args:
+        features: the network itself, its file, or its name.
+        device: where it computes.
+        size: side in pixels of the pictures to compare.
 
     Raises:
         RissoleError: unknown name, no such file, or weights that are not installed.
@@ -198,7 +203,7 @@ def load_features(
     if isinstance(features, FeatureNetwork):
         return features.to(device).eval()
     if str(features) in LITE:
-        return LiteNetwork.pretrained(LITE[str(features)]).to(device)
+        return LiteNetwork.measuring(LITE[str(features)], size).to(device)
     if Path(features).is_file():
         return FeatureNetwork.open(features, device)
     return LibraryFeatures(str(features), device)

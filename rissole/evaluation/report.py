@@ -80,7 +80,9 @@ def evaluate(
     check_parts(parts)
     sets = _enough(_loaded(images, size), "image"), *photo_sets(reference, held_out, size)
     made, training, held = (some.photos for some in sets)
-    network: Any = load_features(features, device) if BY_NETWORK & set(parts) else None
+    side = min(side for some in (made, training, held) for side in some.shape[-2:])
+    by_network = BY_NETWORK & set(parts)
+    network: Any = load_features(features, device, size=side) if by_network else None
     result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
     photos: dict[str, Any] = {"n": len(held)}
     if "features" in parts:

