@@ -19,9 +19,44 @@ from rissole.evaluation.probe import CoherenceProbe, train_probe
 from rissole.experiments.cases import Case
 from rissole.models.autoencoder import Codec
 from rissole.training.bulk import decode_bytes, training_neighbors
-from rissole.training.neighborhoods import read_latents
+from rissole.training.neighborhoods import codec_digest, read_latents
 
 LITE = "lite2"  # measures as well where its weights are installed
+
+
+class Instruments(NamedTuple):
+    """What a run's pictures are decoded and measured with: rows of others do not compare.
+
+    Attributes:
+        codec: decodes what is painted.
+        networks: measure; those of the run, and EfficientNet-Lite2 where it is installed.
+        names: of the networks, which tell them apart.
+        digest: of the codec, its decoder included.
+    """
+
+    codec: Codec
+    networks: dict[str, AnyNetwork]
+    names: dict[str, str]
+    digest: str
+
+    @classmethod
+    def open(cls, run: Path, size: int, device: str) -> Instruments:
+        """Reads those of a run for pictures of `size` pixels.
+
+        Raises:
+            RissoleError: when the stage `features` was not run, or what a file holds is no network.
+        """
+        files = [run / f"{name}.safetensors" for name in ("features", "check")]
+        networks: dict[str, AnyNetwork] = {
+            p.stem: FeatureNetwork.open(p, device) for p in files if p.exists()
+        }
+        if "features" not in networks:
+            raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
+        with suppress(RissoleError):  # its package is no requirement
+            networks[LITE] = LiteNetwork.measuring(LITE, size).to(device)
+        codec = Codec.load(run / "autoencoder")
+        names = {name: network.name for name, network in networks.items()}
+        return cls(codec.to(device), networks, names, codec_digest(codec))
 
 
 @dataclass
@@ -41,21 +76,21 @@ class Bench:
 
     @classmethod
     def open(
-        cls, run: Path, photos: Tensor, samples: int, device: str, seed: int, probe_steps: int
+        cls,
+        run: Path,
+        photos: Tensor,
+        instruments: Instruments,
+        *,
+        samples: int,
+        device: str,
+        seed: int,
+        probe_steps: int,
     ) -> Bench:
-        """Reads a run's autoencoder, latents and feature networks; trains the probe."""
+        """Reads a run's latents, and trains the probe."""
         train, held = split(photos)
         data = read_latents(run, photos)
-        files = [run / f"{name}.safetensors" for name in ("features", "check")]
-        networks: dict[str, AnyNetwork] = {
-            p.stem: FeatureNetwork.open(p, device) for p in files if p.exists()
-        }
-        with suppress(RissoleError):  # its package is no requirement
-            networks[LITE] = LiteNetwork.pretrained(LITE).to(device)
-        if "features" not in networks:
-            raise RissoleError(f"{run}/features.safetensors is missing: run --stage features first")
-        codec = Codec.load(run / "autoencoder").to(device)
         probe = train_probe(train, steps=probe_steps, seed=seed, device=device)
+        codec, networks = instruments.codec, instruments.networks
         return cls(run, train, held, data, codec, networks, probe, device, samples, seed)
 
     def queries(self) -> Tensor:

