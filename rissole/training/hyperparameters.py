@@ -10,9 +10,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rissole.config import Recipe, RissoleError
+from rissole.config import MAX_GUIDANCE_SCALE, MAX_STEPS, Recipe, RissoleError
 
-Positive = Annotated[int, Field(ge=1)]  # a whole number from 1
+POOL = 64  # neighbors kept per picture; training draws its few from them
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]  # a whole number from 1; more is a slip
+Batch = Annotated[int, Field(ge=1, le=65_536)]  # pictures per step, whose end a signal waits for
+Neighbors = Annotated[int, Field(ge=1, le=POOL)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]  # a picture's
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # a number from 0
 Part = Annotated[float, Field(ge=0, le=1)]  # of a whole
 
@@ -35,9 +39,9 @@ class FeatureTraining:
             that is better for photos of 32 pixels, of which the last stage would see one cell.
     """
 
-    batch_size: Positive = 512
+    batch_size: Batch = 512
     arch: str = "resnet18"
-    resolution: Positive | None = None
+    resolution: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class CodecTraining:
             of 4-pixel cells.
     """
 
-    batch_size: Positive = 32
+    batch_size: Batch = 32
     peak_rate: Share = 6e-4
     chroma: Share = 1.5
     latent_noise: Share = 0.1
@@ -88,9 +92,9 @@ class EncoderTraining:
         width: of the projector that VICReg's loss is computed behind; it is not shipped.
     """
 
-    batch_size: Positive = 256
+    batch_size: Batch = 256
     peak_rate: Share = 1e-3
-    width: Positive = 1024
+    width: Annotated[int, Field(ge=1, le=16_384)] = 1024
 
 
 @dataclass(frozen=True)
@@ -124,18 +128,18 @@ class DenoiserTraining:
             to be chosen afterwards.
     """
 
-    batch_size: Positive = 128
+    batch_size: Batch = 128
     peak_rate: Share = 1e-3
     grids: tuple[Share, Share, Share] = (0.8, 0.05, 0.15)
     situations: tuple[Share, Share, Share, Share, Share] = (0.76, 0.1, 0.06, 0.02, 0.06)
     windows: Positive = 4
-    neighbors: Positive = 3
-    drop: Share = 0.1
-    all_shown: Share = 0.0
-    blinkered: Share = 0.0
-    own: Share = 0.0
+    neighbors: Neighbors = 3
+    drop: Part = 0.1
+    all_shown: Part = 0.0
+    blinkered: Part = 0.0
+    own: Part = 0.0
     own_neighbors: Positive = 2
-    told: Share = 0.0
+    told: Part = 0.0
     plain: Part = 0.3
     weight_decay: Share = 0.01
     averages: tuple[Part, ...] = (0.9995,)
@@ -174,22 +178,22 @@ class FlowMapTraining:
             be chosen afterwards.
     """
 
-    batch_size: Positive = 64
+    batch_size: Batch = 64
     peak_rate: Share = 3e-4
-    decay: Share = 0.999
-    neighbors: Positive = 8
-    drop: Share = 0.03
-    start_share: Share = 0.3
+    decay: Part = 0.999
+    neighbors: Neighbors = 8
+    drop: Part = 0.03
+    start_share: Part = 0.3
     guidance: tuple[Share, Share] = (1.0, 2.5)
-    calls: tuple[Positive, ...] = (1, 2, 4, 8, 20)
+    calls: tuple[Steps, ...] = (1, 2, 4, 8, 20)
     early: tuple[Share, ...] = (0.05, 0.2, 0.5, 0.15, 0.1)
     late: tuple[Share, ...] = (0.2, 0.42, 0.22, 0.08, 0.08)
-    switch: Share = 0.35
+    switch: Part = 0.35
     kinds: tuple[Share, Share, Share, Share] = (0.7, 0.18, 0.06, 0.06)
     mixed: tuple[Share, Share, Share, Share, Share] = (0.0, 0.5, 0.3, 0.0, 0.2)
-    own: Share = 0.3
-    foreign: Share = 0.5
-    told: Share = 0.6
+    own: Part = 0.3
+    foreign: Part = 0.5
+    told: Part = 0.6
     snapshots: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
@@ -211,7 +215,7 @@ class FewStepsTraining(FlowMapTraining):
     """
 
     gap: tuple[Share, Share] = (0.16, 0.05)
-    gap_until: Share = 0.45
+    gap_until: Part = 0.45
     negative: Literal["blind", "unviewed", "both"] = "blind"
 
     def __post_init__(self) -> None:
@@ -246,7 +250,7 @@ class PolishTraining(FlowMapTraining):
     mixed: tuple[Share, Share, Share, Share, Share] = (0.0, 0.5, 0.5, 0.0, 0.0)
     discriminator: Share = 1.0
     judged: Positive = 32
-    judged_calls: tuple[Positive, ...] = (1, 2, 4)
+    judged_calls: tuple[Steps, ...] = (1, 2, 4)
     judged_shares: tuple[Share, ...] = (0.2, 0.5, 0.3)
     recolored: Part = 0.2
     enlarged: Part = 0.0
@@ -272,10 +276,10 @@ class SamplesSettings:
     """
 
     count: Positive = 1500
-    photos: Annotated[int, Field(ge=0)] = 36
+    photos: Annotated[int, Field(ge=0, le=1_000_000)] = 36
     per_sheet: Positive = 24
-    num_inference_steps: Positive = 2
-    guidance_scale: Share = 1.6
+    num_inference_steps: Steps = 2
+    guidance_scale: Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE)] = 1.6
     paint_with: Literal["denoiser", "few-steps", "polish"] = "few-steps"
 
 
@@ -325,8 +329,8 @@ class GallerySettings:
     grid: Positive = 4
     num_inference_steps: Positive = 40
     guidance_scale: Share = 1.0
-    near_share: Share = 0.01
-    label: str = "synthesized pictures"
+    near_share: Part = 0.01
+    label: Annotated[str, Field(max_length=10_000)] = "synthesized pictures"
     paint_with: Literal["denoiser", "few-steps", "polish"] = "denoiser"
 
     def __post_init__(self) -> None:

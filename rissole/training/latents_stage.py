@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rissole.training.hyperparameters import Positive, Share
+from rissole.training.hyperparameters import Part, Positive
 from rissole.training.stage import STAGES, Job, Stage
 
 
@@ -23,7 +23,7 @@ class LatentsSettings:
             shift, enlarge and color all of them, for training that is told of it.
     """
 
-    same_class: Share = 0.75
+    same_class: Part = 0.75
     own_blocks: bool = False
     ways: Positive = 1
 

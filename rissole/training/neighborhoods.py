@@ -21,9 +21,9 @@ from rissole.retrieval.embedding import LatentEmbedding
 from rissole.retrieval.encoders import LatentEncoder, QueryEncoder
 from rissole.storage.files import save_tensors
 from rissole.training.checkpoint import write_json
+from rissole.training.hyperparameters import POOL
 from rissole.training.ways import Ways, changed, draw_ways
 
-POOL = 64  # neighbors kept per picture; training draws its few from them
 DUPLICATE = 0.98  # cosine above which another photo counts as the same one
 
 
