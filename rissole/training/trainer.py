@@ -12,11 +12,13 @@ been: on a CPU, and where the budget is in steps, to the last bit.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +50,10 @@ class Batches:
         return self
 
     def __next__(self) -> Tensor:
-        draw, device = self.generator, self.generator.device
-        while len(self.pool) < self.batch:
-            epoch = torch.randperm(self.count, generator=draw, device=device)
-            self.pool = torch.cat([self.pool, epoch])
+        like: Any = {"generator": self.generator, "device": self.generator.device}
+        epochs = math.ceil((self.batch - len(self.pool)) / self.count)  # none while there are some
+        drawn = [torch.randperm(self.count, **like) for _ in range(epochs)]
+        self.pool = torch.cat([self.pool, *drawn]) if drawn else self.pool
         batch, self.pool = self.pool[: self.batch], self.pool[self.batch :]
         return batch
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_training import learn
+from torch.overrides import TorchFunctionMode
 
 import rissole
 from rissole.training.budget import Session, session_of
@@ -84,6 +85,26 @@ def test_learning_rate_rises_then_falls():
 def test_batches_visit_everything_once_per_epoch():
     batches = Batches(10, 5, torch.Generator().manual_seed(0))
     assert sorted(torch.cat([next(batches), next(batches)]).tolist()) == list(range(10))
+
+
+def test_a_batch_larger_than_the_photos_is_drawn_at_once():
+    joined: list[int] = []
+
+    class Watching(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is torch.cat:
+                joined.append(len(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    draw = torch.Generator().manual_seed(0)
+    epochs = torch.cat([torch.randperm(3, generator=draw) for _ in range(334)])
+    batches = Batches(3, 1000, torch.Generator().manual_seed(0))
+    with Watching():
+        first = next(batches)
+    assert torch.equal(first, epochs[:1000])  # what one epoch after another gives
+    assert torch.equal(batches.pool, epochs[1000:])
+    assert joined == [335]  # each number is copied once, not once for every epoch
+    assert len(next(batches)) == 1000
 
 
 def test_training_in_sessions_is_training_at_once(tmp_path):
