@@ -29,7 +29,7 @@ def neighbor_quality(
         codec: makes the latents, and with them the blocks that neighbors lend.
         encoders: what to compare.
         judge: a network that none of the encoders is or was trained with.
-        k: neighbors per query.
+        k: neighbors per query; all photos where there are fewer.
         labels: (N,) classes of the photos, if they are known.
 
     Returns:
@@ -40,6 +40,7 @@ def neighbor_quality(
     """
     device = next(codec.parameters()).device
     base, queries = split(photos)
+    k = min(k, len(base))
     latents = [
         torch.cat([codec.encode(to_float(few).to(device)).cpu() for few in part.split(32)])
         for part in (base, queries)

@@ -170,6 +170,16 @@ def test_quality_of_neighbors_is_told_from_chance(pipe):
     assert found["latent"]["features"] < found["chance"]["features"]
 
 
+def test_of_few_photos_all_are_neighbors(pipe):
+    """The stage `encoder` measures what it has trained, however few photos there are."""
+    photos = torch.stack(
+        [torch.from_numpy(np.array(picture(i))).permute(2, 0, 1) for i in range(6)]
+    )
+    judge, latent = FeatureNetwork(FeatureConfig(resolution=32)), pipe.retriever.encoders["latent"]
+    found = neighbor_quality(photos, pipe.codec, [latent], judge)
+    assert found["latent"]["features"] == pytest.approx(1)  # of five, all five are the nearest
+
+
 def test_default_shape_of_the_learned_encoder_is_small_enough():
     assert sum(p.numel() for p in LearnedEncoder().parameters()) <= 3_000_000
 
