@@ -23,6 +23,7 @@ from rissole.config import RissoleError
 from rissole.data.photos import to_float
 from rissole.evaluation.augmentation import turn_hue
 from rissole.evaluation.lite import LiteNetwork
+from rissole.evaluation.probe import auc
 from rissole.loading import half_precision
 from rissole.storage.files import save_tensors
 from rissole.training.reconstruction import RESOLUTION, judging_network, shifted
@@ -255,7 +256,8 @@ def fit_defects(
     wanted, count = bad.float() * 2 - 1, len(images)
     gram, target = rows.values @ rows.values.T, wanted.repeat(LOOKS)
     tried = [crossed(gram, target, penalty) for penalty in PENALTIES]
-    best = max(range(len(PENALTIES)), key=lambda n: auc(tried[n][:count], defects))
+    found = [figures_of(guess[:count], defects) for guess in tried]
+    best = max(range(len(PENALTIES)), key=lambda n: found[n]["auc"])
     guess, penalty = tried[best], PENALTIES[best]
     gain, offset = calibrated(guess, bad)
     if gain <= 0:
@@ -268,7 +270,7 @@ def fit_defects(
     weights = [w.view(shape) for w, shape in zip(slope.split(sizes), rows.shapes, strict=True)]
     usual = (gain * guess[count:] + offset).mean()
     judge = DefectJudge(network, region, weights, bias, usual).to(network.device)
-    return judge, figures_of(guess[:count], defects)
+    return judge, found[best]
 
 
 def figures_of(guess: Tensor, defects: Tensor) -> dict[str, float]:
@@ -277,7 +279,7 @@ def figures_of(guess: Tensor, defects: Tensor) -> dict[str, float]:
     return {
         "pictures": len(defects),
         "defects": defects.float().mean().item(),
-        "auc": auc(guess, defects),
+        "auc": auc(guess[defects], guess[~defects]),
         "defects_among_the_best_fifth": liked.float().mean().item(),
     }
 
@@ -314,9 +316,3 @@ def calibrated(guess: Tensor, defects: Tensor) -> tuple[float, float]:
     search.step(loss)
     gain, offset = line.detach().tolist()
     return gain, offset
-
-
-def auc(guess: Tensor, defects: Tensor) -> float:
-    """How often (N,) is higher for a picture with a defect than for one without."""
-    higher = guess[defects][:, None] > guess[~defects]
-    return higher.float().mean().item()

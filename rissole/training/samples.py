@@ -76,8 +76,15 @@ def paint_samples(run: Path, out: Path, settings: SamplesSettings, device: str, 
 
 
 def shuffled(data: dict[str, Tensor]) -> Tensor:
-    """Numbers of the training photos in an order that is always the same."""
-    return torch.randperm(len(data["latents"]), generator=torch.Generator().manual_seed(0))
+    """Numbers (N,) of the training photos in an order that is always the same.
+
+    Each comes once, as it is or as its mirror image: the other would be the same picture again.
+    """
+    both = len(data["latents"])
+    order = torch.randperm(both, generator=torch.Generator().manual_seed(0))
+    first = torch.full((both // 2,), both)
+    first = first.scatter_reduce(0, order % (both // 2), torch.arange(both), "amin")
+    return order[first.sort().values]
 
 
 def reconstructions(run: Path, count: int, device: str) -> Tensor:

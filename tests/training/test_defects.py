@@ -15,21 +15,28 @@ from rissole.config import RissoleError
 from rissole.data.photos import split, to_float
 from rissole.evaluation.lite import LiteNetwork
 from rissole.evaluation.network import FeatureNetwork
+from rissole.evaluation.probe import auc
 from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.models.denoiser import Denoiser
 from rissole.training.defects import (
     LOOKS,
     DefectJudge,
     DefectJudges,
-    auc,
     crossed,
     defect_file,
+    figures_of,
     fit_defects,
     solved,
 )
 from rissole.training.hyperparameters import DefectSettings
-from rissole.training.neighborhoods import make_latents
-from rissole.training.samples import PICTURES, grades_file, read_samples
+from rissole.training.neighborhoods import make_latents, read_latents
+from rissole.training.samples import (
+    PICTURES,
+    grades_file,
+    read_samples,
+    reconstructions,
+    shuffled,
+)
 from rissole.training.selection import select, worth
 from rissole.training.settings import read_settings
 
@@ -58,7 +65,7 @@ def test_defects_are_told_in_pictures_that_nobody_graded(learned):
     judge, figures = learned
     images, defects = spoiled(40, 1)
     logits = judge.grade(images)
-    assert auc(logits, defects) > 0.95
+    assert auc(logits[defects], logits[~defects]) > 0.95
     assert (logits > 0)[defects].float().mean() > 0.6
     assert (logits < 0)[~defects].float().mean() > 0.6
     assert figures["auc"] > 0.9
@@ -73,8 +80,13 @@ def test_guesses_are_of_pictures_that_were_left_out():
     rows = once.repeat(LOOKS, 1) + 0.01  # the same pictures again
     gram, target = rows @ rows.T, thrown.repeat(LOOKS).float()
     by_heart = gram @ solved(gram, target, 1.0)
-    assert auc(by_heart[:60], thrown) == 1
-    assert 0.3 < auc(crossed(gram, target, 1.0), thrown) < 0.7
+    assert auc(by_heart[:60][thrown], by_heart[:60][~thrown]) == 1
+    guess = crossed(gram, target, 1.0)
+    assert 0.3 < auc(guess[thrown], guess[~thrown]) < 0.7
+
+
+def test_guesses_that_are_all_the_same_are_no_better_than_chance():
+    assert figures_of(torch.zeros(10), torch.arange(10) < 3)["auc"] == 0.5
 
 
 def test_a_defect_elsewhere_than_looked_at_is_not_seen(network):
@@ -161,6 +173,14 @@ def test_sheets_hold_pictures_and_photos(run, capsys):
     assert graded.images.shape == (36, 3, 64, 64)
     # of two grades the mean counts: number 0 has 0 and 2, number 4 has 1 and 2
     assert graded.defects.nonzero()[:, 0].tolist() == [2, 4, *range(5, 36, 3)]
+
+
+def test_a_photo_and_its_mirror_image_are_one_picture(run):
+    count = len(split(smooth_pictures(24, 64))[0])
+    numbers = shuffled(read_latents(run))
+    assert sorted((numbers % count).tolist()) == list(range(count))
+    assert numbers.max() >= count  # some are mirrored
+    assert len(reconstructions(run, 1000, "cpu")) == count
 
 
 @pytest.mark.parametrize(
