@@ -76,7 +76,12 @@ def split(photos: Tensor, held_out: float = 0.05) -> tuple[Tensor, Tensor]:
     """Splits off every n-th photo, so that the same photos are held out in every stage.
 
     Of fewer than n the last one, so that there always is something to measure with.
+
+    Raises:
+        RissoleError: for fewer than 2, of which none could be held out.
     """
+    if len(photos) < 2:
+        raise RissoleError("at least 2 photos are needed: one is held out to measure with")
     every = max(2, min(round(1 / held_out), len(photos)))
     mask = torch.arange(len(photos)) % every == every - 1
     return photos[~mask], photos[mask]

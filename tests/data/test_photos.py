@@ -35,3 +35,8 @@ def test_split_holds_out_one_of_a_few_photos(photos):
     for count in (2, 3, 19, 20, 39):
         assert len(split(photos[:count])[1]) == 1
     assert torch.equal(split(photos[:3])[1][0], photos[2])
+
+
+def test_one_photo_cannot_be_split(photos):
+    with pytest.raises(RissoleError, match="at least 2 photos are needed"):
+        split(photos[:1])
