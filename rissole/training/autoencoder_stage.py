@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
 from rissole.training.hyperparameters import CodecTraining
-from rissole.training.stage import STAGES, Job, Stage
+from rissole.training.stage import STAGES, Job, Stage, check_cut
+
+FACTOR = 4  # pixels per latent cell, along one side, of the autoencoder that is trained
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,10 @@ class AutoencoderStage(Stage):
         return None if settings.space == "pixel" else super().state(run, settings)
 
     def prepare(self, job: Job, settings: AutoencoderSettings) -> None:
-        """Refuses sizes that cannot be halved, and to do without what judges pictures.
-
-        Warns of sizes that do not cut into blocks.
-        """
+        """Refuses sizes that no later stage could paint, and to do without what judges pictures."""
         super().prepare(job, settings)
         pixels = settings.space == "pixel"
-        whole = 16 if pixels else 64
-        if not pixels and job.size % 8:
-            raise RissoleError(f"--size must be a multiple of {whole}, not {job.size}")
-        if job.size % whole:
-            note = f"note: denoisers paint only sizes that are multiples of {whole}"
-            print(note, file=sys.stderr)
+        check_cut(job, 1 if pixels else FACTOR)
         if not pixels and settings.perceptual:
             from rissole.evaluation.lite import weights_file
 

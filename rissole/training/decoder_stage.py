@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rissole.training.hyperparameters import DecoderTraining
-from rissole.training.stage import STAGES, Job, Stage, state_folder
+from rissole.training.stage import STAGES, Job, Stage, check_cut, state_folder
 
 
 @STAGES.register
@@ -28,10 +28,11 @@ class DecoderStage(Stage):
         return self.target(run, settings)
 
     def prepare(self, job: Job, settings: DecoderTraining) -> None:
-        """Refuses to do without what judges pictures."""
+        """Refuses sizes that no denoiser paints, and to do without what judges pictures."""
         from rissole.evaluation.lite import weights_file
 
         super().prepare(job, settings)
+        check_cut(job)
         weights_file("lite0")
 
     def run(self, job: Job, settings: DecoderTraining) -> dict[str, Any]:

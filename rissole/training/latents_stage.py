@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rissole.training.hyperparameters import Part, Positive
-from rissole.training.stage import STAGES, Job, Stage
+from rissole.training.stage import STAGES, Job, Stage, check_cut
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class LatentsStage(Stage):
 
     def state(self, run: Path, settings: Any) -> None:
         """Nothing to go on from."""
+
+    def prepare(self, job: Job, settings: LatentsSettings) -> None:
+        """Refuses sizes of which no denoiser could paint the latents."""
+        super().prepare(job, settings)
+        check_cut(job)
 
     def run(self, job: Job, settings: LatentsSettings) -> dict[str, Any]:
         """Writes the folder `latents`."""

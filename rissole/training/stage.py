@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from rissole.data.photos import Labelled
     from rissole.training.budget import Budget
 
+CELLS = 16  # a latent's side is a multiple of it: 4x4 blocks, whole at a quarter of their size
+
 
 @dataclass(frozen=True)
 class Job:
@@ -132,6 +134,21 @@ class Stage:
     def run(self, job: Job, settings: Any) -> dict[str, Any]:
         """Runs the stage and returns its figures."""
         raise NotImplementedError
+
+
+def check_cut(job: Job, factor: int | None = None) -> None:
+    """Refuses sizes of photos whose latents no denoiser could cut into blocks.
+
+    Args:
+        job: says the size.
+        factor: pixels per latent cell, along one side; of the run's autoencoder by default.
+    """
+    if factor is None:
+        from rissole.models.autoencoder import Codec
+
+        factor = Codec.load(job.run / "autoencoder").vae_scale_factor
+    if job.size % (whole := CELLS * factor):
+        raise RissoleError(f"--size must be a multiple of {whole}, not {job.size}")
 
 
 def state_folder(out: Path) -> Path:

@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from rissole import cli
 from rissole.data.images import load_image, read_recipe
+from rissole.models.autoencoder import Codec, tiny_autoencoder
 from rissole.storage import manifest as bundle
 from rissole.training.checkpoint import read_state
 from rissole.training.stage import STAGES
@@ -331,7 +332,7 @@ def test_index_refuses_what_it_cannot_read_and_leaves_nothing(run, tiny_bundle, 
 def test_train_runs_a_stage_and_does_not_overwrite_it(run, photos, tmp_path):
     (tmp_path / "settings.json").write_text('{"batch_size": 4, "perceptual": 0}')
     (tmp_path / "wrong.json").write_text('{"batch_sise": 4}')
-    args = ["train", "--stage", "autoencoder", "--data", photos, "--out", "run", "--size", "32"]
+    args = ["train", "--stage", "autoencoder", "--data", photos, "--out", "run", "--size", "64"]
     args += ["--steps", "1", "--device", "cpu"]
     code, out, _ = run(*args, "--config", "settings.json")
     assert code == 0
@@ -353,6 +354,18 @@ def test_help_names_the_stages_that_do_without_photos(run):
     named = told.partition("Without --data: ")[2].partition(".")[0]
     assert named.split(", ") == [stage.name for stage in STAGES if not stage.reads_photos]
     assert "denoiser" in named and "latents" not in named
+
+
+def test_sizes_that_no_denoiser_paints_are_refused_before_any_work(run, tmp_path):
+    args = ["train", "--data", "nowhere", "--out", "run", "--device", "cpu", "--size"]
+    for size in ("8", "12", "16", "96"):
+        refused(run(*args, size, "--stage", "autoencoder"), f"multiple of 64, not {size}")
+    refused(run(*args, "8", "--stage", "autoencoder", "--space", "pixel"), "multiple of 16, not 8")
+    refused(run(*args, "64", "--stage", "autoencoder"), "nowhere")  # the size is right
+    made = tiny_autoencoder(8, 4, (1, 1, 1, 1), (1, 1, 1, 1))  # brought along, 8 pixels a cell
+    Codec(made).save(tmp_path / "run" / "autoencoder")
+    for stage in ("latents", "decoder"):
+        refused(run(*args, "64", "--stage", stage), "--size must be a multiple of 128, not 64")
 
 
 def test_evaluate_measures_a_folder_or_what_a_bundle_paints(run, photos, tiny_bundle, tmp_path):

@@ -112,7 +112,7 @@ def test_the_command_ends_with_code_2_and_one_line(photos, tmp_path, monkeypatch
         settings = {"batch_size": 4, "peak_rate": rate, "perceptual": 0}
         Path(f"{name}.json").write_text(json.dumps(settings))
     command = ["train", "--stage", "autoencoder", "--data", "photos", "--out", "run", "--size"]
-    command += ["32", "--steps", "2", "--device", "cpu", "--config"]
+    command += ["64", "--steps", "2", "--device", "cpu", "--config"]
     assert cli.main([*command, "good.json"]) == 0
     before = contents(Path("run"))
     capfd.readouterr()

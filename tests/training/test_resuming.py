@@ -135,7 +135,7 @@ def command(tmp_path, monkeypatch) -> list[str]:
     for number in range(16):
         picture(number).resize((32, 32)).save(f"photos/{number}.png")
     Path("small.json").write_text('{"batch_size": 4, "perceptual": 0}')
-    options = "--data photos --size 32 --steps 3 --save-steps 1 --device cpu --config small.json"
+    options = "--data photos --size 64 --steps 3 --save-steps 1 --device cpu --config small.json"
     return ["train", "--stage", "autoencoder", *options.split()]
 
 
