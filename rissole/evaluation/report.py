@@ -37,7 +37,7 @@ from rissole.evaluation.distances import (
     frechet_distance,
     subset,
 )
-from rissole.evaluation.network import FeatureNetwork, load_features
+from rissole.evaluation.network import AnyNetwork, FeatureNetwork, load_features
 from rissole.evaluation.probe import CoherenceProbe, probe_coherence, train_probe
 from rissole.evaluation.seams import check_borders, seam_metrics, seam_ratio
 from rissole.pipeline import RissolePipeline
@@ -80,9 +80,7 @@ def evaluate(
     check_parts(parts)
     sets = _enough(_loaded(images, size), "image"), *photo_sets(reference, held_out, size)
     made, training, held = (some.photos for some in sets)
-    side = min(side for some in (made, training, held) for side in some.shape[-2:])
-    by_network = BY_NETWORK & set(parts)
-    network: Any = load_features(features, device, size=side) if by_network else None
+    network: Any = _network(features, sets, device) if BY_NETWORK & set(parts) else None
     result: dict[str, Any] = {"n": len(made), "n_training": len(training), "n_held_out": len(held)}
     photos: dict[str, Any] = {"n": len(held)}
     if "features" in parts:
@@ -189,6 +187,13 @@ def _enough(some: Labelled, what: str) -> Labelled:
     if (count := len(some.photos)) < 5:
         raise RissoleError(f"too few to measure: {count} {what}(s), at least 5 are needed")
     return some
+
+
+def _network(
+    features: FeatureNetwork | str | Path, sets: Sequence[Labelled], device: str | torch.device
+) -> AnyNetwork:
+    """What looks at some sets of pictures; at all of them alike, as the smallest need it."""
+    return load_features(features, device, size=min(some.photos.shape[-1] for some in sets))
 
 
 def _feature_figures(

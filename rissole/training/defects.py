@@ -256,8 +256,7 @@ def fit_defects(
     wanted, count = bad.float() * 2 - 1, len(images)
     gram, target = rows.values @ rows.values.T, wanted.repeat(LOOKS)
     tried = [crossed(gram, target, penalty) for penalty in PENALTIES]
-    found = [figures_of(guess[:count], defects) for guess in tried]
-    best = max(range(len(PENALTIES)), key=lambda n: found[n]["auc"])
+    best = max(range(len(PENALTIES)), key=lambda n: figures_of(tried[n][:count], defects)["auc"])
     guess, penalty = tried[best], PENALTIES[best]
     gain, offset = calibrated(guess, bad)
     if gain <= 0:
@@ -270,7 +269,7 @@ def fit_defects(
     weights = [w.view(shape) for w, shape in zip(slope.split(sizes), rows.shapes, strict=True)]
     usual = (gain * guess[count:] + offset).mean()
     judge = DefectJudge(network, region, weights, bias, usual).to(network.device)
-    return judge, found[best]
+    return judge, figures_of(guess[:count], defects)
 
 
 def figures_of(guess: Tensor, defects: Tensor) -> dict[str, float]:
