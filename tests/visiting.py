@@ -92,6 +92,8 @@ class Visit:
         self.page.wait_for_selector(states, state="attached")
         seen = self.page.evaluate("document.documentElement.dataset.rissole")
         assert state == "error" or seen != "error", self.words()
+        if state == "error":  # a link's may be known before the canvas is there to say it
+            self.page.wait_for_selector(".rs-words:not(:empty)")
 
     def paint(self, steps: int = 2) -> None:
         """Generates, and waits until the finished picture is on the canvas."""

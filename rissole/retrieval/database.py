@@ -246,8 +246,7 @@ class Database:
         k = whole_number(k, "k", 1, MAX_NEIGHBORS)
         labels = label if isinstance(label, list | tuple) else [label]
         allowed = None if label is None else self.members(*labels)
-        want = k + (exclude is not None)
-        scores, ids = (index or self.index).search(vector[None], want, allowed)
+        scores, ids = (index or self.index).search(vector[None], k + (exclude is not None), allowed)
         found = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]
         kept = [(i, s) for i, s in found if i >= 0 and i != exclude][:k]
         return [i for i, _ in kept], [min(1.0, s) for _, s in kept]

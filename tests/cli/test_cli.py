@@ -361,7 +361,8 @@ def test_sizes_that_no_denoiser_paints_are_refused_before_any_work(run, tmp_path
     for size in ("8", "12", "16", "96"):
         refused(run(*args, size, "--stage", "autoencoder"), f"multiple of 64, not {size}")
     refused(run(*args, "8", "--stage", "autoencoder", "--space", "pixel"), "multiple of 16, not 8")
-    refused(run(*args, "64", "--stage", "autoencoder"), "nowhere")  # the size is right
+    right = run(*args, "64", "--stage", "autoencoder", "--space", "pixel")
+    refused(right, "nowhere")
     made = tiny_autoencoder(8, 4, (1, 1, 1, 1), (1, 1, 1, 1))  # brought along, 8 pixels a cell
     Codec(made).save(tmp_path / "run" / "autoencoder")
     for stage in ("latents", "decoder"):
