@@ -32,8 +32,8 @@ class DecoderStage(Stage):
         from rissole.evaluation.lite import weights_file
 
         super().prepare(job, settings)
-        weights_file("lite0")
         check_cut(job)
+        weights_file("lite0")
 
     def run(self, job: Job, settings: DecoderTraining) -> dict[str, Any]:
         """Changes the folder `autoencoder`."""

