@@ -188,6 +188,8 @@ def _whole(value: Any) -> int | None:
 
 
 def _real(value: Any, name: str, low: float, high: float) -> float:
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):  # arrays of several numbers
+        value = value.item() if hasattr(value, "item") else value
     numeric = isinstance(value, Real) and not isinstance(value, bool)  # numpy's floats, too
     if not numeric:
         raise RissoleError(f"{name} must be a number, not {quoted(value)}")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import traceback
 from collections.abc import Iterator
 from importlib.metadata import entry_points
+from pathlib import PurePath
 from typing import Generic, TypeVar
 
 from rissole.config import RissoleError, quoted
@@ -104,5 +106,8 @@ def load_plugin(name: str) -> None:
 
 
 def _does_not_load(what: str, error: Exception) -> RissoleError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    if not isinstance(error, SyntaxError):  # which says where it is
+        *_, last = traceback.extract_tb(error.__traceback__)
+        reason = f"{reason} ({PurePath(last.filename).name}, line {last.lineno})"
     return RissoleError(f"the {what} does not load: {reason}")

@@ -89,7 +89,7 @@ def test_bad_values_are_one_clear_line(change, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [np.float32(1.5), np.float64(1.5), np.float16(1.5), 1.5])
+@pytest.mark.parametrize("number", [np.float32(1.5), np.array(1.5), torch.tensor(1.5), 1.5])
 def test_numbers_of_numpy_are_numbers(number):
     recipe = Recipe.validated(**{**GOOD, "guidance_scale": number, "seed": np.int64(7)})
     assert (recipe.guidance_scale, type(recipe.guidance_scale)) == (1.5, float)

@@ -45,8 +45,8 @@ except RissoleError as error: print(error)
     [
         ("import sys; sys.modules['things_of_this_test'].register(type('E', (), {'name': 'egg'}))",
          "['egg']"),
-        ("import nowhere_at_all", "the extension toy does not load: No module named "
-                                  "'nowhere_at_all'"),
+        ("import nowhere_at_all", "the extension toy does not load: ModuleNotFoundError: No module "
+                                  "named 'nowhere_at_all' (toy_extension.py, line 1)"),
     ],
 )  # fmt: skip
 def test_installed_packages_extend_without_being_imported_by_hand(tmp_path, code, told):

@@ -138,8 +138,8 @@ class Disk:
 
     def _make_room(self, folder: str, size: int) -> None:
         """Removes the oldest of a visit, then of those who are not here, until a file fits."""
-        if size > EACH_BYTES:
-            raise RissoleError(self.full)
+        if size > EACH_BYTES:  # no waiting would help
+            raise RissoleError(f"{size / 2**20:.0f} MB are too much: {EACH_BYTES // 2**20} at most")
         found = sorted(self.files(MADE), key=lambda file: -file.age)
         mine = [file for file in found if file.owner == folder]
         gone = _removed(mine, size + _bytes(mine) - EACH_BYTES)

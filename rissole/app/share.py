@@ -282,10 +282,12 @@ class Sharing:
             found = here.pipe.retriever.similarity(visit.query.near, ids, visit.query.text)
             scores = dict(zip(ids, found, strict=True))
         with contextlib.closing(here.stream(recipe)) as steps:
+            beneath = len(recipe.layers) - 1
             for step in steps:
-                if seen and (seen[-1].output is not None or kind == ".csv"):
-                    seen.clear()  # what was beneath is not kept; a table needs the end alone
+                if beneath or kind == ".csv" or seen[-1:] and seen[-1].output is not None:
+                    seen.clear()  # what is beneath is not kept; a table needs the end alone
                 seen.append(step)
+                beneath -= bool(beneath and step.output is not None)
                 yield Tick()
         yield record(seen, scores).encoded(kind)
 

@@ -217,8 +217,8 @@ def _texts(source: ImageSource, keys: Sequence[str]) -> list[Any]:
     if isinstance(source, Image.Image):
         return [source.info.get(key) for key in keys]
     data, name = _read(source, CALLER)
-    if readable_format(data[:HEAD], FORMATS) not in (None, "PNG"):
-        return [None] * len(keys)  # no other has any; Pillow reads every comment to open a GIF
+    if readable_format(data[:HEAD], FORMATS) == "GIF":
+        return [None] * len(keys)  # it has none, and Pillow reads every comment to open it
     with _open_header(data, name, CALLER):
         # Pillow would have to decode the pixels to find a text behind them
         found = png.texts_of(data, [key.encode() for key in keys])

@@ -13,6 +13,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 # texts that say which way is up
 ORIENTING = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
+TRIES = 3  # texts of a key that are unpacked, where the last ones are damaged
 MAX_KEY = 80  # bytes of the key of a text, with the zero behind it
 MAX_TEXT = 2**20 - 2**10  # bytes of a text; Pillow's own limit, with room for its key
 MAX_PROFILE = 8 * 2**20
@@ -28,7 +29,7 @@ def lightened(data: bytes) -> tuple[bytes, bytes | None]:
     Raises:
         ValueError: for more parts than any picture has.
     """
-    turning = {start for start, text in _texts(data, ORIENTING).values() if text is not None}
+    turning = {start for start, _ in _texts(data, ORIENTING).values()}
     kept, packed = [SIGNATURE], b""
     for kind, start, end in _chunks(data):
         if kind == b"iCCP":
@@ -48,20 +49,26 @@ def texts_of(data: bytes, keys: Collection[bytes]) -> dict[bytes, str]:
         ValueError: for more parts than any picture has.
     """
     found = _texts(data, keys) if data.startswith(SIGNATURE) else {}
-    return {key: text for key, (_, text) in found.items() if text is not None}
+    return {key: text for key, (_, text) in found.items()}
 
 
-def _texts(data: bytes, keys: Collection[bytes]) -> dict[bytes, tuple[int, str | None]]:
-    """Where the last intact text of each key starts, and what it says; no other is inflated."""
-    last = {}
+def _texts(data: bytes, keys: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
+    """Where the last text of each key starts that can be read, and what it says.
+
+    Of texts that say what they were written with, but cannot be unpacked, `TRIES` are looked at.
+    """
+    last: dict[bytes, list[tuple[bytes, int, int]]] = {key: [] for key in keys}
     for kind, start, end in _chunks(data):
         key = data[start + 8 : min(start + 8 + MAX_KEY, end - 4)].partition(b"\0")[0]
-        if kind in TEXTS and key in keys and _intact(data, start, end):
-            last[key] = kind, start, end
-    return {
-        key: (start, _text(kind, data[start + 9 + len(key) : end - 4]))
-        for key, (kind, start, end) in last.items()
-    }
+        if kind in TEXTS and key in last and _intact(data, start, end):
+            last[key] = [*last[key][1 - TRIES :], (kind, start, end)]
+    found = {}
+    for key, places in last.items():
+        for kind, start, end in reversed(places):
+            if (text := _text(kind, data[start + 9 + len(key) : end - 4])) is not None:
+                found[key] = start, text
+                break
+    return found
 
 
 def _intact(data: bytes, start: int, end: int) -> bool:

@@ -10,6 +10,7 @@ makes the tables and the picture of them.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -153,6 +154,8 @@ def compare(
     todo = [case for case in asked if not _kept(rows.get(case.name), asked[case], run, samples)]
     if not todo:
         return rows
+    if stale := [case.name for case in todo if case.name in rows]:
+        print(f"note: {len(stale)} rows are of other weights or settings: anew", file=sys.stderr)
     bench = Bench.open(
         run, photos, instruments, samples=samples, device=device, seed=seed, probe_steps=probe_steps
     )

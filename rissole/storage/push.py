@@ -80,11 +80,11 @@ def upload(
     private: bool,
     message: str,
     sdk: str = "gradio",
-    owned: Sequence[str] = (),
+    places: Sequence[str] = ("",),
 ) -> str:
     """Makes the repository if need be and uploads a folder; returns the address of the commit.
 
-    What an earlier push sent and this one does not is removed in the same go.
+    What an earlier push sent and this one does not is removed in the same go, nothing else.
 
     Args:
         repo: where to.
@@ -92,35 +92,34 @@ def upload(
         private: make a private repository, where it is new.
         message: of the commit.
         sdk: what a new Space runs.
-        owned: patterns of further files to remove; a star spans folders.
+        places: folders there, as "checkpoints/mine/", that have a manifest of what was sent.
     """
     from huggingface_hub import HfApi
 
     api, runs = HfApi(), sdk if repo.kind == "space" else None
+    sent = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     with one_line(repo, sending=True):
         api.create_repo(**repo.options, private=private, exist_ok=True, space_sdk=runs)
+        former = {path for place in places for path in sent_before(repo, place)} - sent
         return str(
             api.upload_folder(
                 **repo.options,
                 folder_path=folder,
-                # what is sent is kept, and so is .gitattributes
-                delete_patterns=[LEFT_OUT, f"*/{LEFT_OUT}", *sent_before(repo), *owned],
+                delete_patterns=[LEFT_OUT, f"*/{LEFT_OUT}", *map(glob.escape, sorted(former))],
                 commit_message=message,
             )
         )
 
 
-def sent_before(repo: Repo) -> list[str]:
-    """Patterns of what an earlier push sent, by the manifest that came with it.
-
-    They are of whole folders, since there may be thousands of thumbnails.
-    """
+def sent_before(repo: Repo, place: str) -> list[str]:
+    """What an earlier push sent into a folder, by the manifest that came with it."""
     from huggingface_hub import errors, hf_hub_download
 
     none = (errors.RemoteEntryNotFoundError, RissoleError)  # no manifest, or none of ours
     with tempfile.TemporaryDirectory() as copy, contextlib.suppress(*none):
-        hf_hub_download(**repo.options, filename=MANIFEST, local_dir=copy, etag_timeout=TIMEOUT)
-        paths = map(PurePosixPath, read_manifest(copy, PAGE_SUFFIXES)["files"])
-        tops = {(glob.escape(path.parts[0]), len(path.parts) > 1) for path in paths}
-        return [f"{name}/*" if inside else name for name, inside in sorted(tops)]
+        file = f"{place}{MANIFEST}"
+        hf_hub_download(**repo.options, filename=file, local_dir=copy, etag_timeout=TIMEOUT)
+        return [
+            f"{place}{path}" for path in read_manifest(Path(copy, place), PAGE_SUFFIXES)["files"]
+        ]
     return []

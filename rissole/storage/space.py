@@ -12,16 +12,13 @@ from rissole.storage.hub import Repo, check_repo_id, one_line
 from rissole.storage.manifest import MANIFEST, PAGE_SUFFIXES, verify
 from rissole.storage.push import copy_sendable, list_anew, upload
 
-FOLDERS = ("rissole", "assets")  # of the app
-
 
 def push_space(
     bundle: str | Path, repo_id: str, private: bool = False, database: str | None = None
 ) -> str:
     """Uploads the app as a Gradio Space.
 
-    What an earlier push left in the folders of the app, and in that of the bundle, is removed;
-    other bundles and files stay.
+    What an earlier push sent of the bundle is removed; other bundles and files stay.
 
     Args:
         bundle: `owner/name` of a model on the Hub, which the Space then loads, or the folder of a
@@ -45,11 +42,11 @@ def push_space(
         stage_app(stage)
         shown = str(bundle) if remote else stage_bundle(stage, Path(bundle))
         space_card(stage / "README.md", shown if remote else None)
-        owned = [f"{name}/*" for name in (*FOLDERS, *([] if remote else [f"checkpoints/{shown}"]))]
+        places = ["", *([] if remote else [f"checkpoints/{shown}/"])]
         variables = {"RISSOLE_BUNDLE": shown}
         if database is not None:
             variables["RISSOLE_DATABASE"] = database
-        link = upload(repo, stage, private, "Upload the app", owned=owned)
+        link = upload(repo, stage, private, "Upload the app", places=places)
     with one_line(repo, sending=True):
         for name, value in variables.items():
             HfApi().add_space_variable(repo_id, name, value)
@@ -89,7 +86,7 @@ def stage_app(stage: Path) -> None:
     for name in ("app.py", "requirements.txt", "README.md", "LICENSE"):
         shutil.copyfile(root / name, stage / name)
     hidden = shutil.ignore_patterns("__pycache__", ".*", "_bundles")
-    for name in FOLDERS:
+    for name in ("rissole", "assets"):
         shutil.copytree(root / name, stage / name, ignore=hidden)
 
 

@@ -109,7 +109,9 @@ def check_replaceable(target: str | Path) -> None:
     try:
         manifest = read_manifest(aside(target.absolute()) if filling else target, PAGE_SUFFIXES)
     except RissoleError as error:
-        raise RissoleError(f"{target} is not empty and no bundle: not overwritten") from error
+        why = f" ({error})" if (target / MANIFEST).exists() else ""
+        told = f"{target} is not empty and no bundle: not overwritten{why}"
+        raise RissoleError(told) from error
     more = [] if filling else [path for path in listing(target) if path not in manifest["files"]]
     if (target / ".git").exists():
         more.append(".git")
@@ -122,7 +124,7 @@ def make_room(folder: Path) -> None:
     """Remove a folder of our own naming that `staged` would not replace, such as a damaged one."""
     try:
         check_replaceable(folder)
-    except RissoleError:
+    except (OSError, RissoleError):
         discard(folder)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rissole.config import RissoleError
 from rissole.training.hyperparameters import CodecTraining
-from rissole.training.stage import STAGES, Job, Stage, check_cut
+from rissole.training.stage import CELLS, STAGES, Job, Stage
 
 FACTOR = 4  # pixels per latent cell, along one side, of the autoencoder that is trained
+HALVED = 8  # a side is a multiple of it, and twice as long at least: pictures are moved so far
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,18 @@ class AutoencoderStage(Stage):
         return None if settings.space == "pixel" else super().state(run, settings)
 
     def prepare(self, job: Job, settings: AutoencoderSettings) -> None:
-        """Refuses sizes that no later stage could paint, and to do without what judges pictures."""
+        """Refuses sizes that cannot be halved, and to do without what judges pictures.
+
+        Warns of sizes that do not cut into blocks.
+        """
         super().prepare(job, settings)
         pixels = settings.space == "pixel"
-        check_cut(job, 1 if pixels else FACTOR)
+        if not pixels and (job.size % HALVED or job.size < 2 * HALVED):
+            rule = f"a multiple of {HALVED}, {2 * HALVED} at least"
+            raise RissoleError(f"--size must be {rule}, not {job.size}")
+        if job.size % (whole := CELLS * (1 if pixels else FACTOR)):
+            note = f"note: denoisers paint only sizes that are multiples of {whole}"
+            print(note, file=sys.stderr)
         if not pixels and settings.perceptual:
             from rissole.evaluation.lite import weights_file
 

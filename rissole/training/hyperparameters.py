@@ -138,7 +138,7 @@ class DenoiserTraining:
     all_shown: Part = 0.0
     blinkered: Part = 0.0
     own: Part = 0.0
-    own_neighbors: Positive = 2
+    own_neighbors: Neighbors = 2
     told: Part = 0.0
     plain: Part = 0.3
     weight_decay: Share = 0.01

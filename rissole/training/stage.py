@@ -136,17 +136,11 @@ class Stage:
         raise NotImplementedError
 
 
-def check_cut(job: Job, factor: int | None = None) -> None:
-    """Refuses sizes of photos whose latents no denoiser could cut into blocks.
+def check_cut(job: Job) -> None:
+    """Refuses sizes of photos whose latents no denoiser could cut into blocks."""
+    from rissole.models.autoencoder import Codec
 
-    Args:
-        job: says the size.
-        factor: pixels per latent cell, along one side; of the run's autoencoder by default.
-    """
-    if factor is None:
-        from rissole.models.autoencoder import Codec
-
-        factor = Codec.load(job.run / "autoencoder").vae_scale_factor
+    factor = Codec.load(job.run / "autoencoder").vae_scale_factor
     if job.size % (whole := CELLS * factor):
         raise RissoleError(f"--size must be a multiple of {whole}, not {job.size}")
 

@@ -181,7 +181,7 @@ def test_files_keep_within_bounds(disk, presence, monkeypatch):
         presence.seen(visit, 1)
     first, *_ = [disk.write(bytes(4), "x", "a") for _ in range(3)]
     assert not first.exists()  # it made way for the third of the same visit
-    with pytest.raises(RissoleError, match="no room"):
+    with pytest.raises(RissoleError, match="too much"):
         disk.write(bytes(11), "x", "a")
     assert sum(file.size for file in disk.files(MADE)) == 8  # nothing made way for what never fits
     others = [disk.write(bytes(8), "x", visit) for visit in "bc"]

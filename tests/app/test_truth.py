@@ -1,5 +1,6 @@
 """What the page says is so, and comes back as it was: its handlers without a browser."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from rissole.app.state import Query, Visit
 from rissole.app.studio import Studio
 from rissole.config import RissoleError
 from rissole.cost import BY_AREA, FIXED, USUAL_NEIGHBORS
+from rissole.outputs import BlockStep
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +249,20 @@ def test_of_a_run_the_steps_of_the_last_layer_are_kept(studio, repainted):
         latents = arrays["latents"]
     assert len(latents) == 2
     assert (latents[-1] == repainted.pictures[-1].output.latents[0].numpy()).all()
+
+
+def test_of_a_run_the_steps_beneath_are_not_held(studio):
+    settings = {"guidance_scale": 1, "grid": 2}
+    base = studio.pipe.recipe(
+        neighbors=[1, 2], order="sequential", num_inference_steps=20, seed=0, **settings
+    )
+    top = studio.pipe.recipe(
+        neighbors=[1], num_inference_steps=1, seed=1, init=base, blocks=[(0, 0)], **settings
+    )
+    steps = Sharing(studio, Offer([studio.sources]))._recorded(top, Visit(), ".npz")
+    held = [sum(type(one) is BlockStep for one in gc.get_objects()) for _ in steps]
+    assert len(held) > 4 * 20
+    assert max(held) - held[0] <= 2
 
 
 def test_a_run_of_too_many_steps_is_refused_before_it_is_painted(studio, evaluated):

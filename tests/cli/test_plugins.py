@@ -103,10 +103,13 @@ def test_a_plugin_that_is_not_there_is_one_line(photos, capsys, name):
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("def x(:", "invalid syntax (broken_plugin.py, line 1)"),
-        ("1 / 0", "division by zero"),
-        ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
-        ("raise AssertionError", "AssertionError"),
+        ("def x(:", "SyntaxError: invalid syntax (broken_plugin.py, line 1)"),
+        ("\n1 / 0", "ZeroDivisionError: division by zero (broken_plugin.py, line 2)"),
+        ("raise AssertionError", "AssertionError: (broken_plugin.py, line 1)"),
+        (
+            "import nowhere_at_all",
+            "ModuleNotFoundError: No module named 'nowhere_at_all' (broken_plugin.py, line 1)",
+        ),
     ],
 )
 def test_a_plugin_that_does_not_load_is_one_line(photos, capsys, code, told):
