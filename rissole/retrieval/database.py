@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from tqdm import tqdm
 
-from rissole.config import MAX_NEIGHBORS, RissoleError, iterated, quoted, whole_number
+from rissole.config import MAX_NEIGHBORS, RissoleError, quoted, whole_number
 from rissole.data.images import to_tensor
 from rissole.retrieval.contents import INDEX, Contents, write_encoder
 from rissole.retrieval.encoders import QueryEncoder
@@ -244,8 +244,8 @@ class Database:
             RissoleError: for k out of range or a vector that is not finite.
         """
         k = whole_number(k, "k", 1, MAX_NEIGHBORS)
-        labels = [label] if isinstance(label, str) else label
-        allowed = None if labels is None else self.members(*iterated(labels, "label"))
+        labels = label if isinstance(label, list | tuple | set) else [label]
+        allowed = None if label is None else self.members(*labels)
         scores, ids = (index or self.index).search(vector[None], k + (exclude is not None), allowed)
         found = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True)]
         kept = [(i, s) for i, s in found if i >= 0 and i != exclude][:k]
