@@ -74,12 +74,13 @@ class DecoderTraining(CodecTraining):
 
     Attributes:
         discriminator: strength of the discriminator against that of all differences.
+        detail: strength of differences in how strong fine detail is, against all other differences.
     """
 
     peak_rate: Share = 2e-4
-    latent_noise: Share = 0.3
     perceptual: Share = 1.0
-    discriminator: Share = 0.5
+    discriminator: Share = 1.5
+    detail: Share = 1.0
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ class PolishTraining(FlowMapTraining):
         defects: weight of what the stage `defects` learned of clear defects, such as 0.15; 0 does
             without.
         kept: with it, weight of painting otherwise the same pictures as before.
+        detail: weight of fine detail that is as strong as in photos.
     """
 
     peak_rate: Share = 1e-4
@@ -257,6 +259,7 @@ class PolishTraining(FlowMapTraining):
     whole: Annotated[int, Field(ge=0, le=3)] = 0
     defects: Share = 0.0
     kept: Share = 1.0
+    detail: Share = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,6 +26,7 @@ from rissole.models.denoiser import Denoiser, NeighborFeatures
 from rissole.models.interface import State
 from rissole.models.scheduler import flow_map_levels
 from rissole.training.defects import DefectJudges
+from rissole.training.detail import detail_distance
 from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import PolishTraining
 from rissole.training.lessons import KINDS, Lessons, Maps, drawing, fit_flow_map, pseudo_huber
@@ -172,29 +173,41 @@ class Polisher(Lessons):
         with self.half():
             painted = self.painted(task, self.student)
             images = self.judge.images(painted)
+        with self.half(), torch.no_grad():
+            real = self.judge.images(task.clean)
         if self.settings.discriminator:
-            losses |= self.fool(task, images)
+            losses |= self.fool(images, real)
         losses["loss"] = held = self.loss(kind, index)
         if self.settings.discriminator:
             self.weigh(held)
         held.backward()
+        if self.settings.detail:
+            losses |= self.strengthen(images, real)
         if self.judge.defects:
             losses |= self.avoid(task, painted, images)
         return {name: value.detach() for name, value in losses.items()}
 
-    def fool(self, task: Task, images: Tensor) -> dict[str, Tensor]:
+    def fool(self, images: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Adds the gradients of the discriminator, of pictures (B, 3, H, W) and its own."""
         judge, seen = self.judge, images.detach().requires_grad_()
         with self.half():
             maps = judge.maps(seen)
             fool = judge.discriminator.fool(maps)
         (pull,) = torch.autograd.grad(fool, seen)
-        images.backward(pull, retain_graph=judge.defects is not None)
+        images.backward(pull, retain_graph=True)
         with self.half():
             with torch.no_grad():
-                real = judge.maps(judge.images(task.clean))
-            told = judge.discriminator.teach(real, maps)
+                wanted = judge.maps(real)
+            told = judge.discriminator.teach(wanted, maps)
         return {"fool": fool, "discriminator": told}
+
+    def strengthen(self, images: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """Adds the gradients of fine detail as strong as in photos, of pictures (B, 3, H, W)."""
+        seen = images.detach().requires_grad_()
+        apart = detail_distance(seen, real)
+        (pull,) = torch.autograd.grad(apart, seen)
+        images.backward(self.settings.detail * pull, retain_graph=True)
+        return {"detail": apart}
 
     def avoid(self, task: Task, painted: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Adds the gradients of defects, and of what else changed with them.

@@ -1,7 +1,8 @@
 """The decoder alone learns to look sharp, while the latents stay what they are.
 
-A projected discriminator joins the differences of pixels and features, and noise on the latents
-makes the decoder forgive what a painter of few steps gets wrong.
+A projected discriminator joins the differences of pixels and features, and so does how strong the
+finest detail is, which neither of them holds. Noise on the latents makes the decoder forgive what a
+painter of few steps gets wrong.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from rissole.data.photos import to_float
 from rissole.evaluation.lite import LiteNetwork
 from rissole.models.autoencoder import Codec
+from rissole.training.detail import local_detail_distance
 from rissole.training.discriminator import ProjectedDiscriminator
 from rissole.training.hyperparameters import DecoderTraining
 from rissole.training.learner import Trained
@@ -110,6 +112,7 @@ class Sharpening(CodecLosses):
     ):
         super().__init__(model, network, settings)
         self.discriminator, self.adversary = discriminator, settings.discriminator
+        self.detail = settings.detail
 
     def forward(self, target: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of photos (B, 3, S, S) in [-1, 1]; adds their gradients."""
@@ -127,14 +130,23 @@ class Sharpening(CodecLosses):
         }
         with half(target):
             report["fool"] = self.discriminator.fool(maps)
-        near, alike, real = (
-            torch.autograd.grad(value, image, retain_graph=True)[0] for value in report.values()
-        )
-        gradient = self.balanced(output, near, alike, self.settings.perceptual)
-        output.backward(self.balanced(output, gradient, real, self.strength()))
+        if self.detail:
+            report["detail"] = local_detail_distance(image, target)
+        output.backward(self.gradient(output, image, report))
         with half(target):
             report["discriminator"] = self.discriminator.teach(wanted, maps)
         return {name: value.detach() for name, value in report.items()}
+
+    def gradient(self, output: Tensor, image: Tensor, report: dict[str, Tensor]) -> Tensor:
+        """That of all losses in the report, of the image that was decoded as `output`."""
+        near, alike, real, *strong = (
+            torch.autograd.grad(value, image, retain_graph=True)[0] for value in report.values()
+        )
+        base = self.balanced(output, near, alike, self.settings.perceptual)
+        gradient = self.balanced(output, base, real, self.strength())
+        for other in strong:
+            gradient = gradient - base + self.balanced(output, base, other, self.detail)
+        return gradient
 
     def strength(self) -> Tensor:
         """How much of the discriminator is felt, which rises as it learns."""

@@ -120,6 +120,17 @@ def test_defects_that_people_saw_join_the_judge(run, data, network):
     assert "defects" not in polisher(run, data, network).learn("4x4", torch.arange(4))
 
 
+def test_fine_detail_of_photos_is_asked_for_in_proportion(run, data, network):
+    found = []
+    for strength in (0.0, 0.5, 1.0):
+        work = polisher(run, data, network, replace(SETTINGS, detail=strength))
+        report = work.learn("4x4", torch.arange(4))
+        assert ("detail" in report) == bool(strength)
+        found.append(work.student.block.head.weight.grad.clone())
+    assert (found[1] - found[0]).norm() > 1e-3 * found[0].norm()
+    assert torch.allclose(found[2] - found[0], 2 * (found[1] - found[0]), atol=1e-5)
+
+
 def test_pictures_stay_but_for_what_is_looked_at(run, data, network):
     weights = [torch.zeros(24, 1, 1), torch.zeros(40, 1, 1)]  # sees no defect anywhere
     kept, index = [], torch.arange(4)

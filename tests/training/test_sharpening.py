@@ -109,8 +109,24 @@ def test_gradients_reach_the_decoder_and_the_heads_alone(network):
     judge = trainer.seeded(lambda: ProjectedDiscriminator([16, 24]), 0)
     losses = Sharpening(model, network, judge, DecoderTraining())
     report = losses(smooth_pictures(4).float() / 127.5 - 1, generator())
-    assert report.keys() == {"fidelity", "features", "fool", "discriminator"}
+    assert report.keys() == {"fidelity", "features", "fool", "discriminator", "detail"}
     reached = {name for name, p in losses.named_parameters() if p.grad is not None}
     expected = [*model.decoder.named_parameters(), *judge.heads.named_parameters()]
     assert len(reached) == len(expected)
     assert {name.split(".")[1] for name in reached} == {"decoder", "heads"}
+
+
+def test_detail_pulls_as_hard_as_is_wanted(network):
+    """Its share of what is felt of the differences, at the decoder's last layer."""
+    found = []
+    for strength in (0.0, 0.5, 1.0):
+        model = trainer.seeded(lambda: tiny_autoencoder(8, 4, (1, 1, 1), (1, 1, 0)), 0)
+        judge = trainer.seeded(lambda: ProjectedDiscriminator([16, 24]), 0)  # not felt yet
+        losses = Sharpening(model, network, judge, DecoderTraining(detail=strength))
+        report = losses(smooth_pictures(4).float() / 127.5 - 1, generator())
+        assert ("detail" in report) == bool(strength)
+        found.append(model.decoder.layers[-1].weight.grad.clone())
+    differences, half, whole = found
+    assert torch.allclose(whole - differences, 2 * (half - differences), atol=1e-5)
+    pull = (whole - differences).norm() / differences.norm()
+    assert pull.item() == pytest.approx(1, rel=1e-2)
