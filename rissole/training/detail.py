@@ -20,6 +20,9 @@ CELL = 8  # cells of an octave, per side of the places that are compared
 def octaves(images: Tensor, count: int) -> list[Tensor]:
     """Energy (B, 1, H, W), (B, 1, H/2, W/2), ... of each of the finest octaves of brightness.
 
+    The filters are short, so that waves between two octaves count for one or the other, depending
+    on where their crests lie.
+
     Args:
         images: (B, 3, H, W) in [-1, 1].
         count: of octaves, from fine to coarse.

@@ -74,7 +74,8 @@ class DecoderTraining(CodecTraining):
 
     Attributes:
         discriminator: strength of the discriminator against that of all differences.
-        detail: strength of differences in how strong fine detail is, against all other differences.
+        detail: strength of differences in how strong fine detail is, against those of pixels and
+            features.
     """
 
     peak_rate: Share = 2e-4

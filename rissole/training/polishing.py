@@ -173,8 +173,7 @@ class Polisher(Lessons):
         with self.half():
             painted = self.painted(task, self.student)
             images = self.judge.images(painted)
-        with self.half(), torch.no_grad():
-            real = self.judge.images(task.clean)
+        real = self.photos(task)
         if self.settings.discriminator:
             losses |= self.fool(images, real)
         losses["loss"] = held = self.loss(kind, index)
@@ -187,6 +186,14 @@ class Polisher(Lessons):
             losses |= self.avoid(task, painted, images)
         return {name: value.detach() for name, value in losses.items()}
 
+    @torch.no_grad()
+    def photos(self, task: Task) -> Tensor:
+        """What painted pictures are compared with (B, 3, H, W); nothing where nothing does that."""
+        if not (self.settings.discriminator or self.settings.detail):
+            return task.clean[:0]
+        with self.half():
+            return self.judge.images(task.clean)
+
     def fool(self, images: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Adds the gradients of the discriminator, of pictures (B, 3, H, W) and its own."""
         judge, seen = self.judge, images.detach().requires_grad_()
@@ -194,7 +201,8 @@ class Polisher(Lessons):
             maps = judge.maps(seen)
             fool = judge.discriminator.fool(maps)
         (pull,) = torch.autograd.grad(fool, seen)
-        images.backward(pull, retain_graph=True)
+        more = self.settings.detail > 0 or judge.defects is not None  # go the same way back
+        images.backward(pull, retain_graph=more)
         with self.half():
             with torch.no_grad():
                 wanted = judge.maps(real)
@@ -206,7 +214,8 @@ class Polisher(Lessons):
         seen = images.detach().requires_grad_()
         apart = detail_distance(seen, real)
         (pull,) = torch.autograd.grad(apart, seen)
-        images.backward(self.settings.detail * pull, retain_graph=True)
+        more = self.judge.defects is not None
+        images.backward(self.settings.detail * pull, retain_graph=more)
         return {"detail": apart}
 
     def avoid(self, task: Task, painted: Tensor, images: Tensor) -> dict[str, Tensor]:

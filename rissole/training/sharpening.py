@@ -138,7 +138,12 @@ class Sharpening(CodecLosses):
         return {name: value.detach() for name, value in report.items()}
 
     def gradient(self, output: Tensor, image: Tensor, report: dict[str, Tensor]) -> Tensor:
-        """That of all losses in the report, of the image that was decoded as `output`."""
+        """The gradient at the decoded image, of each loss as much as it is to be felt.
+
+        Args:
+            output: what the decoder made, and `image`, the same without a way back.
+            report: losses of the image: of pixels, of features, of the discriminator, of detail.
+        """
         near, alike, real, *strong = (
             torch.autograd.grad(value, image, retain_graph=True)[0] for value in report.values()
         )

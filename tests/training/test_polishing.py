@@ -127,8 +127,24 @@ def test_fine_detail_of_photos_is_asked_for_in_proportion(run, data, network):
         report = work.learn("4x4", torch.arange(4))
         assert ("detail" in report) == bool(strength)
         found.append(work.student.block.head.weight.grad.clone())
-    assert (found[1] - found[0]).norm() > 1e-3 * found[0].norm()
-    assert torch.allclose(found[2] - found[0], 2 * (found[1] - found[0]), atol=1e-5)
+    pull = found[2] - found[0]
+    assert pull.norm() > 1e-3 * found[0].norm()
+    assert torch.allclose(pull, 2 * (found[1] - found[0]), atol=1e-5)
+    told = []
+    for step in (0.0, 1e-3):  # a little way down
+        work = polisher(run, data, network, replace(SETTINGS, detail=1.0))
+        work.student.block.head.weight.data -= step * pull / pull.norm()
+        told.append(work.learn("4x4", torch.arange(4))["detail"].item())
+    assert told[1] < told[0]
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_photos_are_decoded_where_something_compares_with_them(run, data, network, compared):
+    settings = replace(SETTINGS, discriminator=0.0, detail=1.0 if compared else 0.0)
+    work = polisher(run, data, network, settings)
+    task = work.task("4x4", torch.arange(2))
+    assert len(work.photos(task)) == (2 if compared else 0)
+    assert "fool" not in work.learn("4x4", torch.arange(4))
 
 
 def test_pictures_stay_but_for_what_is_looked_at(run, data, network):

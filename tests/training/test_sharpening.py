@@ -118,15 +118,22 @@ def test_gradients_reach_the_decoder_and_the_heads_alone(network):
 
 def test_detail_pulls_as_hard_as_is_wanted(network):
     """Its share of what is felt of the differences, at the decoder's last layer."""
-    found = []
-    for strength in (0.0, 0.5, 1.0):
+
+    def learned(strength, moved=None):
         model = trainer.seeded(lambda: tiny_autoencoder(8, 4, (1, 1, 1), (1, 1, 0)), 0)
+        last = model.decoder.layers[-1].weight
+        if moved is not None:
+            last.data += moved
         judge = trainer.seeded(lambda: ProjectedDiscriminator([16, 24]), 0)  # not felt yet
         losses = Sharpening(model, network, judge, DecoderTraining(detail=strength))
         report = losses(smooth_pictures(4).float() / 127.5 - 1, generator())
         assert ("detail" in report) == bool(strength)
-        found.append(model.decoder.layers[-1].weight.grad.clone())
+        return last.grad.clone(), report.get("detail")
+
+    found = [learned(strength)[0] for strength in (0.0, 0.5, 1.0)]
     differences, half, whole = found
     assert torch.allclose(whole - differences, 2 * (half - differences), atol=1e-5)
     pull = (whole - differences).norm() / differences.norm()
     assert pull.item() == pytest.approx(1, rel=1e-2)
+    down = differences - whole
+    assert learned(1.0, 1e-3 * down / down.norm())[1] < learned(1.0)[1]
