@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rissole.training.reconstruction import YCBCR
+
 FAINT = 1e-4  # energy below which detail is not seen: that of a hundredth of full contrast
 CELL = 8  # cells of an octave, per side of the places that are compared
 
@@ -27,8 +29,8 @@ def octaves(images: Tensor, count: int) -> list[Tensor]:
         images: (B, 3, H, W) in [-1, 1].
         count: of octaves, from fine to coarse.
     """
-    red, green, blue = images.float().split(1, dim=1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
+    channels = zip(YCBCR[0], images.float().split(1, dim=1), strict=True)
+    luma = torch.stack([weight * channel for weight, channel in channels]).sum(0)
     found = []
     for _ in range(count):
         small = F.avg_pool2d(luma, 2, ceil_mode=True)
